@@ -1,0 +1,78 @@
+//! Every setting of a node and every limit, each with its default and its reason.
+
+use std::time::Duration;
+
+/// Longest key, in bytes.
+pub const MAX_KEY: usize = 64 * 1024;
+/// Longest value or element, in bytes.
+pub const MAX_VALUE: usize = 16 * 1024 * 1024;
+/// Longest frame between peers: one delta with the longest key and value, and room for what stands around it.
+pub const MAX_FRAME: usize = 32 * 1024 * 1024;
+/// Frames queued for one peer and lane before [`crate::env::SendError::Full`], in bytes.
+pub const MAX_PEER_QUEUE: usize = 64 * 1024 * 1024;
+/// Rows that one reply of a read carries, in bytes, before the reader has to ask for the next page.
+pub const READ_PAGE: usize = 4 * 1024 * 1024;
+/// Commands and deltas that wait for the writer before a client is told `BUSY`.
+pub const WRITER_QUEUE: usize = 16 * 1024;
+/// Commands and deltas that the writer puts into one commit at most.
+pub const WRITER_BATCH: usize = 1024;
+/// Dots removed by one write that are named one by one; beyond, the replaced key and the writer's clock say it.
+pub const NAMED_REMOVES: usize = 128;
+/// How far ahead of the own clock a remote timestamp may lie before it is refused.
+pub const MAX_DRIFT: Duration = Duration::from_secs(60);
+/// How long past its time an expired key's rows stay: more than twice [`MAX_DRIFT`], so that no two quorums that judge
+/// by their own clocks can both be right about opposite things.
+pub const EXPIRY_GRACE: Duration = Duration::from_secs(130);
+
+/// When a write counts as stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// Synced to the disk before the reply, many writes at once.
+    Always,
+    /// Synced every so often.
+    Every(Duration),
+    /// Left to the operating system.
+    System,
+}
+
+/// The settings of one node, checked.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Copies of each partition (N).
+    pub replicas: usize,
+    /// Partitions of the key space (Q), fixed for the life of the cluster.
+    pub partitions: u16,
+    /// Copies of a partition go to different zones where there are enough.
+    pub zone: Option<String>,
+    /// Share of the ring relative to other peers.
+    pub capacity: u32,
+    /// When a write counts as stored.
+    pub durability: Durability,
+    /// How long a coordinator waits for replicas before it gives up on a command.
+    pub request_timeout: Duration,
+    /// How often a partition is compared with each co-replica when nothing else calls for it.
+    pub anti_entropy_interval: Duration,
+    /// Whether the peer has no secret and so only takes peers of this machine.
+    pub protected: bool,
+    /// Seed of the node's one generator of randomness.
+    pub seed: u64,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            cluster: "ringtide".to_owned(),
+            replicas: 3,
+            partitions: 256,
+            zone: None,
+            capacity: 1,
+            durability: Durability::Every(Duration::from_millis(50)),
+            request_timeout: Duration::from_secs(5),
+            anti_entropy_interval: Duration::from_secs(60),
+            protected: true,
+            seed: 0,
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The replicated state: pure data and rules, no I/O, no clock, no randomness.
+//!
+//! [`delta`] is the algebra; the other modules are views of rows: a command becomes a delta, rows become a value.
+
+pub mod codec;
+pub mod command;
+pub mod counter;
+pub mod delta;
+pub mod dot;
+pub mod encode;
+pub mod execute;
+pub mod expiry;
+pub mod merge;
+pub mod set;
+pub mod string;
