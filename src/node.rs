@@ -241,8 +241,7 @@ impl Node {
     }
 
     /// The digest of the live rows of every partition that this peer holds.
-    #[must_use]
-    pub fn digests(&self) -> Vec<(Partition, Digest)> {
+    pub async fn digests(&self) -> Vec<(Partition, Digest)> {
         unimplemented!()
     }
 

@@ -16,6 +16,7 @@
 //! (Brown et al., 2016).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
@@ -186,11 +187,25 @@ pub trait Rows {
     /// Where the row could not be read. An unreadable row is never an absent one.
     fn row(&self, address: &RowAddress) -> Result<Row, Self::Error>;
 
+    /// Visits the rows of a key that are not empty, in order of address, until the visitor breaks. What only needs to
+    /// know the type, or whether anything is there, must not read a million members: it breaks early.
+    ///
+    /// # Errors
+    /// Where the rows could not be read.
+    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Self::Error>;
+
     /// Every row of a key that is not empty, in order of address.
     ///
     /// # Errors
     /// Where the rows could not be read.
-    fn rows_of(&self, key: &Bytes) -> Result<BTreeMap<RowAddress, Row>, Self::Error>;
+    fn rows_of(&self, key: &Bytes) -> Result<BTreeMap<RowAddress, Row>, Self::Error> {
+        let mut rows = BTreeMap::new();
+        self.visit(key, &mut |address, row| {
+            rows.insert(address.clone(), row.clone());
+            ControlFlow::Continue(())
+        })?;
+        Ok(rows)
+    }
 }
 
 /// Rows that can be changed.
