@@ -10,6 +10,7 @@ pub mod dot;
 pub mod encode;
 pub mod execute;
 pub mod expiry;
+pub mod memory;
 pub mod merge;
 pub mod set;
 pub mod string;
