@@ -18,6 +18,14 @@ pub const WRITER_QUEUE: usize = 16 * 1024;
 pub const WRITER_BATCH: usize = 1024;
 /// Dots removed by one write that are named one by one; beyond, the replaced key and the writer's clock say it.
 pub const NAMED_REMOVES: usize = 128;
+/// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.
+pub const MAX_CLOCK_ACTORS: usize = 64 * 1024;
+/// Ranges of one clock. Each is a hole that a crash or a lost delta left, and the next pull closes most; so many never are.
+pub const MAX_CLOCK_RANGES: usize = 1024 * 1024;
+/// Entries of one row: concurrent values, runs and floors. High, since a row beyond it could not be read back.
+pub const MAX_ROW_ENTRIES: usize = 1024 * 1024;
+/// Rows, removed dots, kept dots or replaced scopes named in one delta or message, each. A frame's length ends most before.
+pub const MAX_ROWS: usize = 1024 * 1024;
 /// How far ahead of the own clock a remote timestamp may lie before it is refused.
 pub const MAX_DRIFT: Duration = Duration::from_secs(60);
 /// How long past its time an expired key's rows stay: more than twice [`MAX_DRIFT`], so that no two quorums that judge

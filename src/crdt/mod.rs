@@ -14,3 +14,4 @@ pub mod memory;
 pub mod merge;
 pub mod set;
 pub mod string;
+pub mod wire;

@@ -1,0 +1,245 @@
+//! The canonical bytes of the replicated state: what is written is read, there is one form, and nothing else is taken.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use ringtide::crdt::codec::{DecodeError, Writer};
+use ringtide::crdt::delta::{Causal, Decision, Delta, Entry, Payload, Replacement, Row, RowAddress, Scope};
+use ringtide::crdt::dot::{Clock, Dot};
+use ringtide::crdt::encode;
+use ringtide::types::{Actor, Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+
+fn bytes() -> impl Strategy<Value = Bytes> {
+    proptest::collection::vec(any::<u8>(), 0..6).prop_map(Bytes::from)
+}
+
+fn dot() -> impl Strategy<Value = Dot> {
+    (0..4u64, prop_oneof![1..9u64, Just(u64::MAX)]).prop_map(|(actor, counter)| Dot { actor: Actor(actor << 60), counter })
+}
+
+fn clock() -> impl Strategy<Value = Clock> {
+    proptest::collection::vec(dot(), 0..12).prop_map(|dots| dots.into_iter().collect())
+}
+
+fn decision() -> impl Strategy<Value = Decision> {
+    let times = (any::<Option<u64>>(), any::<u64>(), any::<u64>());
+    times.prop_map(|(time, timestamp, since)| Decision { time, timestamp: Timestamp(timestamp), since: Timestamp(since) })
+}
+
+/// An entry that may stand under `dot` in a string's row.
+fn entry_of(dot: Dot) -> impl Strategy<Value = Entry> {
+    let payload = prop_oneof![
+        bytes().prop_map(Payload::Value),
+        (1..=dot.counter, any::<i128>()).prop_map(move |(first, total)| Payload::Run { run: Dot { counter: first, ..dot }, total }),
+        (1..9u64, 0..9u64, any::<i128>()).prop_map(|(first, more, total)| Payload::Floor {
+            run: Dot { actor: Actor(7), counter: first },
+            upto: first + more,
+            total
+        }),
+    ];
+    (any::<u64>(), proptest::option::of(decision()), payload).prop_map(|(timestamp, decision, payload)| Entry {
+        timestamp: Timestamp(timestamp),
+        decision,
+        payload,
+    })
+}
+
+fn write() -> impl Strategy<Value = (Dot, Entry)> {
+    dot().prop_flat_map(|dot| (Just(dot), entry_of(dot)))
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    proptest::collection::btree_map(dot(), Just(()), 1..5)
+        .prop_flat_map(|dots| dots.into_keys().map(|dot| (Just(dot), entry_of(dot))).collect::<Vec<_>>())
+        .prop_map(|entries| entries.into_iter().collect())
+}
+
+fn address() -> impl Strategy<Value = RowAddress> {
+    (bytes(), 0..3, bytes()).prop_map(|(key, kind, element)| match kind {
+        0 => RowAddress::expiry(&key),
+        1 => RowAddress::value(&key),
+        _ => RowAddress::member(&key, &element),
+    })
+}
+
+fn scope() -> impl Strategy<Value = Scope> {
+    prop_oneof![address().prop_map(Scope::Row), bytes().prop_map(Scope::Key)]
+}
+
+fn causal() -> impl Strategy<Value = Causal> {
+    (clock(), proptest::collection::btree_map(scope(), dot(), 0..4)).prop_map(|(clock, pending)| {
+        let pending = pending.into_iter().map(|(scope, dot)| (scope, Clock::from_iter([dot]))).collect();
+        Causal { clock, pending }
+    })
+}
+
+fn delta() -> impl Strategy<Value = Delta> {
+    let replacement = (scope(), clock(), proptest::collection::vec(dot(), 0..3)).prop_map(|(scope, pending, keeps)| Replacement {
+        scope,
+        pending,
+        keeps,
+    });
+    let adds = proptest::collection::btree_map(dot(), (address(), any::<u64>()), 0..5);
+    let parts = (proptest::collection::vec(replacement, 0..3), clock(), proptest::collection::vec((address(), dot()), 0..5), adds);
+    parts.prop_map(|(replaces, seen, removes, adds)| {
+        let entry = |address: &RowAddress, time: u64| {
+            let decision = Decision { time: None, timestamp: Timestamp(time), since: Timestamp(3) };
+            let payload = match address {
+                address if *address == RowAddress::expiry(&address.key) => Payload::Decision(decision),
+                address if *address == RowAddress::value(&address.key) => Payload::Value(Bytes::from_static(b"v")),
+                _ => Payload::Present,
+            };
+            Entry { timestamp: Timestamp(time), decision: None, payload }
+        };
+        let adds = adds.into_iter().map(|(dot, (address, time))| (address.clone(), dot, entry(&address, time))).collect();
+        Delta { replaces, seen, removes, adds }
+    })
+}
+
+#[derive(Serialize, Deserialize, PartialEq, Debug)]
+struct Message {
+    clock: Clock,
+    causal: Causal,
+    delta: Delta,
+    address: RowAddress,
+    row: encode::WireRow,
+    #[serde(with = "encode::rows")]
+    rows: BTreeMap<RowAddress, Row>,
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(clock in clock(), causal in causal(), delta in delta(), address in address(), row in row()) {
+        prop_assert_eq!(encode::clock_from_bytes(&encode::clock_to_bytes(&clock).into()), Ok(clock.clone()));
+        prop_assert_eq!(encode::causal_from_bytes(&encode::causal_to_bytes(&causal).into()), Ok(causal.clone()));
+        prop_assert_eq!(encode::delta_from_bytes(&encode::delta_to_bytes(&delta).into()), Ok(delta.clone()));
+        prop_assert_eq!(encode::address_from_bytes(&encode::address_to_bytes(&address).into()), Ok(address.clone()));
+        prop_assert_eq!(encode::row_from_bytes(&encode::row_to_bytes(&row).into()), Ok(row.clone()));
+
+        let rows = BTreeMap::from([(RowAddress::value(&address.key), row.clone())]);
+        let message = Message { clock, causal, delta, address, row: encode::WireRow(row), rows };
+        let mut sent = Vec::new();
+        ciborium::into_writer(&message, &mut sent).unwrap();
+        prop_assert_eq!(ciborium::from_reader::<Message, _>(&sent[..]).unwrap(), message);
+    }
+
+    /// One flipped byte, one byte less, one more: refused, or another value whose own form is exactly these bytes.
+    #[test]
+    fn there_is_one_form(row in row(), delta in delta(), causal in causal(), at: prop::sample::Index, flip in 1..=255u8, change in 0..3) {
+        let damage = |mut bytes: Vec<u8>| {
+            let index = at.index(bytes.len());
+            match change {
+                0 => bytes[index] ^= flip,
+                1 => { bytes.remove(index); }
+                _ => bytes.insert(index, flip),
+            }
+            Bytes::from(bytes)
+        };
+        let bytes = damage(encode::row_to_bytes(&row));
+        if let Ok(row) = encode::row_from_bytes(&bytes) { prop_assert_eq!(encode::row_to_bytes(&row), bytes); }
+        let bytes = damage(encode::delta_to_bytes(&delta));
+        if let Ok(delta) = encode::delta_from_bytes(&bytes) { prop_assert_eq!(encode::delta_to_bytes(&delta), bytes); }
+        let bytes = damage(encode::causal_to_bytes(&causal));
+        if let Ok(causal) = encode::causal_from_bytes(&bytes) { prop_assert_eq!(encode::causal_to_bytes(&causal), bytes); }
+    }
+
+    #[test]
+    fn equal_rows_have_equal_digests_in_whatever_order_they_were_built(writes in proptest::collection::btree_map(dot(), any::<u64>(), 1..6), address in address()) {
+        let entry = |time: &u64| Entry { timestamp: Timestamp(*time), decision: None, payload: Payload::Present };
+        let forward: Row = writes.iter().map(|(dot, time)| (*dot, entry(time))).collect();
+        let backward: Row = writes.iter().rev().map(|(dot, time)| (*dot, entry(time))).collect();
+        prop_assert_eq!(encode::row_digest(&address, &forward), encode::row_digest(&address, &backward));
+        prop_assert_eq!(encode::row_digest(&address, &forward), encode::stored_row_digest(&address, &encode::row_to_bytes(&backward)));
+    }
+
+    #[test]
+    fn different_rows_have_different_digests(address in address(), (left, right) in (write(), write())) {
+        let rows = [Row::from([left.clone()]), Row::from([right.clone()])];
+        prop_assert_eq!(encode::row_digest(&address, &rows[0]) == encode::row_digest(&address, &rows[1]), left == right);
+    }
+}
+
+#[test]
+fn an_empty_row_contributes_nothing_and_an_address_counts() {
+    let key = Bytes::from_static(b"key");
+    assert_eq!(encode::row_digest(&RowAddress::value(&key), &Row::new()), Digest(0));
+    let row =
+        Row::from([(Dot { actor: Actor(1), counter: 1 }, Entry { timestamp: Timestamp(1), decision: None, payload: Payload::Present })]);
+    let digests = [b"a", b"b"].map(|member| encode::row_digest(&RowAddress::member(&key, &Bytes::from_static(member)), &row));
+    assert_ne!(digests[0], digests[1]);
+}
+
+#[test]
+fn values_are_slices_of_what_was_read() {
+    let dot = Dot { actor: Actor(1), counter: 1 };
+    let value = Bytes::from(vec![7; 1000]);
+    let row = Row::from([(dot, Entry { timestamp: Timestamp(1), decision: None, payload: Payload::Value(value) })]);
+    let stored = Bytes::from(encode::row_to_bytes(&row));
+    let read = encode::row_from_bytes(&stored).unwrap();
+    let Payload::Value(value) = &read[&dot].payload else { panic!("not a value") };
+    assert!(stored.as_ptr_range().contains(&value.as_ptr()));
+}
+
+/// A clock of one actor with the given ranges, as (skipped, more) pairs.
+fn raw_clock(claimed: u64, pairs: &[(u64, u64)]) -> Bytes {
+    let mut writer = Writer::versioned(encode::VERSION);
+    writer.number(1);
+    writer.word(5);
+    writer.number(claimed);
+    for &(skipped, more) in pairs {
+        writer.number(skipped);
+        writer.number(more);
+    }
+    writer.into_bytes().into()
+}
+
+#[test]
+fn clocks_that_cannot_be_are_refused() {
+    assert!(encode::clock_from_bytes(&raw_clock(2, &[(0, 2), (0, 0)])).is_ok());
+    let past = Err(DecodeError::Number("range of a clock"));
+    assert_eq!(encode::clock_from_bytes(&raw_clock(1, &[(u64::MAX, 0)])), past);
+    assert_eq!(encode::clock_from_bytes(&raw_clock(1, &[(7, u64::MAX)])), past);
+    assert_eq!(encode::clock_from_bytes(&raw_clock(2, &[(0, u64::MAX - 1), (0, 0)])), past);
+    assert!(encode::clock_from_bytes(&raw_clock(0, &[])).is_err());
+    assert!(encode::clock_from_bytes(&raw_clock(1 << 20, &[(0, 0)])).is_err());
+    assert!(matches!(encode::clock_from_bytes(&raw_clock(1 << 21, &[])), Err(DecodeError::Limit { .. })));
+    let mut unsorted = encode::clock_to_bytes(&Clock::from_iter([1, 2].map(|actor| Dot { actor: Actor(actor), counter: 1 })));
+    unsorted.swap(9, 20);
+    assert_eq!(encode::clock_from_bytes(&unsorted.into()), Err(DecodeError::Invalid("the actors of a clock are not in order")));
+}
+
+#[test]
+fn rows_that_cannot_be_are_refused() {
+    let entry = |payload| Entry { timestamp: Timestamp(9), decision: None, payload };
+    let read = |row: &Row| encode::row_from_bytes(&encode::row_to_bytes(row).into());
+    let dot = |actor, counter| Dot { actor: Actor(actor), counter };
+    let refused = |row: Row| read(&row).unwrap_err().to_string();
+    assert_eq!(refused(Row::new()), "a row is empty");
+    assert_eq!(refused(Row::from([(dot(1, 0), entry(Payload::Present))])), "a dot's counter is 0");
+    let run = "a run's entry was not written by the run's actor after it began";
+    assert_eq!(refused(Row::from([(dot(1, 4), entry(Payload::Run { run: dot(2, 3), total: 1 }))])), run);
+    assert_eq!(refused(Row::from([(dot(1, 4), entry(Payload::Run { run: dot(1, 5), total: 1 }))])), run);
+    let floor = Payload::Floor { run: dot(2, 3), upto: 2, total: 1 };
+    assert_eq!(refused(Row::from([(dot(1, 4), entry(floor))])), "a floor ends before its run began");
+    let mut twice = encode::row_to_bytes(&Row::from([(dot(1, 4), entry(Payload::Present)), (dot(1, 5), entry(Payload::Present))]));
+    let second = twice.len() - 10;
+    twice[second] = 4;
+    assert_eq!(encode::row_from_bytes(&twice.into()).unwrap_err().to_string(), "the entries of a row are not in order");
+    let mut newer = encode::row_to_bytes(&Row::from([(dot(1, 4), entry(Payload::Present))]));
+    newer[0] = 2;
+    assert_eq!(encode::row_from_bytes(&newer.into()).unwrap_err().to_string(), "version 2 of row is not known (expected 1)");
+}
+
+#[test]
+fn deltas_that_cannot_be_are_refused() {
+    let key = Bytes::from_static(b"key");
+    let entry = |payload| Entry { timestamp: Timestamp(9), decision: None, payload };
+    let dot = Dot { actor: Actor(1), counter: 1 };
+    let twice = Delta { adds: vec![(RowAddress::member(&key, &key), dot, entry(Payload::Present)); 2], ..Delta::default() };
+    let read = |delta: &Delta| encode::delta_from_bytes(&encode::delta_to_bytes(delta).into()).unwrap_err().to_string();
+    assert_eq!(read(&twice), "a delta adds two entries under one dot");
+    let misplaced = Delta { adds: vec![(RowAddress::value(&key), dot, entry(Payload::Present))], ..Delta::default() };
+    assert_eq!(read(&misplaced), "an entry does not fit the kind of its row");
+}
