@@ -32,6 +32,34 @@ pub const MAX_DRIFT: Duration = Duration::from_secs(60);
 /// by their own clocks can both be right about opposite things.
 pub const EXPIRY_GRACE: Duration = Duration::from_secs(130);
 
+/// Arguments of one client command, as in Redis.
+pub const MAX_ARGUMENTS: usize = 1024 * 1024;
+/// Longest inline command, and longest line that announces a length, in bytes; as in Redis.
+pub const MAX_INLINE: usize = 64 * 1024;
+/// Longest value that a client may announce before its connection is closed, in bytes; as in Redis. A value between
+/// [`MAX_VALUE`] and this is read and thrown away, so that the client learns what was wrong and the connection lives on.
+pub const MAX_ANNOUNCED: usize = 512 * 1024 * 1024;
+/// All arguments of one client command together, in bytes, bookkeeping included: what one unfinished command may pin.
+pub const MAX_REQUEST: usize = 128 * 1024 * 1024;
+/// Arguments of a command, and bytes of each, of a client that has not given the password yet; as in Redis.
+pub const MAX_STRANGER: (usize, usize) = (10, 16 * 1024);
+/// Bytes of one client's replies that may wait for it to read them, before no more of its commands are run.
+pub const MAX_OUTPUT: usize = 32 * 1024 * 1024;
+/// Commands of one client that run at the same time, at most. Fewer where its replies are long.
+pub const MAX_RUNNING: usize = 128;
+/// Longest reply that is gathered from several keys, in bytes.
+pub const MAX_GATHERED: usize = 256 * 1024 * 1024;
+/// Commands that a client may queue between MULTI and EXEC, in bytes, bookkeeping included.
+pub const MAX_QUEUED: usize = 64 * 1024 * 1024;
+/// Writes of one connection that WAIT asks about: the latest ones.
+pub const MAX_RECEIPTS: usize = 1024;
+/// Clients connected at the same time, as in Redis.
+pub const MAX_CLIENTS: usize = 10_000;
+/// How long a client may leave its replies unread, not a byte taken, before it is disconnected.
+pub const STALLED_CLIENT: Duration = Duration::from_secs(300);
+/// How long commands that run when the peer stops may take to finish.
+pub const DRAIN_CLIENTS: Duration = Duration::from_secs(5);
+
 /// When a write counts as stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {

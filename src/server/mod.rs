@@ -1,1 +1,5 @@
-//! (to be written)
+//! The front doors of a peer: the Redis protocol for clients, HTTP for probes and metrics.
+
+pub mod http;
+pub mod resp;
+pub mod statistics;
