@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use crdts::{CmRDT, CvRDT};
@@ -28,9 +29,14 @@ impl Rows for BTreeMap<RowAddress, Row> {
         Ok(self.get(address).cloned().unwrap_or_default())
     }
 
-    fn rows_of(&self, key: &Bytes) -> Result<Self, Infallible> {
+    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
         let first = RowAddress { key: key.clone(), kind: Kind::Expiry, element: Bytes::new() };
-        Ok(self.range(first..).take_while(|(address, _)| address.key == *key).map(|(address, row)| (address.clone(), row.clone())).collect())
+        for (address, row) in self.range(first..).take_while(|(address, _)| address.key == *key) {
+            if visitor(address, row).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -89,8 +95,8 @@ impl Rows for MemoryState {
         self.rows.row(address)
     }
 
-    fn rows_of(&self, key: &Bytes) -> Result<BTreeMap<RowAddress, Row>, Infallible> {
-        self.rows.rows_of(key)
+    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
+        self.rows.visit(key, visitor)
     }
 }
 

@@ -13,5 +13,6 @@ pub mod expiry;
 pub mod memory;
 pub mod merge;
 pub mod set;
+pub mod pull;
 pub mod string;
 pub mod wire;
