@@ -28,6 +28,10 @@ pub const MAX_ROW_ENTRIES: usize = 1024 * 1024;
 pub const MAX_ROWS: usize = 1024 * 1024;
 /// How far ahead of the own clock a remote timestamp may lie before it is refused.
 pub const MAX_DRIFT: Duration = Duration::from_secs(60);
+/// Timestamps leased at once: how far ahead of wall time a peer starts after a crash, and how seldom a lease is written.
+pub const CLOCK_LEASE: Duration = Duration::from_secs(10);
+/// Dots leased at once, in every partition: how many a crash skips, and how seldom a lease is written.
+pub const DOT_LEASE: u64 = 1024 * 1024;
 /// How long past its time an expired key's rows stay: more than twice [`MAX_DRIFT`], so that no two quorums that judge
 /// by their own clocks can both be right about opposite things.
 pub const EXPIRY_GRACE: Duration = Duration::from_secs(130);
