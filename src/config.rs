@@ -63,6 +63,22 @@ pub const MAX_CLIENTS: usize = 10_000;
 pub const STALLED_CLIENT: Duration = Duration::from_secs(300);
 /// How long commands that run when the peer stops may take to finish.
 pub const DRAIN_CLIENTS: Duration = Duration::from_secs(5);
+/// Most copies of a partition: beyond, every write would wait for more machines than a failure can take.
+pub const MAX_REPLICAS: usize = 16;
+/// Most partitions of a key space: each has a digest tree of its own in memory.
+pub const MAX_PARTITIONS: u16 = 4096;
+/// Greatest share of the ring relative to another peer.
+pub const MAX_CAPACITY: u32 = 1000;
+/// Longest name of a cluster or zone, in bytes: every peer tells both in its first frame.
+pub const MAX_NAME: usize = 64;
+/// Shortest secret of a cluster, in characters: one that can be tried out is none.
+pub const MIN_SECRET_CHARACTERS: usize = 16;
+/// Least budget for caches and write buffers: below, the store would flush more often than it writes.
+pub const MIN_MEMORY: u64 = 16 * 1024 * 1024;
+/// Longest interval between two syncs of the disk, in milliseconds.
+pub const MAX_SYNC_INTERVAL_MS: u64 = 60_000;
+/// How long a peer may take to stop cleanly.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When a write counts as stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,6 +7,7 @@ pub mod config;
 pub mod coordinator;
 pub mod crdt;
 pub mod detector;
+pub mod embed;
 pub mod env;
 pub mod handoff;
 pub mod hlc;

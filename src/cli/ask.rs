@@ -1,0 +1,64 @@
+//! Commands that ask a running peer, over the Redis protocol as any client would.
+
+use std::io::Write;
+use std::time::Duration;
+
+use redis::{Client, Cmd, Connection, ConnectionLike, RedisError};
+
+use super::Failure;
+use super::reply::Reply;
+use super::settings::Ask;
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One `RINGTIDE` command.
+pub(crate) struct Question {
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Question {
+    /// A command without arguments.
+    pub(crate) fn new(name: &str) -> Self {
+        Self { arguments: vec![name.as_bytes().to_vec()] }
+    }
+
+    /// The command with one argument more.
+    pub(crate) fn with(mut self, argument: impl Into<Vec<u8>>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+}
+
+/// Asks and prints the answer on stdout.
+pub(crate) fn ask(settings: &Ask, question: &Question) -> Result<(), Failure> {
+    let mut connection = connect(settings)?;
+    let mut command = Cmd::new();
+    command.arg("RINGTIDE");
+    for argument in &question.arguments {
+        command.arg(argument);
+    }
+    let value = connection.req_command(&command).map_err(|error| Failure::Failed(sentence(&error)))?;
+    let value = value.extract_error().map_err(|error| Failure::Failed(sentence(&error)))?;
+    let reply = Reply::from(value);
+    let text = if settings.json { reply.json() } else { reply.table() };
+    // Whoever closed the pipe has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn connect(settings: &Ask) -> Result<Connection, Failure> {
+    let unreachable = |error: RedisError| Failure::Failed(format!("no peer answers at {} (--resp): {}", settings.resp, sentence(&error)));
+    let client = Client::open(format!("redis://{}/?protocol=resp3", settings.resp)).map_err(unreachable)?;
+    client.get_connection_with_timeout(CONNECT_TIMEOUT).map_err(unreachable)
+}
+
+/// The error as the peer worded it; an error on the way as the operating system did.
+fn sentence(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        (Some(code), None) => code.to_owned(),
+        (None, Some(detail)) => detail.to_owned(),
+        (None, None) => error.to_string(),
+    }
+}

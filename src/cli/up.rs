@@ -1,0 +1,112 @@
+//! `ringtide up`: runs one peer until it is told to stop, or stops by itself.
+
+use std::io::Write;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::Failure;
+use super::logging;
+use super::settings::Up;
+use crate::config;
+use crate::embed::Peer;
+
+/// Runs the peer. Returns once it has stopped.
+pub(crate) fn run(settings: Up) -> Result<(), Failure> {
+    logging::start(&settings.log, settings.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the runtime cannot be started: {error}")))?;
+    let outcome = runtime.block_on(serve(settings));
+    // Whatever still runs now was given its time; blocking work must not hold the process up.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    outcome
+}
+
+async fn serve(settings: Up) -> Result<(), Failure> {
+    let mut stop = stop_signal().map_err(Failure::Failed)?;
+    if settings.stop_with_stdin {
+        stop.also_with_stdin();
+    }
+    let peer = tokio::select! {
+        biased;
+        () = stop.wait() => return Ok(()),
+        started = Peer::start(settings.peer) => started.map_err(|error| Failure::Failed(error.to_string()))?,
+    };
+    // The reader of the line may be gone; the peer serves all the same.
+    let _ = writeln!(std::io::stdout(), "{}", ready_line(&peer));
+    let outcome = tokio::select! {
+        biased;
+        () = stop.wait() => Ok(()),
+        reason = peer.failed() => Err(Failure::Failed(reason)),
+    };
+    tracing::info!("stopping");
+    match timeout(config::STOP_TIMEOUT, peer.stop()).await {
+        Ok(()) => outcome,
+        Err(_) => outcome.and(Err(Failure::Failed(format!(
+            "the peer did not stop cleanly within {} s; what was acknowledged is stored as --durability promises",
+            config::STOP_TIMEOUT.as_secs()
+        )))),
+    }
+}
+
+/// The one line on stdout.
+fn ready_line(peer: &Peer) -> String {
+    let door = |address: Option<std::net::SocketAddr>| address.map_or_else(|| "off".to_owned(), |address| address.to_string());
+    format!("ready peer={} resp={} http={} p2p={}", peer.id(), door(peer.resp()), door(peer.http()), peer.addresses().join(","))
+}
+
+/// Resolves when the process is told to stop.
+pub(crate) struct StopSignal {
+    receiver: mpsc::Receiver<()>,
+    sender: mpsc::Sender<()>,
+}
+
+impl StopSignal {
+    /// Waits until the process is told to stop.
+    pub(crate) async fn wait(&mut self) {
+        self.receiver.recv().await;
+    }
+
+    /// Takes the end of the standard input as such a signal, too.
+    pub(crate) fn also_with_stdin(&self) {
+        let sender = self.sender.clone();
+        // Standard input can only be read by blocking; the thread ends with the process.
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            let _ = sender.blocking_send(());
+        });
+    }
+}
+
+/// Listens for SIGINT and SIGTERM from now on.
+pub(crate) fn stop_signal() -> Result<StopSignal, String> {
+    let (sender, receiver) = mpsc::channel(1);
+    let failed = |error: std::io::Error| format!("signals cannot be listened for: {error}");
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+            let mut signals = signal(kind).map_err(failed)?;
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    let _ = sender.try_send(());
+                }
+            });
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let mut signals = tokio::signal::windows::ctrl_c().map_err(failed)?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                let _ = sender.try_send(());
+            }
+        });
+    }
+    Ok(StopSignal { receiver, sender })
+}
