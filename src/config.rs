@@ -16,6 +16,13 @@ pub const READ_PAGE: usize = 4 * 1024 * 1024;
 pub const WRITER_QUEUE: usize = 16 * 1024;
 /// Commands and deltas that the writer puts into one commit at most.
 pub const WRITER_BATCH: usize = 1024;
+/// Sealed memtables that may wait to be flushed; with the one being filled, what the store keeps of its writes in memory. One
+/// less than where fjall's own commit begins to wait without an end.
+pub const SEALED_MEMTABLES: usize = 3;
+/// How long a commit waits for the flush pool before the storage counts as failed: longer than any pause of a healthy disk.
+pub const STORAGE_STALL: Duration = Duration::from_secs(30);
+/// Open files that the store keeps at hand. The usual limit is 1,024 a process, and clients and peers need theirs.
+pub const STORAGE_FILES: usize = 256;
 /// Dots removed by one write that are named one by one; beyond, the replaced key and the writer's clock say it.
 pub const NAMED_REMOVES: usize = 128;
 /// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.

@@ -12,7 +12,7 @@ pub mod execute;
 pub mod expiry;
 pub mod memory;
 pub mod merge;
-pub mod set;
 pub mod pull;
+pub mod set;
 pub mod string;
 pub mod wire;

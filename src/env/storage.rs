@@ -10,6 +10,9 @@ use bytes::Bytes;
 /// The longest key that a backend takes, in bytes. Keys are never empty.
 pub const MAX_STORAGE_KEY: usize = 4096;
 
+/// The longest value that a backend takes, in bytes: the longest of a client, several times over, for what stands around it.
+pub const MAX_STORAGE_VALUE: usize = 64 * 1024 * 1024;
+
 /// Changes that become visible and durable together. A later change of the same key beats an earlier one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -27,6 +30,22 @@ impl Batch {
     pub fn delete(&mut self, key: Vec<u8>) {
         self.changes.push((key, None));
     }
+
+    /// Checks every key and value against the limits.
+    ///
+    /// # Errors
+    /// For the first that exceeds them.
+    pub fn check(&self) -> Result<(), StorageError> {
+        for (key, value) in &self.changes {
+            if key.is_empty() || key.len() > MAX_STORAGE_KEY {
+                return Err(StorageError::KeyLength(key.len()));
+            }
+            if let Some(value) = value.as_ref().filter(|value| value.len() > MAX_STORAGE_VALUE) {
+                return Err(StorageError::ValueLength(value.len()));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Why the disk did not do as asked.
@@ -38,10 +57,16 @@ pub enum StorageError {
     /// Reading or writing failed. A batch that fails so may all the same be there after a restart.
     #[error("the storage failed: {0}")]
     Failed(String),
-    /// A key or value exceeds the limits. Nothing was written.
+    /// A key is too long or empty. Nothing was written.
     #[error("a key of {0} bytes is not between 1 and {MAX_STORAGE_KEY}")]
     KeyLength(usize),
+    /// A value is too long. Nothing was written.
+    #[error("a value of {0} bytes exceeds {MAX_STORAGE_VALUE}")]
+    ValueLength(usize),
 }
+
+/// What is called with each key and value of a scan, until it breaks.
+pub type Visitor<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
 /// One unchanging view of the map. Holds old versions alive: keep it short.
 pub trait Snapshot: Send + Sync {
@@ -55,7 +80,7 @@ pub trait Snapshot: Send + Sync {
     ///
     /// # Errors
     /// Where a key could not be read; the visit ends there.
-    fn scan(&self, from: &[u8], until: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) -> Result<(), StorageError>;
+    fn scan(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError>;
 }
 
 /// A future that a backend runs where its blocking calls harm nobody.
@@ -72,7 +97,8 @@ pub trait Storage: Send + Sync + 'static {
     /// the end of the machine. May block.
     ///
     /// # Errors
-    /// Where the outcome is unknown until a restart. Every later commit fails too.
+    /// Where a key or value exceeds the limits, and nothing was done. Otherwise the outcome is unknown until a restart, and
+    /// every later commit fails too.
     fn commit(&self, batch: Batch) -> Result<(), StorageError>;
 
     /// Returns once every commit before it survives the end of the machine. May block.

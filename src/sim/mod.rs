@@ -1,1 +1,3 @@
-//! (to be written)
+//! The simulated backends: many peers in one process, on the paused clock, from one seed.
+
+pub mod storage;

@@ -1,0 +1,184 @@
+//! Reads fjall's journals before fjall does, and sees to it that a damaged one never passes for a complete one.
+//!
+//! A journal is a row of batches, each `start · items · end`. fjall 3.1.13 takes anything that it can't read for the end of
+//! a journal that was being written when the process died: it cuts the file there and opens. For the newest journal
+//! that is what a crash looks like. In an older one it is damage, and of the worst kind: rows would be missing whose dots the
+//! clock, replayed from a later journal, says were seen. To other peers that is a delete.
+//!
+//! Every commit carries its number as the first item of its batch (see [`super::keys::COMMIT_NUMBER`]), so completeness can be
+//! checked without understanding anything else:
+//!
+//! ```text
+//! 7.jnl   4711 4712 4713 000…      8.jnl   4714 4715 0000…                  whole
+//! 7.jnl   4711 ####                8.jnl   4714 4715 0000…                  refused: 4712 is missing in the middle
+//! 7.jnl   4711 4712 4713 000…      8.jnl   4714 47                          cut after 4714
+//! ```
+//!
+//! Whether the cut took away something that had been promised to survive is for [`super::reach`] to tell.
+//! The bytes inside of a batch are under fjall's own checksum, which it does report. The layout is that of fjall's
+//! `journal/entry.rs`; the version is pinned.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::keys;
+
+const START: u8 = 1;
+const ITEM: u8 = 2;
+const END: u8 = 3;
+const PUT: u8 = 0;
+const DELETE: u8 = 1;
+const UNCOMPRESSED: u8 = 0;
+/// The last bytes of every batch.
+const TRAILER: &[u8; 4] = b"FJL\x03";
+const CHUNK: usize = 64 * 1024;
+
+/// What the journals of a store hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Log {
+    /// The oldest commit.
+    pub(super) first: Option<Commit>,
+    /// The newest commit.
+    pub(super) last: Option<Commit>,
+}
+
+/// Two numbers of one commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Commit {
+    /// Ours, without gaps.
+    pub(super) number: u64,
+    /// fjall's, growing.
+    pub(super) sequence: u64,
+}
+
+/// Why the journals can't be used.
+pub(super) enum Unreadable {
+    /// The operating system doesn't let them be read.
+    Io(PathBuf, io::Error),
+    /// Commits are missing in the middle.
+    Damaged(String),
+}
+
+/// Checks every journal in a store's folder, and cuts what can't be read off the newest.
+pub(super) fn check(store: &Path) -> Result<Log, Unreadable> {
+    let journals = list(store).map_err(|error| Unreadable::Io(store.to_owned(), error))?;
+    let mut log = Log::default();
+    for (position, path) in journals.iter().enumerate() {
+        let io_error = |error| Unreadable::Io(path.clone(), error);
+        let (end, is_whole) = read(path, &mut log).map_err(io_error)?;
+        if is_whole {
+            continue;
+        }
+        if position + 1 < journals.len() {
+            let after = log.last.map_or(0, |commit| commit.number);
+            return Err(Unreadable::Damaged(format!("{} can't be read at byte {end}, after commit {after}", path.display())));
+        }
+        let file = OpenOptions::new().write(true).open(path).map_err(io_error)?;
+        file.set_len(end).and_then(|()| file.sync_all()).map_err(io_error)?;
+    }
+    Ok(log)
+}
+
+fn list(store: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut journals = Vec::new();
+    for entry in std::fs::read_dir(store)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
+            let number = number.ok_or_else(|| io::Error::other(format!("{} is not the name of a journal", path.display())))?;
+            journals.push((number, path));
+        }
+    }
+    journals.sort();
+    Ok(journals.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Reads the batches that carry on from `log`. Tells where they end, and whether nothing but zeros allocated ahead follows.
+fn read(path: &Path, log: &mut Log) -> io::Result<(u64, bool)> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut reader = BufReader::with_capacity(CHUNK, file);
+    let mut end = 0;
+    loop {
+        let batch = match batch(&mut reader) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => None,
+            other => other?,
+        };
+        // Values are skipped, not read: a length that leads past the end shows only now.
+        let position = reader.stream_position()?;
+        let follows = |commit: &Commit| {
+            position <= length && log.last.is_none_or(|last| commit.number == last.number + 1 && commit.sequence > last.sequence)
+        };
+        let Some(commit) = batch.filter(follows) else { break };
+        log.first.get_or_insert(commit);
+        log.last = Some(commit);
+        end = position;
+    }
+    reader.seek(SeekFrom::Start(end))?;
+    Ok((end, is_zero(&mut reader)?))
+}
+
+/// Reads one batch; `None` where there is none, or none of ours.
+fn batch(reader: &mut (impl Read + SkipBytes)) -> io::Result<Option<Commit>> {
+    if u8::from_le_bytes(take(reader)?) != START {
+        return Ok(None);
+    }
+    let items = u32::from_le_bytes(take(reader)?);
+    let sequence = u64::from_le_bytes(take(reader)?);
+    let mut number = None;
+    for index in 0..items {
+        let [tag, kind, compression] = take(reader)?;
+        let _keyspace: [u8; 8] = take(reader)?;
+        let key_length = usize::from(u16::from_le_bytes(take(reader)?));
+        let value_length = u32::from_le_bytes(take(reader)?);
+        let stored_length = u32::from_le_bytes(take(reader)?);
+        let known = tag == ITEM && matches!(kind, PUT | DELETE) && compression == UNCOMPRESSED;
+        if !known || !(1..=keys::MAX_STORED).contains(&key_length) || value_length != stored_length {
+            return Ok(None);
+        }
+        if index > 0 {
+            reader.skip(key_length as u64 + u64::from(value_length))?;
+        } else if key_length == keys::COMMIT_NUMBER.len() && value_length == 8 && take(reader)? == keys::COMMIT_NUMBER {
+            number = Some(u64::from_be_bytes(take(reader)?));
+        } else {
+            return Ok(None);
+        }
+    }
+    let [tag] = take(reader)?;
+    let _checksum: [u8; 8] = take(reader)?;
+    let whole = tag == END && take(reader)? == *TRAILER;
+    Ok(number.filter(|_| whole).map(|number| Commit { number, sequence }))
+}
+
+fn take<const N: usize>(reader: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    reader.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Skipping that may lead past the end, without an error and without reading.
+trait SkipBytes {
+    fn skip(&mut self, bytes: u64) -> io::Result<()>;
+}
+
+impl SkipBytes for BufReader<File> {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        self.seek_relative(i64::try_from(bytes).map_err(io::Error::other)?)
+    }
+}
+
+fn is_zero(reader: &mut impl BufRead) -> io::Result<bool> {
+    let zeros = vec![0; CHUNK];
+    loop {
+        let chunk = reader.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(true);
+        }
+        if chunk != &zeros[..chunk.len()] {
+            return Ok(false);
+        }
+        let length = chunk.len();
+        reader.consume(length);
+    }
+}

@@ -1,0 +1,41 @@
+//! Reading: one unchanging view, by way of fjall's own snapshots.
+//!
+//! Always through a snapshot: fjall's plain `get` and `range` read the newest state item by item and so see half batches.
+
+use bytes::Bytes;
+use fjall::{Keyspace, Readable};
+
+use super::failure::explain;
+use super::keys;
+use crate::env::storage::{MAX_STORAGE_KEY, Snapshot, StorageError, Visitor};
+
+/// A view of the keyspace at one commit.
+pub(super) struct FjallSnapshot {
+    pub(super) keyspace: Keyspace,
+    pub(super) view: fjall::Snapshot,
+}
+
+impl Snapshot for FjallSnapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        if key.is_empty() || key.len() > MAX_STORAGE_KEY {
+            return Err(StorageError::KeyLength(key.len()));
+        }
+        let value = self.view.get(&self.keyspace, keys::stored_ref(key)).map_err(|error| explain(&error))?;
+        // Copied, since fjall's slices keep the whole block that they lie in.
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
+        if from >= until {
+            return Ok(());
+        }
+        for entry in self.view.range(&self.keyspace, keys::bound(from)..keys::bound(until)) {
+            let (key, value) = entry.into_inner().map_err(|error| explain(&error))?;
+            let Some(key) = keys::seam(&key) else { continue };
+            if visit(key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
