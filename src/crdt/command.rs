@@ -101,6 +101,8 @@ pub enum ExpireCondition {
     Later,
     /// LT: only where the new time is earlier.
     Earlier,
+    /// XX and LT: only where the key has an expiry and the new time is earlier.
+    HasExpiryAndEarlier,
 }
 
 /// A question about one key.

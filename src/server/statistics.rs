@@ -1,1 +1,49 @@
-//! (to be written)
+//! Counters of what the front doors did, for INFO and `/metrics`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows, until it is reset.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to the number.
+    pub fn add(&self, more: usize) {
+        self.0.fetch_add(u64::try_from(more).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What happened at the Redis protocol since the start, or since `CONFIG RESETSTAT`.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    /// Connections taken.
+    pub connections: Counter,
+    /// Connections turned away since there were too many.
+    pub rejected_connections: Counter,
+    /// Commands carried out, those that failed included.
+    pub commands: Counter,
+    /// Replies that were errors.
+    pub errors: Counter,
+    /// Connections closed for bytes that were no command.
+    pub protocol_errors: Counter,
+    /// Bytes read from clients.
+    pub bytes_read: Counter,
+    /// Bytes written to clients.
+    pub bytes_written: Counter,
+}
+
+impl Statistics {
+    /// Sets every counter back to zero.
+    pub fn reset(&self) {
+        let Self { connections, rejected_connections, commands, errors, protocol_errors, bytes_read, bytes_written } = self;
+        for counter in [connections, rejected_connections, commands, errors, protocol_errors, bytes_read, bytes_written] {
+            counter.0.store(0, Ordering::Relaxed);
+        }
+    }
+}

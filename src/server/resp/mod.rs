@@ -1,6 +1,141 @@
-//! The Redis protocol.
+//! The Redis protocol: a server that carries out the commands of Redis clients at this peer.
+//!
+//! The path of a command: [`parser`] → `commands` (what it means) → `pipeline` (what runs at the same time) → [`reply`].
 
+mod clients;
+mod commands;
+mod connection;
+pub mod glob;
 pub mod inline;
 pub mod integer;
 pub mod parser;
+mod pipeline;
 pub mod reply;
+mod session;
+mod shared;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::shared::Shared;
+use super::statistics::Statistics;
+use crate::config::{DRAIN_CLIENTS, MAX_CLIENTS};
+use crate::node::Node;
+
+/// How long the server waits before it tries to accept again where the system is out of something, such as file handles.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Settings of the server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The password that clients have to give first; none is asked for where there is none.
+    pub password: Option<String>,
+    /// Clients connected at the same time.
+    pub max_clients: usize,
+    /// How long a client may be silent before it is disconnected, in whole seconds; zero is for ever.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { password: None, max_clients: MAX_CLIENTS, idle_timeout: Duration::ZERO }
+    }
+}
+
+/// A server for Redis clients, listening.
+pub struct RespServer {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+}
+
+impl RespServer {
+    /// Listens at an address; port 0 picks a free one. Clients are served by [`RespServer::serve`].
+    ///
+    /// # Errors
+    /// Where the address can't be listened at.
+    pub async fn bind(address: SocketAddr, node: Node, options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let idle_timeout_s = options.idle_timeout.as_secs();
+        let shared = Shared::new(node, address, options.password.as_deref(), options.max_clients, idle_timeout_s);
+        Ok(Self { listener, shared: Arc::new(shared) })
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// What the server counts, for `/metrics`.
+    #[must_use]
+    pub fn statistics(&self) -> Arc<Statistics> {
+        self.shared.statistics.clone()
+    }
+
+    /// Serves clients until `shutdown` resolves. Commands that run then are finished and answered, for a few seconds at most.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
+        let Self { listener, shared } = self;
+        let (stop, stopping) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.as_mut() => break,
+                Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, address)) => {
+                        connections.spawn(welcome(stream, address, shared.clone(), stopping.clone()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a client");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(listener);
+        // Without a connection left there is nobody to tell.
+        let _ = stop.send(true);
+        let drained = tokio::time::timeout(DRAIN_CLIENTS, async {
+            while let Some(ended) = connections.join_next().await {
+                report(ended);
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!(clients = connections.len(), "commands did not finish in time, closing their connections");
+            connections.shutdown().await;
+        }
+    }
+}
+
+/// Serves a client, or tells it that there are too many.
+async fn welcome(mut stream: TcpStream, address: SocketAddr, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+    // Replies are gathered already; where the option can't be set they only come later.
+    let _ = stream.set_nodelay(true);
+    let Some(seat) = shared.clients.admit(address, shared.address, shared.max_clients()) else {
+        shared.statistics.rejected_connections.add(1);
+        // The client is turned away whether it hears why or not.
+        let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(b"-ERR max number of clients reached\r\n")).await;
+        return;
+    };
+    shared.statistics.connections.add(1);
+    connection::serve(stream, seat, shared, stopping).await;
+}
+
+/// A connection that ends by a panic is a bug; it must not take the others with it, nor pass in silence.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a client's connection ended by a bug");
+    }
+}

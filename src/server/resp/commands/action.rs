@@ -1,0 +1,191 @@
+//! What a command comes down to once it has been parsed: effects as data.
+//!
+//! A command's own function decides what to do and says it with an [`Action`]; only the connection carries it out. So the
+//! parsing of every command is a function from arguments to a value, and needs no peer to be tested.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use std::time::Duration;
+
+use super::super::reply::Reply;
+use crate::config::{MAX_KEY, MAX_VALUE};
+use crate::crdt::command::{Answer, DataType, Mutation, Query};
+use crate::node::OperationError;
+
+/// Turns what one key answered into the command's reply.
+pub(crate) type Shape = Box<dyn FnOnce(Answer) -> Reply + Send>;
+/// Turns what several keys answered, in the order they were named, into the command's reply.
+pub(crate) type Gather = fn(Vec<Result<Answer, OperationError>>) -> Reply;
+
+/// What a command does.
+pub(crate) enum Action {
+    /// Everything is done already.
+    Reply(Reply),
+    /// Asks or changes one key.
+    Key(Operation, Shape),
+    /// Asks or changes several keys at the same time.
+    Keys(Vec<Operation>, Gather),
+    /// Something that takes its time. Nothing else of this connection runs meanwhile.
+    Alone(BoxFuture<'static, Reply>),
+    /// Waits until so many replicas have all writes of this connection, or the time is over; `None` is for ever.
+    Wait {
+        /// How many replicas.
+        replicas: i64,
+        /// How long at most.
+        timeout: Option<Duration>,
+    },
+    /// Runs queued commands in order; the reply is the array of theirs.
+    Transaction(Vec<Vec<Bytes>>),
+    /// Replies and closes the connection.
+    Quit(Reply),
+    /// Closes the connection without a word: whoever speaks there speaks HTTP.
+    HangUp,
+}
+
+/// One question or change to one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Operation {
+    /// The key.
+    pub(crate) key: Bytes,
+    /// What to ask or change.
+    pub(crate) work: Work,
+}
+
+/// A question or a change.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    /// Asks.
+    Read(Query),
+    /// Changes.
+    Write(Mutation),
+}
+
+impl Operation {
+    /// A question to a key.
+    pub(crate) fn read(key: &Bytes, query: Query) -> Self {
+        Self { key: key.clone(), work: Work::Read(query) }
+    }
+
+    /// A change of a key.
+    pub(crate) fn write(key: &Bytes, mutation: Mutation) -> Self {
+        Self { key: key.clone(), work: Work::Write(mutation) }
+    }
+
+    /// This operation as a whole command, its answer replied as it is.
+    pub(crate) fn plain(self) -> Action {
+        self.shaped(plain)
+    }
+
+    /// This operation as a whole command.
+    pub(crate) fn shaped(self, shape: impl FnOnce(Answer) -> Reply + Send + 'static) -> Action {
+        Action::Key(self, Box::new(shape))
+    }
+
+    /// Checks the limits of key, value and elements.
+    ///
+    /// # Errors
+    /// Names what is too long.
+    pub(crate) fn check(&self) -> Result<(), CommandError> {
+        if self.key.len() > MAX_KEY {
+            return Err(CommandError::KeyTooBig);
+        }
+        let longest = match &self.work {
+            Work::Read(Query::Contains(elements)) | Work::Write(Mutation::Add(elements) | Mutation::Remove(elements)) => {
+                elements.iter().map(Bytes::len).max().unwrap_or(0)
+            }
+            Work::Write(Mutation::Set { value, .. } | Mutation::Append(value) | Mutation::Resolve { value, .. }) => value.len(),
+            Work::Read(_) | Work::Write(_) => 0,
+        };
+        if longest > MAX_VALUE { Err(CommandError::ValueTooBig) } else { Ok(()) }
+    }
+}
+
+/// An answer as Redis would reply it.
+pub(crate) fn plain(answer: Answer) -> Reply {
+    match answer {
+        Answer::Ok => Reply::OK,
+        Answer::Nil => Reply::Null,
+        Answer::Integer(number) => Reply::Integer(number),
+        Answer::Bytes(bytes) => Reply::Bulk(bytes),
+        Answer::Members(members) => Reply::Set(members.into_iter().map(Reply::Bulk).collect()),
+        Answer::Flags(flags) => Reply::Array(flags.into_iter().map(|flag| Reply::Integer(i64::from(flag))).collect()),
+        Answer::Type(None) => Reply::Simple("none"),
+        Answer::Type(Some(DataType::String)) => Reply::Simple("string"),
+        Answer::Type(Some(DataType::Set)) => Reply::Simple("set"),
+        Answer::Siblings { token, values } => {
+            let values = values.into_iter().map(Reply::Bulk).collect();
+            Reply::map([("token", Reply::Bulk(token)), ("values", Reply::Array(values))])
+        }
+        Answer::Explained(_) => Reply::Error("ERR rows are explained by RINGTIDE EXPLAIN alone".to_owned()),
+    }
+}
+
+/// Why a command was refused before anything was done. The texts are those of Redis 7.0.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// There is no such command.
+    #[error("ERR unknown command '{name}', with args beginning with: {arguments}")]
+    UnknownCommand {
+        /// Its name, shortened.
+        name: String,
+        /// What followed, shortened.
+        arguments: String,
+    },
+    /// There is no such subcommand.
+    #[error("ERR unknown subcommand '{subcommand}'. Try {command} HELP.")]
+    UnknownSubcommand {
+        /// The command.
+        command: String,
+        /// The subcommand's name, shortened.
+        subcommand: String,
+    },
+    /// Too few or too many arguments for the command of this name.
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    WrongArity(String),
+    /// The client has to give the password first.
+    #[error("NOAUTH Authentication required.")]
+    NoAuthentication,
+    /// Options that don't exist, don't go together or lack a value.
+    #[error("ERR syntax error")]
+    Syntax,
+    /// Not an integer of 64 bits.
+    #[error("ERR value is not an integer or out of range")]
+    NotAnInteger,
+    /// A time that is not positive or that no clock will show.
+    #[error("ERR invalid expire time in '{0}' command")]
+    InvalidExpire(&'static str),
+    /// The key exceeds its limit.
+    #[error("TOOBIG key exceeds 64 KiB")]
+    KeyTooBig,
+    /// A value or element exceeds its limit.
+    #[error("TOOBIG value exceeds 16 MiB")]
+    ValueTooBig,
+    /// A command with a value above its limit, or above 128 MiB altogether.
+    #[error("TOOBIG value exceeds 16 MiB, or the whole command 128 MiB")]
+    RequestTooBig,
+    /// The commands queued since MULTI exceed 64 MiB.
+    #[error("TOOBIG queued commands exceed 64 MiB")]
+    QueueTooBig,
+    /// Anything that only one command has to say.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl CommandError {
+    /// An error that only one command has to say, its prefix included.
+    pub(crate) fn other(text: impl Into<String>) -> Self {
+        Self::Other(text.into())
+    }
+}
+
+impl From<CommandError> for Reply {
+    fn from(error: CommandError) -> Self {
+        Self::Error(error.to_string())
+    }
+}
+
+impl From<OperationError> for Reply {
+    fn from(error: OperationError) -> Self {
+        Self::Error(error.to_string())
+    }
+}

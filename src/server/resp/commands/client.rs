@@ -1,0 +1,124 @@
+//! CLIENT: who is connected, and what they told about themselves.
+
+use bytes::Bytes;
+
+use super::Call;
+use super::action::{Action, CommandError};
+use super::introspection::help;
+use super::options::is;
+use super::spec::{Flags, Group, Parsed, Run, Spec};
+use crate::server::resp::integer::parse_integer;
+use crate::server::resp::reply::Reply;
+
+const FLAGS: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
+const ADMIN: Flags = FLAGS.and(Flags::ADMIN);
+
+const fn row(
+    name: &'static str,
+    arity: i64,
+    flags: Flags,
+    summary: &'static str,
+    since: &'static str,
+    run: fn(&[Bytes], &mut Call<'_>) -> Parsed,
+) -> Spec {
+    Spec { name, arity, flags, group: Group::Connection, keys: (0, 0, 0), summary, since, run: Run::Local(run) }
+}
+
+pub(super) const SUBCOMMANDS: &[Spec] = &[
+    row("id", 2, FLAGS, "Returns the client ID for the current connection", "5.0.0", id),
+    row("setname", 3, FLAGS, "Set the current connection name", "2.6.9", set_name),
+    row("getname", 2, FLAGS, "Get the current connection name", "2.6.9", get_name),
+    row("setinfo", 4, FLAGS, "Set client or connection specific info", "7.2.0", set_info),
+    row("info", 2, FLAGS, "Returns information about the current client connection.", "6.2.0", info),
+    row("list", -2, ADMIN, "Get the list of client connections", "2.4.0", list),
+    row("no-evict", 3, ADMIN, "Set client eviction mode for the current connection", "7.0.0", no_evict),
+    row("no-touch", 3, FLAGS, "Accepted for clients that send it: there is nothing to touch", "7.2.0", no_touch),
+    row("help", 2, Flags::LOADING.and(Flags::STALE), "Show helpful text about the different subcommands", "5.0.0", |_, _| {
+        Ok(Action::Reply(help("CLIENT", SUBCOMMANDS)))
+    }),
+];
+
+/// A name as clients may give themselves; it has to fit into a line of CLIENT LIST.
+///
+/// # Errors
+/// Where it holds spaces, line ends or anything that is not printable ASCII.
+pub(super) fn checked_name(name: &[u8]) -> Result<String, CommandError> {
+    printable(name).ok_or_else(|| CommandError::other("ERR Client names cannot contain spaces, newlines or special characters."))
+}
+
+fn printable(text: &[u8]) -> Option<String> {
+    text.iter().all(u8::is_ascii_graphic).then(|| String::from_utf8_lossy(text).into_owned())
+}
+
+fn id(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    Ok(Action::Reply(Reply::count(call.session.client.id)))
+}
+
+fn set_name(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    call.session.client.profile().name = checked_name(&arguments[2])?;
+    Ok(Action::Reply(Reply::OK))
+}
+
+fn get_name(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let name = call.session.client.profile().name.clone();
+    Ok(Action::Reply(if name.is_empty() { Reply::Null } else { Reply::bulk(name) }))
+}
+
+fn set_info(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let (attribute, value) = (&arguments[2], printable(&arguments[3]));
+    let refused = || {
+        let attribute = String::from_utf8_lossy(attribute).to_lowercase();
+        CommandError::Other(format!("ERR {attribute} cannot contain spaces, newlines or special characters."))
+    };
+    let mut profile = call.session.client.profile();
+    if is(attribute, "lib-name") {
+        profile.library_name = value.ok_or_else(refused)?;
+    } else if is(attribute, "lib-ver") {
+        profile.library_version = value.ok_or_else(refused)?;
+    } else {
+        return Err(CommandError::Other(format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(attribute))));
+    }
+    Ok(Action::Reply(Reply::OK))
+}
+
+fn info(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    Ok(Action::Reply(Reply::Text(call.session.client.to_string())))
+}
+
+/// `CLIENT LIST [TYPE type | ID id…]`.
+fn list(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let clients = call.shared.clients.list();
+    let lines = match &arguments[2..] {
+        [] => clients.iter().map(ToString::to_string).collect(),
+        [option, kind] if is(option, "type") => match kind.to_ascii_lowercase().as_slice() {
+            b"normal" => clients.iter().map(ToString::to_string).collect(),
+            b"master" | b"replica" | b"slave" | b"pubsub" => String::new(),
+            _ => return Err(CommandError::Other(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(kind)))),
+        },
+        [option, ids @ ..] if is(option, "id") && !ids.is_empty() => {
+            let ids: Option<Vec<u64>> = ids.iter().map(|id| parse_integer(id).and_then(|id| u64::try_from(id).ok())).collect();
+            let ids = ids.ok_or_else(|| CommandError::other("ERR Invalid client ID"))?;
+            clients.iter().filter(|client| ids.contains(&client.id)).map(ToString::to_string).collect()
+        }
+        _ => return Err(CommandError::Syntax),
+    };
+    Ok(Action::Reply(Reply::Text(lines)))
+}
+
+fn no_evict(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    call.session.client.profile().no_evict = on_or_off(&arguments[2])?;
+    Ok(Action::Reply(Reply::OK))
+}
+
+fn no_touch(arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
+    on_or_off(&arguments[2])?;
+    Ok(Action::Reply(Reply::OK))
+}
+
+fn on_or_off(argument: &[u8]) -> Result<bool, CommandError> {
+    match (is(argument, "on"), is(argument, "off")) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => Err(CommandError::Syntax),
+    }
+}

@@ -1,0 +1,58 @@
+//! Sets.
+
+use bytes::Bytes;
+
+use super::action::Operation;
+use super::spec::{Flags, Group, Parsed, Run, Spec};
+use crate::crdt::command::{Answer, Mutation, Query};
+use crate::server::resp::reply::Reply;
+
+const READ: Flags = Flags::READONLY.and(Flags::FAST);
+
+const fn row(
+    name: &'static str,
+    arity: i64,
+    flags: Flags,
+    summary: &'static str,
+    since: &'static str,
+    parse: fn(&[Bytes], i64) -> Parsed,
+) -> Spec {
+    Spec { name, arity, flags, group: Group::Set, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
+}
+
+pub(super) const COMMANDS: &[Spec] = &[
+    row("sadd", -3, Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST), "Add one or more members to a set", "1.0.0", sadd),
+    row("srem", -3, Flags::WRITE.and(Flags::FAST), "Remove one or more members from a set", "1.0.0", srem),
+    row("smembers", 2, Flags::READONLY, "Get all the members in a set", "1.0.0", smembers),
+    row("sismember", 3, READ, "Determine if a given value is a member of a set", "1.0.0", sismember),
+    row("smismember", -3, READ, "Returns the membership associated with the given elements for a set", "6.2.0", smismember),
+    row("scard", 2, READ, "Get the number of members in a set", "1.0.0", scard),
+];
+
+fn sadd(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::write(&arguments[1], Mutation::Add(arguments[2..].to_vec())).plain())
+}
+
+fn srem(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::write(&arguments[1], Mutation::Remove(arguments[2..].to_vec())).plain())
+}
+
+fn smembers(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::read(&arguments[1], Query::Members).plain())
+}
+
+fn sismember(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    let query = Query::Contains(vec![arguments[2].clone()]);
+    Ok(Operation::read(&arguments[1], query).shaped(|answer| match answer {
+        Answer::Flags(flags) => Reply::Integer(i64::from(flags.first() == Some(&true))),
+        other => super::action::plain(other),
+    }))
+}
+
+fn smismember(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::read(&arguments[1], Query::Contains(arguments[2..].to_vec())).plain())
+}
+
+fn scard(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::read(&arguments[1], Query::Cardinality).plain())
+}

@@ -1,0 +1,146 @@
+//! Strings and counters.
+
+use bytes::Bytes;
+
+use super::action::{Action, CommandError, Operation};
+use super::options::{Unit, expiry, integer, string_options};
+use super::spec::{Flags, Group, Parsed, Run, Spec};
+use crate::crdt::command::{Answer, Mutation, Query, Refusal, SetCondition, SetExpiry};
+use crate::node::OperationError;
+use crate::server::resp::reply::Reply;
+
+const READ: Flags = Flags::READONLY.and(Flags::FAST);
+const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
+const FAST_GROW: Flags = GROW.and(Flags::FAST);
+
+const fn row(
+    name: &'static str,
+    arity: i64,
+    flags: Flags,
+    summary: &'static str,
+    since: &'static str,
+    parse: fn(&[Bytes], i64) -> Parsed,
+) -> Spec {
+    Spec { name, arity, flags, group: Group::String, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
+}
+
+pub(super) const COMMANDS: &[Spec] = &[
+    row("get", 2, READ, "Get the value of a key", "1.0.0", get),
+    row("set", -3, GROW, "Set the string value of a key", "1.0.0", set),
+    row("getdel", 2, Flags::WRITE.and(Flags::FAST), "Get the value of a key and delete the key", "6.2.0", getdel),
+    row("getset", 3, FAST_GROW, "Set the string value of a key and return its old value", "1.0.0", getset),
+    row("getex", -2, Flags::WRITE.and(Flags::FAST), "Get the value of a key and optionally set its expiration", "6.2.0", getex),
+    row("setnx", 3, FAST_GROW, "Set the value of a key, only if the key does not exist", "1.0.0", setnx),
+    row("setex", 4, GROW, "Set the value and expiration of a key", "2.0.0", setex),
+    row("psetex", 4, GROW, "Set the value and expiration in milliseconds of a key", "2.6.0", psetex),
+    Spec { keys: (1, -1, 1), ..row("mget", -2, READ, "Get the values of all the given keys", "1.0.0", mget) },
+    Spec { keys: (1, -1, 2), ..row("mset", -3, GROW, "Set multiple keys to multiple values", "1.0.1", mset) },
+    row("append", 3, FAST_GROW, "Append a value to a key", "2.0.0", append),
+    row("strlen", 2, READ, "Get the length of the value stored in a key", "2.2.0", strlen),
+    row("incr", 2, FAST_GROW, "Increment the integer value of a key by one", "1.0.0", incr),
+    row("decr", 2, FAST_GROW, "Decrement the integer value of a key by one", "1.0.0", decr),
+    row("incrby", 3, FAST_GROW, "Increment the integer value of a key by the given amount", "1.0.0", incrby),
+    row("decrby", 3, FAST_GROW, "Decrement the integer value of a key by the given number", "1.0.0", decrby),
+];
+
+fn write(value: &Bytes) -> Mutation {
+    Mutation::Set { value: value.clone(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }
+}
+
+fn get(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::read(&arguments[1], Query::Get).plain())
+}
+
+fn set(arguments: &[Bytes], now_ms: i64) -> Parsed {
+    let options = string_options(&arguments[3..], now_ms, "set")?;
+    let expiry = options.expiry.unwrap_or_default();
+    let mutation = Mutation::Set { value: arguments[2].clone(), expiry, condition: options.condition, get: options.get };
+    Ok(Operation::write(&arguments[1], mutation).plain())
+}
+
+fn getdel(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::write(&arguments[1], Mutation::GetDelete).plain())
+}
+
+fn getset(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    let mutation = Mutation::Set { value: arguments[2].clone(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: true };
+    Ok(Operation::write(&arguments[1], mutation).plain())
+}
+
+fn getex(arguments: &[Bytes], now_ms: i64) -> Parsed {
+    let key = &arguments[1];
+    Ok(match string_options(&arguments[2..], now_ms, "getex")?.expiry {
+        None => Operation::read(key, Query::Get),
+        Some(expiry) => Operation::write(key, Mutation::GetExpire(expiry)),
+    }
+    .plain())
+}
+
+fn setnx(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    let mutation = Mutation::Set { value: arguments[2].clone(), expiry: SetExpiry::Clear, condition: SetCondition::Absent, get: false };
+    Ok(Operation::write(&arguments[1], mutation).shaped(|answer| Reply::Integer(i64::from(answer != Answer::Nil))))
+}
+
+fn setex(arguments: &[Bytes], now_ms: i64) -> Parsed {
+    set_for(arguments, Unit::Seconds, now_ms, "setex")
+}
+
+fn psetex(arguments: &[Bytes], now_ms: i64) -> Parsed {
+    set_for(arguments, Unit::Millis, now_ms, "psetex")
+}
+
+fn set_for(arguments: &[Bytes], unit: Unit, now_ms: i64, command: &'static str) -> Parsed {
+    let expiry = expiry(&arguments[2], unit, now_ms, command)?;
+    let mutation = Mutation::Set { value: arguments[3].clone(), expiry, condition: SetCondition::Always, get: false };
+    Ok(Operation::write(&arguments[1], mutation).plain())
+}
+
+fn mget(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    let operations = arguments[1..].iter().map(|key| Operation::read(key, Query::Get)).collect();
+    Ok(Action::Keys(operations, |answers| {
+        let values = answers.into_iter().map(|answer| match answer {
+            Ok(Answer::Bytes(value)) => Ok(Reply::Bulk(value)),
+            // A key of another type has no value here.
+            Ok(_) | Err(OperationError::Refused(Refusal::WrongType)) => Ok(Reply::Null),
+            Err(error) => Err(error),
+        });
+        values.collect::<Result<_, _>>().map_or_else(Reply::from, Reply::Array)
+    }))
+}
+
+fn mset(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    if arguments.len().is_multiple_of(2) {
+        return Err(CommandError::WrongArity("mset".to_owned()));
+    }
+    let operations = arguments[1..].chunks_exact(2).map(|pair| Operation::write(&pair[0], write(&pair[1]))).collect();
+    Ok(Action::Keys(operations, |answers| answers.into_iter().find_map(Result::err).map_or(Reply::OK, Reply::from)))
+}
+
+fn append(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::write(&arguments[1], Mutation::Append(arguments[2].clone())).plain())
+}
+
+fn strlen(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::read(&arguments[1], Query::Length).plain())
+}
+
+fn incr(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(increment(arguments, 1))
+}
+
+fn decr(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(increment(arguments, -1))
+}
+
+fn incrby(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(increment(arguments, integer(&arguments[2])?))
+}
+
+fn decrby(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    let negated = integer(&arguments[2])?.checked_neg();
+    Ok(increment(arguments, negated.ok_or_else(|| CommandError::other("ERR decrement would overflow"))?))
+}
+
+fn increment(arguments: &[Bytes], by: i64) -> Action {
+    Operation::write(&arguments[1], Mutation::Increment(by)).plain()
+}

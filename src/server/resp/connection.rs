@@ -1,0 +1,297 @@
+//! One connection: bytes in, commands, replies, bytes out; all in one task.
+//!
+//! ```text
+//! socket ─► input ─► parser ─► dispatch ─► pipeline ─► output ─► socket
+//! ```
+//!
+//! Every turn of the loop starts what can be started, then waits for whichever comes first: a reply that is due, room to
+//! write, bytes to read. Replies that are ready together leave in one write. Everything between the two sockets is
+//! bounded, and where a bound is reached the step before it pauses: a client that doesn't read its replies is not read
+//! from either.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::clients::Seat;
+use super::commands::{Action, Call, dispatch};
+use super::parser::{Parser, Request};
+use super::pipeline::{Finished, Pipeline};
+use super::reply::Reply;
+use super::session::Session;
+use super::shared::Shared;
+use crate::config::{MAX_OUTPUT, STALLED_CLIENT};
+
+/// Bytes asked of the socket at a time.
+const READ: usize = 16 * 1024;
+/// Bytes that are read ahead while earlier commands run.
+const READ_AHEAD: usize = 64 * 1024;
+/// A buffer for replies that grew beyond this is given back once it is empty.
+const KEPT_OUTPUT: usize = 256 * 1024;
+/// How often a quiet connection is looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// What is still read from a client after its error was sent, and for how long, so that the error reaches it.
+const LINGER: (usize, Duration) = (1024 * 1024, Duration::from_secs(1));
+
+/// Why a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    /// The client has nothing more to say, or the peer stops: what was started is finished and told.
+    Quiet,
+    /// The client sent what is no command: likewise, and what else it sends is thrown away.
+    Misspoken,
+    /// The client doesn't take replies any more: what was started is finished.
+    Deaf,
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    session: Session,
+    parser: Parser,
+    input: BytesMut,
+    /// Whether the input holds no further command.
+    starved: bool,
+    /// Whether the client may send more.
+    readable: bool,
+    /// Commands of a transaction that are still to be started.
+    script: VecDeque<Vec<Bytes>>,
+    /// A command that waits for those before it.
+    held: Option<Action>,
+    pipeline: Pipeline,
+    output: BytesMut,
+    ending: Option<End>,
+    /// When the client last sent or took something.
+    active_at: Instant,
+}
+
+/// Serves a client until it leaves, or is sent away, or the peer stops.
+pub(crate) async fn serve(mut stream: TcpStream, seat: Seat, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+    let mut connection = Connection {
+        session: Session::new(seat.client.clone(), !shared.asks_password()),
+        shared,
+        parser: Parser::default(),
+        input: BytesMut::new(),
+        starved: true,
+        readable: true,
+        script: VecDeque::new(),
+        held: None,
+        pipeline: Pipeline::default(),
+        output: BytesMut::new(),
+        ending: None,
+        active_at: Instant::now(),
+    };
+    connection.run(&mut stream, stopping).await;
+    if connection.ending == Some(End::Misspoken) {
+        linger(&mut stream).await;
+    }
+}
+
+impl Connection {
+    async fn run(&mut self, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) {
+        let (mut reader, mut writer) = stream.split();
+        let mut look = std::pin::pin!(sleep_until(Instant::now() + LOOK));
+        loop {
+            self.start_commands();
+            if self.is_done() {
+                return;
+            }
+            let (may_write, may_read) = (!self.output.is_empty(), self.may_read());
+            tokio::select! {
+                biased;
+                finished = self.pipeline.next() => self.finish(finished),
+                written = write(&mut writer, &mut self.output), if may_write => self.note_written(written),
+                read = read(&mut reader, &mut self.input), if may_read => self.note_read(read),
+                _ = stopping.changed(), if self.ending.is_none() => self.end(End::Quiet),
+                () = look.as_mut() => {
+                    look.as_mut().reset(Instant::now() + LOOK);
+                    self.check_idle();
+                }
+            }
+        }
+    }
+
+    /// Starts commands as long as there are some and there is room.
+    fn start_commands(&mut self) {
+        self.starved = false;
+        while self.pipeline.has_room() && self.output.len() < MAX_OUTPUT {
+            let Some(action) = self.held.take().or_else(|| self.next_action()) else { return };
+            if !self.pipeline.admits(&action) {
+                self.held = Some(action);
+                return;
+            }
+            self.start(action);
+        }
+    }
+
+    fn next_action(&mut self) -> Option<Action> {
+        let in_transaction = !self.script.is_empty();
+        let request = match self.script.pop_front() {
+            Some(arguments) => Request::Command(arguments),
+            None => self.next_request()?,
+        };
+        self.shared.statistics.commands.add(1);
+        let action = dispatch(request, &mut Call { session: &mut self.session, shared: &self.shared, in_transaction });
+        self.parser.set_stranger(!self.session.authenticated);
+        Some(action)
+    }
+
+    fn next_request(&mut self) -> Option<Request> {
+        if self.ending.is_some() {
+            return None;
+        }
+        match self.parser.feed(&mut self.input) {
+            Ok(Some(request)) => Some(request),
+            Ok(None) => {
+                self.starved = true;
+                if !self.readable {
+                    self.end(End::Quiet);
+                }
+                None
+            }
+            Err(error) => {
+                self.shared.statistics.protocol_errors.add(1);
+                self.pipeline.push_reply(Reply::Error(error.to_string()), self.session.protocol);
+                self.end(End::Misspoken);
+                None
+            }
+        }
+    }
+
+    fn start(&mut self, action: Action) {
+        match action {
+            Action::Reply(reply) if self.pipeline.is_empty() => self.reply(&reply),
+            Action::Reply(reply) => self.pipeline.push_reply(reply, self.session.protocol),
+            Action::Key(operation, shape) => self.pipeline.start_key(operation, shape, &self.session, &self.shared.node),
+            Action::Keys(operations, gather) => self.pipeline.start_keys(operations, gather, &self.session, &self.shared.node),
+            Action::Alone(work) => self.pipeline.start_alone(work, self.session.protocol),
+            Action::Wait { replicas, timeout } => self.pipeline.start_wait(replicas, timeout, &self.session, &self.shared),
+            Action::Transaction(commands) => {
+                self.pipeline.push_reply(Reply::ArrayHead(commands.len()), self.session.protocol);
+                self.script = commands.into();
+            }
+            Action::Quit(reply) => {
+                self.pipeline.push_reply(reply, self.session.protocol);
+                self.end(End::Quiet);
+            }
+            Action::HangUp => {
+                self.output.clear();
+                self.end(End::Deaf);
+            }
+        }
+    }
+
+    fn finish(&mut self, finished: Finished) {
+        let Finished { reply, protocol, receipts, complete, .. } = finished;
+        self.session.receipts.add(&receipts);
+        self.session.receipts.prune(&complete);
+        let spoken = std::mem::replace(&mut self.session.protocol, protocol);
+        let before = self.output.len();
+        self.reply(&reply);
+        self.session.protocol = spoken;
+        self.pipeline.note_length(self.output.len() - before);
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        if reply.is_error() {
+            self.shared.statistics.errors.add(1);
+        }
+        if self.ending != Some(End::Deaf) {
+            reply.encode(self.session.protocol, &mut self.output);
+        }
+    }
+
+    /// Takes no further commands, except those of a transaction that has begun to run.
+    fn end(&mut self, end: End) {
+        if self.ending != Some(End::Deaf) {
+            self.ending = Some(end);
+        }
+        self.readable = false;
+        self.input = BytesMut::new();
+    }
+
+    fn is_done(&self) -> bool {
+        let idle = self.script.is_empty() && self.held.is_none() && (self.pipeline.is_empty() || self.pipeline.is_waiting());
+        self.ending.is_some() && idle && self.output.is_empty()
+    }
+
+    fn may_read(&self) -> bool {
+        self.readable && (self.starved || self.input.len() < READ_AHEAD)
+    }
+
+    fn note_read(&mut self, read: io::Result<usize>) {
+        self.active_at = Instant::now();
+        match read {
+            // What has arrived is still carried out, as Redis does.
+            Ok(0) if self.pipeline.is_waiting() => self.end(End::Deaf),
+            Ok(0) => self.readable = false,
+            Ok(length) => self.shared.statistics.bytes_read.add(length),
+            Err(_) => self.end(End::Deaf),
+        }
+    }
+
+    fn note_written(&mut self, written: io::Result<usize>) {
+        self.active_at = Instant::now();
+        match written {
+            Ok(length) if length > 0 => self.shared.statistics.bytes_written.add(length),
+            Ok(_) | Err(_) => {
+                self.output.clear();
+                self.end(End::Deaf);
+            }
+        }
+        if self.output.is_empty() && self.output.capacity() > KEPT_OUTPUT {
+            self.output = BytesMut::new();
+        }
+    }
+
+    /// Ends a connection whose client takes no replies, or says nothing for longer than it may.
+    fn check_idle(&mut self) {
+        let quiet = self.active_at.elapsed();
+        let limit = self.shared.idle_timeout_s();
+        if !self.output.is_empty() && quiet >= STALLED_CLIENT {
+            tracing::warn!(client = %self.session.client.to_string().trim_end(), "client takes no replies, closing its connection");
+            self.output.clear();
+            self.end(End::Deaf);
+        } else if limit > 0 && self.pipeline.is_empty() && self.output.is_empty() && quiet >= Duration::from_secs(limit) {
+            self.end(End::Quiet);
+        }
+    }
+}
+
+/// Reads what has arrived. A connection that waits holds no buffer.
+async fn read(reader: &mut ReadHalf<'_>, input: &mut BytesMut) -> io::Result<usize> {
+    if input.is_empty() {
+        *input = BytesMut::new();
+        reader.readable().await?;
+    }
+    input.reserve(READ);
+    reader.read_buf(input).await
+}
+
+async fn write(writer: &mut WriteHalf<'_>, output: &mut BytesMut) -> io::Result<usize> {
+    writer.write_buf(output).await
+}
+
+/// Lets the client read its error: closing while bytes of it are unread would reset the connection, and the error with it.
+async fn linger(stream: &mut TcpStream) {
+    let drain = async {
+        stream.shutdown().await?;
+        let (mut scrap, mut total) = (vec![0; READ], 0);
+        while total < LINGER.0 {
+            match stream.read(&mut scrap).await? {
+                0 => break,
+                length => total += length,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is closed next.
+    let _ = timeout(LINGER.1, drain).await;
+}

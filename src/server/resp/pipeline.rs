@@ -1,0 +1,247 @@
+//! The commands of one connection that run at the same time.
+//!
+//! Clients send many commands without waiting for replies. Running them one after the other would cost a round trip to
+//! the replicas each, so they are started as they come, in order, and their replies are given out in that same order. Two
+//! rules keep what a client sees as if they had run one by one:
+//!
+//! * A read waits for earlier writes of the same key and a write for earlier reads, each until everything under way is
+//!   done. Write after write needs no waiting, since a peer queues writes in the order in which they are started.
+//! * Commands that look at everything (`WAIT`, `DBSIZE`, …) run alone.
+//!
+//! How many run at once adapts to the length of the replies, so that a client that asks for many long values and never
+//! reads them is held to about [`MAX_OUTPUT`].
+
+use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, join_all};
+use futures::stream::{self, FuturesOrdered};
+use futures::{FutureExt, StreamExt};
+
+use super::commands::{Action, Gather, Operation, Shape, Work};
+use super::reply::{Protocol, Reply};
+use super::session::{Receipts, Session};
+use super::shared::Shared;
+use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
+use crate::crdt::command::Answer;
+use crate::node::{Node, OperationError, Receipt};
+use crate::types::Level;
+
+/// Commands that may run at once before anything is known about the length of their replies.
+const FIRST_WINDOW: usize = 16;
+/// Replies up to this length don't narrow the window, in bytes.
+const SHORT: usize = 16 * 1024;
+/// Keys of one command that are asked at the same time, where their values are gathered.
+const GATHERED_AT_ONCE: usize = 32;
+/// Keys that are remembered for finding conflicts; a command that names more of them runs alone.
+const REMEMBERED_KEYS: usize = 1024;
+/// How often WAIT asks.
+const WAIT_PAUSE: Duration = Duration::from_millis(5);
+
+/// The reply of a command, and what else it left.
+pub(crate) struct Finished {
+    /// The reply.
+    pub(crate) reply: Reply,
+    /// The version of the protocol that was spoken when the command was started.
+    pub(crate) protocol: Protocol,
+    /// Its writes.
+    pub(crate) receipts: Vec<Receipt>,
+    /// Writes of which WAIT found that every replica has them.
+    pub(crate) complete: Vec<Receipt>,
+    keys: usize,
+}
+
+/// The commands that run.
+pub(crate) struct Pipeline {
+    running: FuturesOrdered<BoxFuture<'static, Finished>>,
+    /// Hash of each key that running commands name, and whether it is written; in the order of the commands.
+    keys: VecDeque<(u64, bool)>,
+    /// Whether the last command started has to run alone.
+    alone: bool,
+    /// Whether WAIT runs.
+    waiting: bool,
+    window: usize,
+}
+
+impl Default for Pipeline {
+    fn default() -> Self {
+        Self { running: FuturesOrdered::new(), keys: VecDeque::new(), alone: false, waiting: false, window: FIRST_WINDOW }
+    }
+}
+
+impl Pipeline {
+    /// Whether nothing runs.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Whether nothing but WAIT runs, which nobody needs once the client is gone.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// Whether one more command may be looked at.
+    pub(crate) fn has_room(&self) -> bool {
+        self.running.len() < self.window && !self.alone
+    }
+
+    /// Whether a command may be started now: beside what runs already, or since nothing runs.
+    pub(crate) fn admits(&self, action: &Action) -> bool {
+        if self.running.is_empty() {
+            return true;
+        }
+        let conflicts = |operation: &Operation| {
+            let (hash, writes) = footprint(operation);
+            self.keys.iter().any(|(known, written)| *known == hash && *written != writes)
+        };
+        match action {
+            Action::Reply(_) | Action::Quit(_) | Action::Transaction(_) | Action::HangUp => true,
+            Action::Key(operation, _) => self.keys.len() < REMEMBERED_KEYS && !conflicts(operation),
+            Action::Keys(operations, _) => {
+                operations.len() <= MAX_RUNNING && self.keys.len() < REMEMBERED_KEYS && !operations.iter().any(conflicts)
+            }
+            Action::Alone(_) | Action::Wait { .. } => false,
+        }
+    }
+
+    /// Queues a reply behind those of the commands that run.
+    pub(crate) fn push_reply(&mut self, reply: Reply, protocol: Protocol) {
+        self.push(0, protocol, futures::future::ready((reply, Vec::new(), Vec::new())));
+    }
+
+    /// Starts a command on keys: its writes are queued at the peer when this returns.
+    pub(crate) fn start_key(&mut self, operation: Operation, shape: Shape, session: &Session, node: &Node) {
+        self.keys.push_back(footprint(&operation));
+        let answer = perform(node, session.level, operation);
+        self.push(1, session.protocol, async move {
+            match answer.await {
+                Ok((answer, receipt)) => (shape(answer), receipt.into_iter().collect(), Vec::new()),
+                Err(error) => (error.into(), Vec::new(), Vec::new()),
+            }
+        });
+    }
+
+    /// Starts a command on several keys: where they are few, its writes are queued at the peer when this returns.
+    pub(crate) fn start_keys(&mut self, operations: Vec<Operation>, gather: Gather, session: &Session, node: &Node) {
+        let (level, protocol) = (session.level, session.protocol);
+        let writes = operations.iter().all(|operation| matches!(operation.work, Work::Write(_)));
+        if operations.len() > MAX_RUNNING {
+            self.alone = true;
+            let node = node.clone();
+            let at_once = if writes { MAX_RUNNING } else { GATHERED_AT_ONCE };
+            self.push(0, protocol, async move {
+                let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(at_once);
+                gathered(answers, gather).await
+            });
+            return;
+        }
+        let keys = operations.len();
+        self.keys.extend(operations.iter().map(footprint));
+        let answers: Vec<_> = operations.into_iter().map(|operation| perform(node, level, operation)).collect();
+        if writes {
+            self.push(keys, protocol, async move { gathered(stream::iter(join_all(answers).await), gather).await });
+        } else {
+            let answers = stream::iter(answers).buffered(GATHERED_AT_ONCE);
+            self.push(keys, protocol, gathered(answers, gather));
+        }
+    }
+
+    /// Starts something that runs alone.
+    pub(crate) fn start_alone(&mut self, work: BoxFuture<'static, Reply>, protocol: Protocol) {
+        self.alone = true;
+        self.push(0, protocol, async move { (work.await, Vec::new(), Vec::new()) });
+    }
+
+    /// Starts WAIT.
+    pub(crate) fn start_wait(&mut self, replicas: i64, timeout: Option<Duration>, session: &Session, shared: &Arc<Shared>) {
+        self.alone = true;
+        self.waiting = true;
+        let (receipts, node) = (session.receipts.clone(), shared.node.clone());
+        self.push(0, session.protocol, async move {
+            let (reached, complete) = wait(&node, &receipts, replicas, timeout).await;
+            (Reply::count(reached), Vec::new(), complete)
+        });
+    }
+
+    fn push(&mut self, keys: usize, protocol: Protocol, work: impl Future<Output = (Reply, Vec<Receipt>, Vec<Receipt>)> + Send + 'static) {
+        let finished = work.map(move |(reply, receipts, complete)| Finished { reply, protocol, receipts, complete, keys });
+        self.running.push_back(finished.boxed());
+    }
+
+    /// The next command that is done, in the order of their start. Never resolves where none runs.
+    pub(crate) async fn next(&mut self) -> Finished {
+        match self.running.next().await {
+            None => std::future::pending().await,
+            Some(finished) => {
+                self.keys.drain(..finished.keys.min(self.keys.len()));
+                if self.running.is_empty() {
+                    (self.alone, self.waiting) = (false, false);
+                }
+                finished
+            }
+        }
+    }
+
+    /// Learns how long a reply was.
+    pub(crate) fn note_length(&mut self, length: usize) {
+        self.window = if length <= SHORT { (self.window + 1).min(MAX_RUNNING) } else { (MAX_OUTPUT / length).clamp(1, self.window) };
+    }
+}
+
+/// The hash of an operation's key, and whether it writes. Two keys with one hash only wait for each other in vain.
+fn footprint(operation: &Operation) -> (u64, bool) {
+    let mut hasher = DefaultHasher::new();
+    operation.key.hash(&mut hasher);
+    (hasher.finish(), matches!(operation.work, Work::Write(_)))
+}
+
+/// Starts one operation.
+fn perform(node: &Node, level: Level, operation: Operation) -> BoxFuture<'static, Result<(Answer, Option<Receipt>), OperationError>> {
+    match operation.work {
+        Work::Read(query) => node.read(level, operation.key, query).map(|result| result.map(|answer| (answer, None))).boxed(),
+        Work::Write(mutation) => {
+            let written = node.write(level, operation.key, mutation);
+            written.map(|result| result.map(|written| (written.answer, Some(written.receipt)))).boxed()
+        }
+    }
+}
+
+/// Gathers the answers of several keys, unless they are too long together.
+async fn gathered(
+    answers: impl stream::Stream<Item = Result<(Answer, Option<Receipt>), OperationError>>,
+    gather: Gather,
+) -> (Reply, Vec<Receipt>, Vec<Receipt>) {
+    let (mut results, mut receipts, mut length) = (Vec::new(), Vec::new(), 0);
+    let mut answers = std::pin::pin!(answers);
+    while let Some(result) = answers.next().await {
+        if let Ok((Answer::Bytes(bytes), _)) = &result {
+            length += bytes.len();
+        }
+        if length > MAX_GATHERED {
+            return (Reply::Error("TOOBIG reply would exceed 256 MiB".to_owned()), receipts, Vec::new());
+        }
+        results.push(result.map(|(answer, receipt)| {
+            receipts.extend(receipt);
+            answer
+        }));
+    }
+    (gather(results), receipts, Vec::new())
+}
+
+/// Asks until so many replicas have all writes, or the time is over. Also tells the writes that every replica has.
+async fn wait(node: &Node, receipts: &Receipts, replicas: i64, timeout: Option<Duration>) -> (usize, Vec<Receipt>) {
+    let writes = receipts.to_vec();
+    // A time beyond what the clock can show is for ever.
+    let deadline = timeout.and_then(|timeout| tokio::time::Instant::now().checked_add(timeout));
+    loop {
+        let reached = node.replicated(&writes).await;
+        let enough = i64::try_from(reached).is_ok_and(|reached| reached >= replicas);
+        if enough || deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+            let complete = if reached >= node.status().replicas { writes } else { Vec::new() };
+            return (reached, complete);
+        }
+        tokio::time::sleep(WAIT_PAUSE).await;
+    }
+}

@@ -1,0 +1,171 @@
+//! What one connection remembers between its commands.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::clients::Client;
+use super::commands::CommandError;
+use super::commands::spec::Spec;
+use super::reply::Protocol;
+use crate::config::{MAX_QUEUED, MAX_RECEIPTS};
+use crate::node::Receipt;
+use crate::types::Level;
+
+/// The state of one connection.
+pub(crate) struct Session {
+    /// The version of the protocol.
+    pub(crate) protocol: Protocol,
+    /// How many replicas commands wait for.
+    pub(crate) level: Level,
+    /// Whether the client gave the password, or none is needed.
+    pub(crate) authenticated: bool,
+    /// Its entry in the list of clients.
+    pub(crate) client: Arc<Client>,
+    /// The writes that WAIT asks about.
+    pub(crate) receipts: Receipts,
+    transaction: Option<Transaction>,
+}
+
+/// What was queued since MULTI.
+pub(crate) enum Transaction {
+    /// Commands that wait for EXEC.
+    Queued {
+        /// Name and arguments of each.
+        commands: Vec<Vec<Bytes>>,
+        /// What they cost in memory, in bytes.
+        cost: usize,
+    },
+    /// A command could not be queued, so EXEC will refuse all.
+    Failed,
+}
+
+/// What an argument costs beside its bytes, about.
+const ARGUMENT_COST: usize = 64;
+
+impl Session {
+    /// The state of a new connection.
+    pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Self {
+        let receipts = Receipts::default();
+        Self { protocol: Protocol::default(), level: Level::default(), authenticated, client, receipts, transaction: None }
+    }
+
+    /// Changes the version of the protocol.
+    pub(crate) fn speak(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client.profile().protocol = protocol;
+    }
+
+    /// Records a command for CLIENT LIST.
+    pub(crate) fn note_command(&self, command: &'static Spec, spec: &'static Spec) {
+        let subcommand = (!std::ptr::eq(command, spec)).then_some(spec.name);
+        let mut profile = self.client.profile();
+        profile.command = (command.name, subcommand);
+        profile.active_at = Instant::now();
+    }
+
+    /// Puts everything back to what a new connection has, except what it wrote.
+    pub(crate) fn reset(&mut self, authenticated: bool) {
+        self.end_transaction();
+        self.speak(Protocol::default());
+        self.level = Level::default();
+        self.authenticated = authenticated;
+        let mut profile = self.client.profile();
+        profile.name.clear();
+        profile.no_evict = false;
+    }
+
+    /// Whether commands are queued.
+    pub(crate) fn in_multi(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// MULTI.
+    pub(crate) fn begin_transaction(&mut self) {
+        self.transaction = Some(Transaction::Queued { commands: Vec::new(), cost: 0 });
+        self.client.profile().queued = Some(0);
+    }
+
+    /// EXEC or DISCARD: what was queued, `None` without MULTI.
+    pub(crate) fn end_transaction(&mut self) -> Option<Transaction> {
+        self.client.profile().queued = None;
+        self.transaction.take()
+    }
+
+    /// Makes EXEC refuse all that was queued, and forgets it.
+    pub(crate) fn fail_transaction(&mut self) {
+        if let Some(transaction) = &mut self.transaction {
+            *transaction = Transaction::Failed;
+        }
+    }
+
+    /// Queues a command for EXEC.
+    ///
+    /// # Errors
+    /// Where the queue is full.
+    pub(crate) fn queue(&mut self, arguments: Vec<Bytes>) -> Result<(), CommandError> {
+        if let Some(Transaction::Queued { commands, cost }) = &mut self.transaction {
+            *cost += arguments.iter().map(|argument| argument.len() + ARGUMENT_COST).sum::<usize>();
+            if *cost > MAX_QUEUED {
+                return Err(CommandError::QueueTooBig);
+            }
+            commands.push(arguments);
+            self.client.profile().queued = Some(commands.len());
+        }
+        Ok(())
+    }
+}
+
+/// The latest writes of a connection, each batch once.
+#[derive(Clone, Default)]
+pub(crate) struct Receipts(VecDeque<Receipt>);
+
+impl Receipts {
+    /// Adds writes; the oldest go where there are too many.
+    pub(crate) fn add(&mut self, receipts: &[Receipt]) {
+        for receipt in receipts {
+            // Writes of one pipeline mostly end up in one batch.
+            if !self.0.iter().rev().take(4).any(|known| known == receipt) {
+                self.0.push_back(*receipt);
+            }
+        }
+        let surplus = self.0.len().saturating_sub(MAX_RECEIPTS);
+        self.0.drain(..surplus);
+    }
+
+    /// Takes out writes that every replica has.
+    pub(crate) fn prune(&mut self, complete: &[Receipt]) {
+        self.0.retain(|receipt| !complete.contains(receipt));
+    }
+
+    /// The writes.
+    pub(crate) fn to_vec(&self) -> Vec<Receipt> {
+        self.0.iter().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::PeerId;
+
+    fn receipt(batch: u64) -> Receipt {
+        Receipt { executor: PeerId([1; 32]), batch }
+    }
+
+    #[test]
+    fn a_batch_is_asked_about_once_and_the_latest_are_kept() {
+        let mut receipts = Receipts::default();
+        receipts.add(&[receipt(1), receipt(2), receipt(1)]);
+        assert_eq!(receipts.to_vec(), [receipt(1), receipt(2)]);
+        for batch in 0..5000 {
+            receipts.add(&[receipt(batch)]);
+        }
+        assert_eq!(receipts.to_vec().len(), MAX_RECEIPTS);
+        assert_eq!(receipts.to_vec().last(), Some(&receipt(4999)));
+        receipts.prune(&[receipt(4999)]);
+        assert_eq!(receipts.to_vec().last(), Some(&receipt(4998)));
+    }
+}
