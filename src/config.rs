@@ -36,7 +36,7 @@ pub const MAX_ROWS: usize = 1024 * 1024;
 /// How far ahead of the own clock a remote timestamp may lie before it is refused.
 pub const MAX_DRIFT: Duration = Duration::from_secs(60);
 /// Timestamps leased at once: how far ahead of wall time a peer starts after a crash, and how seldom a lease is written.
-pub const CLOCK_LEASE: Duration = Duration::from_secs(10);
+pub const CLOCK_LEASE: Duration = Duration::from_secs(2);
 /// Dots leased at once, in every partition: how many a crash skips, and how seldom a lease is written.
 pub const DOT_LEASE: u64 = 1024 * 1024;
 /// How long past its time an expired key's rows stay: more than twice [`MAX_DRIFT`], so that no two quorums that judge
@@ -86,6 +86,36 @@ pub const MIN_MEMORY: u64 = 16 * 1024 * 1024;
 pub const MAX_SYNC_INTERVAL_MS: u64 = 60_000;
 /// How long a peer may take to stop cleanly.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Places of a peer of capacity 1 on the ring. With 64 the loads differ by a tenth before they are bounded (measured); more
+/// only costs time.
+pub const TOKENS_PER_PEER: usize = 64;
+/// Tokens on the ring; where capacities ask for more, everybody gets fewer. Bounds what a wrong capacity costs.
+pub const MAX_TOKENS: usize = 64 * 1024;
+/// How often a peer says that it is there.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// Silence after which a peer is suspect: three heartbeats.
+pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
+/// Silence after which a peer is down.
+pub const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// How often hints are tried again and sealed partitions are offered, beside the moments when a peer comes up.
+pub const HANDOFF_INTERVAL: Duration = Duration::from_secs(5);
+/// Hints that are stored or delivered together at most.
+pub const HINTS_AT_ONCE: usize = 256;
+/// Hints that wait to be stored; what exceeds it is left to anti-entropy.
+pub const HINT_QUEUE: usize = 64 * 1024;
+/// How long a peer that asked another to pull waits for the result.
+pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
+/// Partitions that are pulled from one peer at the same time.
+pub const PULLS_AT_ONCE: usize = 8;
+/// Ranges that a pull asks for at once.
+pub const RANGES_AT_ONCE: usize = 64;
+/// Leaves too large for one answer that are kept for those who pull them.
+pub const LEAVES_KEPT: usize = 64;
+/// For how long: a kept leaf pins old versions of every row.
+pub const LEAF_KEPT_FOR: Duration = Duration::from_secs(30);
+/// Requests of other peers that are served at the same time; more are refused, and their askers try elsewhere.
+pub const REQUESTS_AT_ONCE: usize = 4096;
 
 /// When a write counts as stored.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -88,6 +88,18 @@ pub struct Entry {
     pub payload: Payload,
 }
 
+impl Entry {
+    /// About how many bytes the entry takes on the wire.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let value = match &self.payload {
+            Payload::Value(value) => value.len(),
+            Payload::Run { .. } | Payload::Floor { .. } | Payload::Present | Payload::Decision(_) => 0,
+        };
+        value + 64
+    }
+}
+
 /// The content of an entry.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Payload {

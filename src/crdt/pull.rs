@@ -114,12 +114,12 @@ pub fn compare_row(
 #[error("the pull is void: a replica has started anew since it began")]
 pub struct Void;
 
-/// The rows from an address (included) to another (excluded); `None` is the end on that side.
-type Range = (Option<RowAddress>, Option<RowAddress>);
+/// The rows from a position (included) to another (excluded); `None` is the end on that side.
+type Range<P> = (Option<P>, Option<P>);
 
-/// A pull that is under way.
+/// A pull that is under way. `P` is a row's position in the order in which the rows of a leaf are compared.
 #[derive(Clone, Debug)]
-pub struct Pull {
+pub struct Pull<P> {
     /// What the other replica had seen before any of its digests or rows was read.
     theirs: Causal,
     /// State ids at the start: of the replica that pulls, of the other.
@@ -127,10 +127,10 @@ pub struct Pull {
     /// Whether a leaf was compared or skipped.
     compared: Vec<bool>,
     /// Within leaves that are being compared, the rows that were.
-    ranges: BTreeMap<usize, Vec<Range>>,
+    ranges: BTreeMap<usize, Vec<Range<P>>>,
 }
 
-impl Pull {
+impl<P: Ord> Pull<P> {
     /// Begins with what the other replica has seen, read before any of its digests, and the state ids of both.
     #[must_use]
     pub fn new(theirs: Causal, my_state_id: u64, their_state_id: u64) -> Self {
@@ -152,7 +152,7 @@ impl Pull {
     }
 
     /// Notes that the rows of a leaf from `from` (included) until `until` (excluded) were compared; `None` is the leaf's end on that side.
-    pub fn rows_compared(&mut self, leaf: usize, from: Option<RowAddress>, until: Option<RowAddress>) {
+    pub fn rows_compared(&mut self, leaf: usize, from: Option<P>, until: Option<P>) {
         let ranges = self.ranges.entry(leaf).or_default();
         // Rows are mostly compared in order, so the range mostly prolongs the one before.
         match ranges.last_mut() {
@@ -164,14 +164,14 @@ impl Pull {
     /// Whether an add for a row of `leaf` comes too late for the comparison: the row was compared or skipped, and the other replica had
     /// seen the dot. The add is then taken as seen and superseded, as if the pull had ended already.
     #[must_use]
-    pub fn slips(&self, leaf: usize, address: &RowAddress, dot: Dot) -> bool {
-        (self.compared.get(leaf) == Some(&true) || self.in_ranges(leaf, address)) && self.theirs.has_seen(address, dot)
+    pub fn slips(&self, leaf: usize, position: &P, address: &RowAddress, dot: Dot) -> bool {
+        (self.compared.get(leaf) == Some(&true) || self.in_ranges(leaf, position)) && self.theirs.has_seen(address, dot)
     }
 
-    fn in_ranges(&self, leaf: usize, address: &RowAddress) -> bool {
+    fn in_ranges(&self, leaf: usize, position: &P) -> bool {
         self.ranges.get(&leaf).is_some_and(|ranges| {
-            let holds = |(from, until): &Range| {
-                from.as_ref().is_none_or(|from| from <= address) && until.as_ref().is_none_or(|until| address < until)
+            let holds = |(from, until): &Range<P>| {
+                from.as_ref().is_none_or(|from| from <= position) && until.as_ref().is_none_or(|until| position < until)
             };
             ranges.iter().any(holds)
         })
@@ -265,26 +265,26 @@ mod tests {
     #[test]
     fn only_rows_that_were_compared_let_adds_slip() {
         let mut pull = Pull::new(seen(&[1]), 7, 8);
-        assert!(!pull.slips(3, &member(b"m"), dot(1)));
+        assert!(!pull.slips(3, &member(b"m"), &member(b"m"), dot(1)));
         pull.rows_compared(3, None, Some(member(b"c")));
         pull.rows_compared(3, Some(member(b"c")), Some(member(b"m")));
-        assert!(pull.slips(3, &member(b"c"), dot(1)));
-        assert!(!pull.slips(3, &member(b"m"), dot(1)));
-        assert!(!pull.slips(4, &member(b"c"), dot(1)));
+        assert!(pull.slips(3, &member(b"c"), &member(b"c"), dot(1)));
+        assert!(!pull.slips(3, &member(b"m"), &member(b"m"), dot(1)));
+        assert!(!pull.slips(4, &member(b"c"), &member(b"c"), dot(1)));
         pull.leaf_compared(3);
-        assert!(pull.slips(3, &member(b"m"), dot(1)));
-        assert!(!pull.slips(3, &member(b"m"), dot(2)));
+        assert!(pull.slips(3, &member(b"m"), &member(b"m"), dot(1)));
+        assert!(!pull.slips(3, &member(b"m"), &member(b"m"), dot(2)));
     }
 
     #[test]
     fn a_pull_that_outlived_a_state_changes_nothing() {
         for ids in [(7, 9), (9, 8)] {
             let mut causal = Causal::default();
-            assert_eq!(Pull::new(seen(&[1]), 7, 8).finish(&mut causal, ids.0, ids.1), Err(Void));
+            assert_eq!(Pull::<RowAddress>::new(seen(&[1]), 7, 8).finish(&mut causal, ids.0, ids.1), Err(Void));
             assert_eq!(causal, Causal::default());
         }
         let mut causal = Causal::default();
-        assert_eq!(Pull::new(seen(&[1]), 7, 8).finish(&mut causal, 7, 8), Ok(()));
+        assert_eq!(Pull::<RowAddress>::new(seen(&[1]), 7, 8).finish(&mut causal, 7, 8), Ok(()));
         assert_eq!(causal, seen(&[1]));
     }
 }

@@ -1,0 +1,260 @@
+//! The member list: a small replicated value of its own, gossiped whole.
+//!
+//! Each member is a register that its own peer writes (`LWWReg` of the `crdts` crate, marked by a version and, where versions are equal,
+//! by the content itself, so that no two peers keep different values under one mark). The list is the union. A peer that is down stays
+//! a member: only a decision takes it out.
+
+use std::collections::BTreeMap;
+
+use crdts::{CvRDT, LWWReg};
+use serde::{Deserialize, Serialize};
+
+use crate::ring::RingMember;
+use crate::types::PeerId;
+
+/// Members that a list may name.
+pub const MAX_MEMBERS: usize = 1024;
+/// Addresses that a member may have, and the length of each in bytes.
+pub const MAX_ADDRESSES: (usize, usize) = (16, 256);
+/// Authors that a member is remembered by.
+pub const MAX_ACTORS: usize = 64;
+/// The longest name of a zone, in bytes.
+pub const MAX_ZONE: usize = 64;
+
+/// Whether a member takes part in the ring.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Standing {
+    /// It does.
+    Joined,
+    /// It has left.
+    Left,
+    /// It was taken out, since it is gone for good.
+    Forgotten,
+}
+
+/// What everybody knows of a member.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Who.
+    pub peer: PeerId,
+    /// Copies of a partition go to different zones.
+    pub zone: Option<String>,
+    /// Its share of the ring relative to others.
+    pub capacity: u32,
+    /// Where it is reached.
+    pub addresses: Vec<String>,
+    /// The authors under which it has written, the latest last.
+    pub actors: Vec<u64>,
+    /// When its data folder was made, in milliseconds since 1970: tells who is the newcomer where two clusters meet.
+    pub born_ms: u64,
+    /// Whether it takes part.
+    pub standing: Standing,
+}
+
+impl Member {
+    /// What is wrong with a record that came from outside, if anything.
+    fn fault(&self) -> Option<&'static str> {
+        if self.addresses.len() > MAX_ADDRESSES.0 || self.addresses.iter().any(|address| address.len() > MAX_ADDRESSES.1) {
+            Some("a member has too many or too long addresses")
+        } else if self.actors.len() > MAX_ACTORS {
+            Some("a member has too many authors")
+        } else if self.zone.as_ref().is_some_and(|zone| zone.len() > MAX_ZONE) {
+            Some("the name of a zone is too long")
+        } else {
+            None
+        }
+    }
+}
+
+/// What orders two values of one member: the version, then the content.
+type Marker = (u64, Member);
+
+/// Every member that was ever heard of.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(u64, Member)>", into = "Vec<(u64, Member)>")]
+pub struct Members {
+    registers: BTreeMap<PeerId, LWWReg<(), Marker>>,
+}
+
+impl From<Members> for Vec<(u64, Member)> {
+    fn from(members: Members) -> Self {
+        members.registers.into_values().map(|register| register.marker).collect()
+    }
+}
+
+impl TryFrom<Vec<(u64, Member)>> for Members {
+    type Error = &'static str;
+
+    fn try_from(records: Vec<(u64, Member)>) -> Result<Self, Self::Error> {
+        if records.len() > MAX_MEMBERS {
+            return Err("a member list names too many members");
+        }
+        let mut members = Self::default();
+        for (version, member) in records {
+            if let Some(fault) = member.fault() {
+                return Err(fault);
+            }
+            members.put(version, member);
+        }
+        Ok(members)
+    }
+}
+
+impl CvRDT for Members {
+    type Validation = std::convert::Infallible;
+
+    fn validate_merge(&self, _other: &Self) -> Result<(), Self::Validation> {
+        Ok(())
+    }
+
+    fn merge(&mut self, other: Self) {
+        for register in other.registers.into_values() {
+            let (version, member) = register.marker;
+            self.put(version, member);
+        }
+    }
+}
+
+impl Members {
+    fn put(&mut self, version: u64, member: Member) {
+        if self.registers.len() >= MAX_MEMBERS && !self.registers.contains_key(&member.peer) {
+            tracing::warn!(peer = %member.peer, "the member list is full; a member was left out");
+            return;
+        }
+        let peer = member.peer;
+        let marker = (version, member);
+        match self.registers.get_mut(&peer) {
+            // The content is part of the marker: equal marks are equal values.
+            Some(register) => register.merge(LWWReg { val: (), marker }),
+            None => {
+                self.registers.insert(peer, LWWReg { val: (), marker });
+            }
+        }
+    }
+
+    /// Takes in another list. Whether anything changed.
+    pub fn merge_from(&mut self, other: &Self) -> bool {
+        let before = self.clone();
+        self.merge(other.clone());
+        *self != before
+    }
+
+    /// Writes a member's record in place of whatever is known of it.
+    pub fn put_own(&mut self, member: Member) {
+        let version = self.registers.get(&member.peer).map_or(0, |register| register.marker.0);
+        self.put(version.saturating_add(1), member);
+    }
+
+    /// A member's record.
+    #[must_use]
+    pub fn get(&self, peer: PeerId) -> Option<&Member> {
+        self.registers.get(&peer).map(|register| &register.marker.1)
+    }
+
+    /// Every record, in order of peer.
+    pub fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.registers.values().map(|register| &register.marker.1)
+    }
+
+    /// Those that take part.
+    pub fn joined(&self) -> impl Iterator<Item = &Member> {
+        self.iter().filter(|member| member.standing == Standing::Joined)
+    }
+
+    /// Those that take part, as the ring needs them.
+    #[must_use]
+    pub fn ring_members(&self) -> Vec<RingMember> {
+        self.joined().map(|member| RingMember { peer: member.peer, zone: member.zone.clone(), capacity: member.capacity }).collect()
+    }
+
+    /// Names the list as a whole: peers compare it before they send the list.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut bytes = Vec::new();
+        // Writing to memory cannot fail.
+        let _ = ciborium::into_writer(self, &mut bytes);
+        blake3::hash(&bytes).as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+    }
+
+    /// The member that an author of dots belongs to.
+    #[must_use]
+    pub fn author_of(&self, actor: u64) -> Option<PeerId> {
+        self.iter().find(|member| member.actors.contains(&actor)).map(|member| member.peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn member(peer: u8, capacity: u32) -> Member {
+        Member {
+            peer: PeerId([peer; 32]),
+            zone: None,
+            capacity,
+            addresses: vec![],
+            actors: vec![u64::from(peer)],
+            born_ms: 1,
+            standing: Standing::Joined,
+        }
+    }
+
+    fn lists() -> impl Strategy<Value = Members> {
+        proptest::collection::vec((0..4u8, 0..3u64, 0..3u32), 0..8).prop_map(|records| {
+            let mut members = Members::default();
+            records.into_iter().for_each(|(peer, version, capacity)| members.put(version, member(peer, capacity)));
+            members
+        })
+    }
+
+    fn merged(left: &Members, right: &Members) -> Members {
+        let mut merged = left.clone();
+        merged.merge_from(right);
+        merged
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_idempotent_commutative_and_associative(a in lists(), b in lists(), c in lists()) {
+            prop_assert_eq!(merged(&a, &a), a.clone());
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+            prop_assert_eq!(merged(&a, &b).digest(), merged(&b, &a).digest());
+        }
+
+        #[test]
+        fn a_list_survives_its_bytes(a in lists()) {
+            let mut bytes = Vec::new();
+            ciborium::into_writer(&a, &mut bytes).unwrap();
+            prop_assert_eq!(ciborium::from_reader::<Members, _>(&bytes[..]).unwrap(), a);
+        }
+    }
+
+    #[test]
+    fn a_peers_own_word_beats_what_others_remember() {
+        let mut members = Members::default();
+        members.put(7, member(1, 9));
+        members.put_own(member(1, 2));
+        let mut others = Members::default();
+        others.put(7, member(1, 9));
+        assert!(!members.clone().merge_from(&others));
+        assert_eq!(members.get(PeerId([1; 32])).unwrap().capacity, 2);
+        assert_eq!(members.author_of(1), Some(PeerId([1; 32])));
+    }
+
+    #[test]
+    fn a_list_beyond_its_limits_is_refused() {
+        let long = Member { addresses: vec![String::new(); MAX_ADDRESSES.0 + 1], ..member(1, 1) };
+        assert!(Members::try_from(vec![(1, long)]).is_err());
+        let zoned = Member { zone: Some("z".repeat(MAX_ZONE + 1)), ..member(1, 1) };
+        assert!(Members::try_from(vec![(1, zoned)]).is_err());
+        let many = (0..=MAX_MEMBERS).map(|index| {
+            let mut peer = [0; 32];
+            peer[..8].copy_from_slice(&(index as u64).to_be_bytes());
+            (1, Member { peer: PeerId(peer), ..member(1, 1) })
+        });
+        assert!(Members::try_from(many.collect::<Vec<_>>()).is_err());
+    }
+}
