@@ -1,1 +1,312 @@
-//! (to be written)
+//! What peers say to each other. A frame is one message in CBOR; rows, deltas and clocks in it are byte strings of
+//! their own canonical form, so the bulk of a frame is copied, not parsed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::config::MAX_FRAME;
+use crate::crdt::command::{Answer, Mutation, Refusal, Selection};
+use crate::crdt::delta::{Causal, Delta, Row, RowAddress};
+use crate::members::Members;
+use crate::types::{Digest, Level, Partition, PeerId};
+
+/// One frame.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// "I am here", with the digest of the sender's member list, so that differing lists are noticed.
+    Heartbeat {
+        /// Digest of the member list.
+        members: u64,
+    },
+    /// The sender's member list, whole.
+    Members(Box<Members>),
+    /// Deltas to join, or to keep as hints. Answered by [`Message::Acknowledge`].
+    Deltas {
+        /// The sender's name for this frame.
+        frame: u64,
+        /// What to join, in order.
+        deltas: Vec<Sent>,
+    },
+    /// The deltas of a frame are stored, all but the refused ones.
+    Acknowledge {
+        /// The frame.
+        frame: u64,
+        /// Which of its deltas were not stored or must not be counted, by their place in the frame.
+        refused: Vec<(u32, Refused)>,
+    },
+    /// Asks something. Answered by [`Message::Reply`].
+    Request {
+        /// The sender's name for this request.
+        id: u64,
+        /// What is asked.
+        request: Box<Request>,
+    },
+    /// Answers a request.
+    Reply {
+        /// The request.
+        id: u64,
+        /// The answer.
+        reply: Box<Reply>,
+    },
+}
+
+/// One delta on its way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The partition it belongs to.
+    pub partition: Partition,
+    /// What to join.
+    pub delta: Delta,
+    /// Where the receiver is to keep it as a hint instead of joining it: for whom.
+    pub hint_for: Option<PeerId>,
+}
+
+/// Why a delta does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refused {
+    /// By its view of the ring the receiver does not hold the partition: nothing was stored.
+    NotHolder,
+    /// A timestamp lies too far in the future: nothing was stored.
+    TooFarAhead,
+    /// The delta names keys of another partition: nothing was stored.
+    Misplaced,
+    /// An expiry decision came so late that a removal may already have been agreed: joined, but it must not be counted.
+    Late,
+    /// The receiver's storage failed: nothing is known.
+    Failed,
+}
+
+/// A question to another peer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Execute a command for a client of the asking peer.
+    Execute {
+        /// The level that its client asked for.
+        level: Level,
+        /// The key.
+        key: Bytes,
+        /// The command.
+        mutation: Mutation,
+    },
+    /// Read rows of a key.
+    Read {
+        /// The key.
+        key: Bytes,
+        /// Which rows.
+        selection: Selection,
+        /// Where the page before ended.
+        after: Option<Bytes>,
+    },
+    /// How many replicas have a write that this peer executed.
+    Replicated {
+        /// The batch of the write.
+        batch: u64,
+    },
+    /// Begin to pull: for each partition the root, and the hash of clock and pending, of the asking peer.
+    PullOpen(Vec<(Partition, Digest, u64)>),
+    /// The digests of the leaves below nodes that differ.
+    PullLeaves {
+        /// The partition.
+        partition: Partition,
+        /// The state that the pull began with.
+        state_id: u64,
+        /// The nodes.
+        nodes: Vec<u8>,
+    },
+    /// What ranges of rows hold.
+    PullRanges {
+        /// The partition.
+        partition: Partition,
+        /// The state that the pull began with.
+        state_id: u64,
+        /// The ranges; where a leaf is asked for in part, it was asked for as a whole before.
+        ranges: Vec<RowRange>,
+    },
+    /// The content of rows.
+    PullRows {
+        /// The partition.
+        partition: Partition,
+        /// The state that the pull began with.
+        state_id: u64,
+        /// The leaf that they lie in.
+        leaf: u16,
+        /// Which rows.
+        addresses: Vec<RowAddress>,
+    },
+    /// The asking peer has durably pulled everything since the seal.
+    Confirm {
+        /// For each partition the seal that its pull began with.
+        seals: Vec<(Partition, u64)>,
+    },
+    /// Join these deltas: hints coming home.
+    Deliver(Vec<Sent>),
+    /// Pull these partitions from the asking peer now.
+    PullFromMe(Vec<Partition>),
+    /// The digest of each of these partitions.
+    Digests(Vec<Partition>),
+    /// How many keys each of these partitions has.
+    KeyCounts(Vec<Partition>),
+}
+
+/// Rows of one leaf, by their storage keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowRange {
+    /// The leaf.
+    pub leaf: u16,
+    /// The first storage key, included; `None`: from the leaf's start.
+    pub from: Option<Bytes>,
+    /// The end, excluded; `None`: to the leaf's end.
+    pub until: Option<Bytes>,
+}
+
+/// What a peer's answer about a partition is worth.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Standing {
+    /// A holder that has finished its first sync: it counts.
+    Counted,
+    /// A holder whose first sync is under way, or a former holder that still has rows: a voice that does not count.
+    Extra,
+    /// It holds nothing of the partition.
+    Absent,
+}
+
+/// Rows of one key, as one peer has them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Page {
+    /// What they are worth.
+    pub standing: Standing,
+    /// The rows, in order of storage.
+    #[serde(with = "crate::crdt::wire::rows")]
+    pub rows: BTreeMap<RowAddress, Row>,
+    /// Clock of the partition, and what is pending for the key and its rows, from the same snapshot as the rows.
+    pub causal: Causal,
+    /// Where the page ended before the selection did: the storage key after its last row.
+    pub next: Option<Bytes>,
+}
+
+/// What one partition's pull begins with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum PullStart {
+    /// Root, clock and pending are equal.
+    Equal,
+    /// The peer holds nothing of the partition.
+    Nothing,
+    /// What the peer has.
+    Open {
+        /// Names the peer's state.
+        state_id: u64,
+        /// The seal, where the peer is no holder any more.
+        seal: Option<u64>,
+        /// Clock and pending, read before any digest.
+        causal: Box<Causal>,
+        /// Digest of the root.
+        root: Digest,
+        /// Digests of the inner nodes; empty where the roots are equal.
+        nodes: Vec<Digest>,
+    },
+}
+
+/// Rows of the peer that is pulled from.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RowsThere {
+    /// The rows.
+    #[serde(with = "crate::crdt::wire::rows")]
+    pub rows: BTreeMap<RowAddress, Row>,
+    /// Clock and pending of the same snapshot, where expiry decisions are among the rows: these are judged by it.
+    pub causal: Option<Box<Causal>>,
+}
+
+/// What a range of rows holds, as told by the peer that is pulled from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum RangeContent {
+    /// All of its rows.
+    Rows(RowsThere),
+    /// Address and digest of each row.
+    Listing(Vec<(RowAddress, Digest)>),
+    /// Too many rows to list: where each part ends (excluded; `None`: where the range ends), its number of rows and digest.
+    Parts(Vec<(Option<Bytes>, u64, Digest)>),
+}
+
+/// An answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// To [`Request::Execute`]: the answer, and the batch that the write was part of.
+    Executed(Result<(Answer, u64), Failed>),
+    /// To [`Request::Read`].
+    Page(Box<Page>),
+    /// To [`Request::Replicated`].
+    Count(u64),
+    /// To [`Request::PullOpen`], for each partition.
+    PullStarts(Vec<(Partition, PullStart)>),
+    /// To [`Request::PullLeaves`]: for each node its 32 leaves.
+    PullLeaves(Vec<(u8, Vec<Digest>)>),
+    /// To [`Request::PullRanges`]: the first of the ranges, as many as fit one frame.
+    Ranges(Vec<RangeContent>),
+    /// To [`Request::PullRows`].
+    Rows(RowsThere),
+    /// To [`Request::Digests`].
+    Digests(Vec<(Partition, Digest)>),
+    /// To [`Request::KeyCounts`].
+    KeyCounts(Vec<(Partition, u64)>),
+    /// To [`Request::Deliver`]: which deltas were not joined or must not be counted, by their place.
+    Delivered(Vec<(u32, Refused)>),
+    /// To [`Request::PullFromMe`]: rows that were new.
+    Pulled(u64),
+    /// Done.
+    Done,
+    /// The pull is void: the state that it began with is no more.
+    StateChanged,
+    /// The request could not be served.
+    Unavailable(String),
+}
+
+/// Why a command was not executed for another peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failed {
+    /// Refused for what the key holds. Nothing was changed.
+    Refused(Refusal),
+    /// The executing peer does not hold the key. Nothing was changed.
+    NotHolder,
+    /// Its queue is full. Nothing was changed.
+    Busy,
+    /// Too few replicas answered: whether it takes effect is unknown.
+    NoQuorum {
+        /// Replicas that answered.
+        reached: usize,
+        /// Replicas that the level asks for.
+        needed: usize,
+    },
+    /// Its storage failed or it stops: whether it takes effect is unknown.
+    Stopped(String),
+}
+
+/// Bytes that are no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a frame is no message: {0}")]
+pub struct InvalidMessage(String);
+
+impl Message {
+    /// The frame of a message. It may be longer than a network takes; sending it then fails.
+    #[must_use]
+    pub fn to_frame(&self) -> Bytes {
+        let mut bytes = Vec::with_capacity(256);
+        // Writing to memory cannot fail, and messages hold nothing that CBOR lacks.
+        let _ = ciborium::into_writer(self, &mut bytes);
+        bytes.into()
+    }
+
+    /// The message in a frame.
+    ///
+    /// # Errors
+    /// Where it holds none, or more than one.
+    pub fn from_frame(frame: &Bytes) -> Result<Self, InvalidMessage> {
+        if frame.len() > MAX_FRAME {
+            return Err(InvalidMessage(format!("{} bytes are too many", frame.len())));
+        }
+        let mut rest = &frame[..];
+        let message = ciborium::from_reader(&mut rest).map_err(|error| InvalidMessage(error.to_string()))?;
+        if rest.is_empty() { Ok(message) } else { Err(InvalidMessage("trailing bytes".to_owned())) }
+    }
+}

@@ -1,3 +1,243 @@
-//! (to be written)
+//! One peer's partitions: their rows, clocks and trees, changed together in one atomic batch.
+//!
+//! Only the writer ([`owner`]) holds a [`Replica`]; everybody else reads the last published [`view`]. Every change, wherever
+//! it comes from, ends in the same join and the same commit.
 
+pub mod execution;
+pub mod hints;
+pub mod layout;
 pub mod lease;
+pub mod listing;
+pub mod minter;
+pub mod owner;
+pub mod partition;
+pub mod pulling;
+pub mod roles;
+pub mod transaction;
+pub mod view;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use self::layout::Damaged;
+use self::minter::Minter;
+use self::partition::{Checkpoint, JournalRecord, PartitionState};
+use self::pulling::Pulls;
+use self::transaction::{Prepared, ReplicaError, Transaction};
+use self::view::View;
+use crate::env::{Batch, Clock, Storage, StorageError};
+use crate::types::Partition;
+
+/// Batches after which the journal is folded into checkpoints: bounds what a start replays.
+const CHECKPOINT_RECORDS: u64 = 4096;
+/// Journal bytes after which the journal is folded into checkpoints.
+const CHECKPOINT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Why a replica could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk failed, or holds something else than was written.
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    /// The store was made for another number of partitions.
+    #[error(
+        "the data folder was made with {stored} partitions and can't be used with {asked}: start with --partitions {stored}, or with another folder"
+    )]
+    Partitions {
+        /// What the store was made for.
+        stored: u16,
+        /// What was asked for.
+        asked: u16,
+    },
+}
+
+impl From<StorageError> for OpenError {
+    fn from(error: StorageError) -> Self {
+        Self::Replica(error.into())
+    }
+}
+
+impl From<Damaged> for OpenError {
+    fn from(error: Damaged) -> Self {
+        Self::Replica(error.into())
+    }
+}
+
+/// All partitions of one peer. Lives with the writer.
+pub struct Replica {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    partitions: Vec<PartitionState>,
+    minter: Minter,
+    pulls: Pulls,
+    view: Arc<ArcSwap<View>>,
+    journal: Journal,
+    next_hint: u64,
+    hints: u64,
+    random: SmallRng,
+}
+
+/// Where the journal of batches stands.
+struct Journal {
+    next: u64,
+    first: u64,
+    bytes: usize,
+}
+
+impl Replica {
+    /// Opens what the storage holds: checkpoints and the journal since, never the rows.
+    ///
+    /// # Errors
+    /// Where the storage cannot be read, or was made for another number of partitions.
+    pub fn open(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, partitions: u16, seed: u64) -> Result<Self, OpenError> {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let snapshot = storage.snapshot();
+        let settings_key = layout::named_key("partitions");
+        match snapshot.get(&settings_key)? {
+            Some(bytes) => {
+                let stored: u16 = partition::from_bytes("the number of partitions", &bytes)?;
+                if stored != partitions {
+                    return Err(OpenError::Partitions { stored, asked: partitions });
+                }
+            }
+            None => {
+                let mut batch = Batch::default();
+                batch.put(settings_key, partition::to_bytes(&partitions));
+                storage.commit(batch)?;
+            }
+        }
+        let minter = Minter::open(Arc::clone(&storage), Arc::clone(&clock), partitions, &mut random)?;
+        let mut states: Vec<PartitionState> =
+            (0..partitions).map(|index| PartitionState::empty(random.random(), minter.next_counter(Partition(index)))).collect();
+        for (index, state) in states.iter_mut().enumerate() {
+            let key = layout::checkpoint_key(Partition(u16::try_from(index).unwrap_or(u16::MAX)));
+            if let Some(bytes) = snapshot.get(&key)? {
+                state.restore(partition::from_bytes::<Checkpoint>("a checkpoint", &bytes)?)?;
+            }
+        }
+        let journal = replay(&*snapshot, &mut states)?;
+        let (next_hint, hints) = hints::count(&*snapshot)?;
+        drop(snapshot);
+        let view = Arc::new(ArcSwap::from_pointee(View::new(storage.snapshot(), &states, &minter, hints)));
+        let mut replica =
+            Self { storage, clock, partitions: states, minter, pulls: Pulls::default(), view, journal, next_hint, hints, random };
+        replica.minter.check_clocks(&replica.partitions, &mut replica.random)?;
+        Ok(replica)
+    }
+
+    /// Where others read what was committed last.
+    #[must_use]
+    pub fn view(&self) -> Arc<ArcSwap<View>> {
+        Arc::clone(&self.view)
+    }
+
+    /// The state of one partition.
+    #[must_use]
+    pub fn partition(&self, partition: Partition) -> &PartitionState {
+        &self.partitions[usize::from(partition.0)]
+    }
+
+    /// The state of one partition; its tree answers only to a mutable borrow, since it computes what it is asked for.
+    pub fn partition_mut(&mut self, partition: Partition) -> &mut PartitionState {
+        &mut self.partitions[usize::from(partition.0)]
+    }
+
+    /// The number of partitions.
+    #[must_use]
+    pub fn partition_count(&self) -> u16 {
+        u16::try_from(self.partitions.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Commits a transaction and publishes it. On an error nothing in memory has changed.
+    fn commit(&mut self, prepared: Prepared) -> Result<(), ReplicaError> {
+        let Prepared { mut batch, record } = prepared;
+        if batch.changes.is_empty() && record.changes.is_empty() {
+            return Ok(());
+        }
+        if !record.changes.is_empty() {
+            let bytes = partition::to_bytes(&record);
+            self.journal.bytes += bytes.len();
+            batch.put(layout::journal_key(self.journal.next), bytes);
+            self.journal.next += 1;
+        }
+        self.minter.lease_time(self.clock.wall_ms())?;
+        self.storage.commit(batch)?;
+        for change in record.changes {
+            self.partitions[usize::from(change.partition.0)].apply(change);
+        }
+        self.publish();
+        if self.journal.next - self.journal.first >= CHECKPOINT_RECORDS || self.journal.bytes >= CHECKPOINT_BYTES {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Shows readers what was committed last.
+    fn publish(&self) {
+        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, &self.minter, self.hints)));
+    }
+
+    /// Folds the journal into checkpoints of the partitions that changed.
+    fn checkpoint(&mut self) -> Result<(), ReplicaError> {
+        let mut batch = Batch::default();
+        for (index, state) in self.partitions.iter().enumerate().filter(|(_, state)| state.changed) {
+            let partition = Partition(u16::try_from(index).unwrap_or(u16::MAX));
+            batch.put(layout::checkpoint_key(partition), partition::to_bytes(&state.checkpoint()));
+        }
+        for number in self.journal.first..self.journal.next {
+            batch.delete(layout::journal_key(number));
+        }
+        self.storage.commit(batch)?;
+        self.partitions.iter_mut().for_each(|state| state.changed = false);
+        self.journal.first = self.journal.next;
+        self.journal.bytes = 0;
+        Ok(())
+    }
+
+    /// Makes everything durable and notes that nothing was lost, so that the next start goes on exactly here.
+    ///
+    /// # Errors
+    /// Where the disk failed; the next start then leaves a gap in its dots, and loses nothing else.
+    pub fn close(&mut self) -> Result<(), ReplicaError> {
+        self.checkpoint()?;
+        self.storage.sync()?;
+        self.minter.close()?;
+        Ok(())
+    }
+
+    fn begin(&self) -> Transaction<'_> {
+        Transaction::begin(&self.partitions, self.storage.snapshot())
+    }
+}
+
+/// Applies the journal records to the checkpoints.
+fn replay(snapshot: &dyn crate::env::Snapshot, states: &mut [PartitionState]) -> Result<Journal, ReplicaError> {
+    let mut journal = Journal { next: 1, first: 1, bytes: 0 };
+    let mut first = None;
+    let mut records: Vec<(u64, Bytes)> = Vec::new();
+    snapshot.scan(b"j", b"k", &mut |key, value| {
+        if let Some(number) = key.get(1..).and_then(|number| number.try_into().ok()).map(u64::from_be_bytes) {
+            records.push((number, Bytes::copy_from_slice(value)));
+        }
+        ControlFlow::Continue(())
+    })?;
+    for (number, bytes) in records {
+        first.get_or_insert(number);
+        journal.next = number + 1;
+        journal.bytes += bytes.len();
+        let record: JournalRecord = partition::from_bytes("a journal record", &bytes)?;
+        for change in record.changes {
+            let state = states
+                .get_mut(usize::from(change.partition.0))
+                .ok_or_else(|| Damaged("a journal record names an unknown partition".to_owned()))?;
+            state.apply(change);
+        }
+    }
+    journal.first = first.unwrap_or(journal.next);
+    Ok(journal)
+}

@@ -1,0 +1,241 @@
+//! Commands and deltas, many in one batch: each becomes a delta, is joined, and all of them are committed once.
+
+use bytes::Bytes;
+
+use super::transaction::{ReplicaError, Transaction};
+use super::{Replica, hints};
+use crate::config::EXPIRY_GRACE;
+use crate::crdt::command::{Answer, Mutation, Refusal};
+use crate::crdt::delta::{Delta, Kind, RowAddress};
+use crate::crdt::dot::Dot;
+use crate::crdt::execute::{self, Author, ExecuteError};
+use crate::crdt::expiry;
+use crate::env::message::{Refused, Sent};
+use crate::types::{Partition, PeerId, Place, Timestamp};
+
+use super::minter::Minter;
+use super::partition::{PartitionState, Role};
+use super::pulling::Pulls;
+
+/// A command to execute here.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// The key.
+    pub key: Bytes,
+    /// What to do with it.
+    pub mutation: Mutation,
+    /// Where this peer holds no replica of the key: the holders that the write becomes hints for. A command for which
+    /// this is `None` is only executed by a holder.
+    pub blind_for: Option<Vec<PeerId>>,
+}
+
+/// What executing a command gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executed {
+    /// The key's partition.
+    pub partition: Partition,
+    /// What the other replicas are to join; empty where nothing changed.
+    pub delta: Delta,
+    /// The answer for the client.
+    pub answer: Answer,
+}
+
+/// Why a command was not executed. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotExecuted {
+    /// Refused for what the key holds.
+    Refused(Refusal),
+    /// This peer does not hold the key.
+    NotHolder,
+    /// The key's rows could not be read.
+    Failed(String),
+}
+
+/// One piece of a batch.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// A client's command.
+    Execute(Command),
+    /// A delta of another peer.
+    Receive(Sent),
+}
+
+/// What a piece of a batch gave.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Of a command.
+    Executed(Result<Executed, NotExecuted>),
+    /// Of a delta: why it must not be counted, if so.
+    Received(Option<Refused>),
+}
+
+impl Replica {
+    /// Executes and joins a batch, and commits it once. Where the batch cannot be applied as a whole since a record is
+    /// damaged, its pieces are tried one by one, so that one damaged row does not refuse the others.
+    ///
+    /// # Errors
+    /// Where the storage failed: what was committed is unknown until a restart.
+    pub fn apply(&mut self, batch: &[Work]) -> Result<Vec<Outcome>, ReplicaError> {
+        match self.apply_once(batch) {
+            Err(ReplicaError::Damaged(damaged)) if batch.len() > 1 => {
+                tracing::error!(error = %damaged, "a batch met a damaged record and is applied piece by piece");
+                let mut outcomes = Vec::with_capacity(batch.len());
+                for piece in batch {
+                    outcomes.extend(self.apply(std::slice::from_ref(piece))?);
+                }
+                Ok(outcomes)
+            }
+            Err(ReplicaError::Damaged(damaged)) => {
+                let failed = |piece: &Work| match piece {
+                    Work::Execute(_) => Outcome::Executed(Err(NotExecuted::Failed(damaged.to_string()))),
+                    Work::Receive(_) => Outcome::Received(Some(Refused::Failed)),
+                };
+                Ok(batch.iter().map(failed).collect())
+            }
+            applied => applied,
+        }
+    }
+
+    fn apply_once(&mut self, batch: &[Work]) -> Result<Vec<Outcome>, ReplicaError> {
+        let wall_ms = self.clock.wall_ms();
+        let (mut next_hint, mut added_hints) = (self.next_hint, 0);
+        let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for piece in batch {
+            outcomes.push(match piece {
+                Work::Execute(command) => {
+                    let place = transaction.place(&command.key);
+                    let state = &self.partitions[usize::from(place.partition.0)];
+                    Outcome::Executed(match (&state.role, &command.blind_for) {
+                        (Role::Holder, _) => execute_here(&mut transaction, &mut self.minter, state, place, command, wall_ms)?,
+                        (_, Some(holders)) => {
+                            let executed = execute_blind(&mut self.minter, place, command, wall_ms)?;
+                            if let Ok(executed) = &executed {
+                                for holder in holders {
+                                    hints::keep(&mut transaction, &mut next_hint, *holder, executed.partition, &executed.delta);
+                                    added_hints += 1;
+                                }
+                            }
+                            executed
+                        }
+                        (_, None) => Err(NotExecuted::NotHolder),
+                    })
+                }
+                Work::Receive(sent) => {
+                    let refused = if let Some(home) = sent.hint_for {
+                        hints::keep(&mut transaction, &mut next_hint, home, sent.partition, &sent.delta);
+                        added_hints += 1;
+                        None
+                    } else {
+                        receive(
+                            &mut transaction,
+                            &self.minter,
+                            &self.pulls,
+                            self.partitions.get(usize::from(sent.partition.0)),
+                            sent,
+                            wall_ms,
+                        )?
+                    };
+                    Outcome::Received(refused)
+                }
+            });
+        }
+        let prepared = transaction.finish()?;
+        self.next_hint = next_hint;
+        self.hints += added_hints;
+        self.commit(prepared)?;
+        Ok(outcomes)
+    }
+}
+
+/// Executes a command on the rows of this replica.
+fn execute_here(
+    transaction: &mut Transaction<'_>,
+    minter: &mut Minter,
+    state: &PartitionState,
+    place: Place,
+    command: &Command,
+    wall_ms: u64,
+) -> Result<Result<Executed, NotExecuted>, ReplicaError> {
+    let now = minter.timestamp(wall_ms)?;
+    minter.reserve()?;
+    let partition = place.partition;
+    let actor = minter.actor();
+    let mut mint = || minter.mint(partition);
+    let mut author = Author { actor, now, mint: &mut mint, runs_since: state.runs_since };
+    let causal = transaction.causal(partition);
+    let executed = match execute::execute(transaction, causal, &mut author, &command.key, &command.mutation) {
+        Ok(executed) => executed,
+        Err(ExecuteError::Refused(refusal)) => return Ok(Err(NotExecuted::Refused(refusal))),
+        // Reading failed before anything was changed, so the rest of the batch is not concerned.
+        Err(ExecuteError::Rows(ReplicaError::Damaged(damaged))) => return Ok(Err(NotExecuted::Failed(damaged.to_string()))),
+        Err(ExecuteError::Rows(error)) => return Err(error),
+    };
+    if !executed.delta.is_empty() {
+        // The dots are new, so no running pull can have seen them.
+        transaction.join(partition, &executed.delta, |_, _| false)?;
+    }
+    Ok(Ok(Executed { partition, delta: executed.delta, answer: executed.answer }))
+}
+
+/// Executes a command for holders that cannot be reached: having observed nothing, it may only add.
+fn execute_blind(
+    minter: &mut Minter,
+    place: Place,
+    command: &Command,
+    wall_ms: u64,
+) -> Result<Result<Executed, NotExecuted>, ReplicaError> {
+    let now = minter.timestamp(wall_ms)?;
+    minter.reserve()?;
+    let partition = place.partition;
+    let actor = minter.actor();
+    let mut mint = || minter.mint(partition);
+    let mut author = Author { actor, now, mint: &mut mint, runs_since: u64::MAX };
+    Ok(match execute::execute_blind(&mut author, &command.key, &command.mutation) {
+        Ok(executed) => Ok(Executed { partition, delta: executed.delta, answer: executed.answer }),
+        Err(refusal) => Err(NotExecuted::Refused(refusal)),
+    })
+}
+
+/// Joins another peer's delta, unless it must be refused.
+fn receive(
+    transaction: &mut Transaction<'_>,
+    minter: &Minter,
+    pulls: &Pulls,
+    state: Option<&PartitionState>,
+    sent: &Sent,
+    wall_ms: u64,
+) -> Result<Option<Refused>, ReplicaError> {
+    let delta = &sent.delta;
+    if !addresses(delta).all(|key| transaction.place(key).partition == sent.partition) {
+        return Ok(Some(Refused::Misplaced));
+    }
+    if state.is_none_or(|state| state.role != Role::Holder) {
+        return Ok(Some(Refused::NotHolder));
+    }
+    let newest = delta.adds.iter().map(|(_, _, entry)| entry.timestamp).max().unwrap_or_default();
+    if minter.observe(newest, wall_ms).is_err() {
+        return Ok(Some(Refused::TooFarAhead));
+    }
+    let slips = |address: &RowAddress, dot: Dot| pulls.slips(sent.partition, address, dot);
+    transaction.join(sent.partition, delta, slips)?;
+    Ok(is_late(delta, minter.physical(wall_ms)).then_some(Refused::Late))
+}
+
+/// Every key that a delta names.
+fn addresses(delta: &Delta) -> impl Iterator<Item = &Bytes> {
+    use crate::crdt::delta::Scope;
+    let replaced = delta.replaces.iter().map(|replacement| match &replacement.scope {
+        Scope::Row(address) => &address.key,
+        Scope::Key(key) => key,
+    });
+    let removed = delta.removes.iter().map(|(address, _)| &address.key);
+    let added = delta.adds.iter().map(|(address, _, _)| &address.key);
+    replaced.chain(removed).chain(added)
+}
+
+/// Whether a delta brings an expiry decision so late that others may have agreed on a removal it should have prevented.
+fn is_late(delta: &Delta, now: Timestamp) -> bool {
+    let decisions = delta.adds.iter().filter(|(address, _, _)| address.kind == Kind::Expiry);
+    decisions.into_iter().any(|(_, _, entry)| expiry::is_late(entry.timestamp, now, EXPIRY_GRACE))
+}

@@ -1,0 +1,283 @@
+//! How a replica's state lies in storage: which key holds what.
+//!
+//! | key | value |
+//! |---|---|
+//! | `r` partition position key kind element | a row |
+//! | `p` partition | checkpoint of clock, pending, tree and first sync |
+//! | `j` number | what one batch changed in clocks and trees since the checkpoint |
+//! | `h` peer number | a hint for that peer |
+//! | `x` time partition row key | index of the keys that may expire |
+//! | `m` name | settings and the member list |
+//!
+//! Rows lie in the order of their hash, so a leaf of the Merkle tree is one range. Keys and elements longer than
+//! [`LONGEST_INLINE`] bytes stand there by their BLAKE3 hash; the row then carries them in full.
+
+use bytes::Bytes;
+
+use crate::crdt::delta::{Kind, Row, RowAddress};
+use crate::crdt::encode;
+use crate::types::{LEAVES, Partition, PeerId, Place};
+
+/// The longest key or element that stands in a storage key as it is, in bytes.
+pub const LONGEST_INLINE: usize = 1000;
+
+const HASHED: u16 = u16::MAX;
+const KEY_IN_VALUE: u8 = 1;
+const ELEMENT_IN_VALUE: u8 = 2;
+/// Tag, partition, position.
+const PLACE_LENGTH: usize = 11;
+
+/// A stored row that does not decode, or is not the row that its key names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a stored record is damaged: {0}")]
+pub struct Damaged(pub String);
+
+fn put_component(key: &mut Vec<u8>, component: &[u8]) {
+    match u16::try_from(component.len()) {
+        Ok(length) if component.len() <= LONGEST_INLINE => {
+            key.extend(length.to_be_bytes());
+            key.extend(component);
+        }
+        _ => {
+            key.extend(HASHED.to_be_bytes());
+            key.extend(blake3::hash(component).as_bytes());
+        }
+    }
+}
+
+/// The start of every row of a key.
+#[must_use]
+pub fn rows_of_key(place: Place, key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PLACE_LENGTH + 2 + key.len().min(LONGEST_INLINE) + 32);
+    bytes.push(b'r');
+    bytes.extend(place.partition.0.to_be_bytes());
+    bytes.extend(place.position.to_be_bytes());
+    put_component(&mut bytes, key);
+    bytes
+}
+
+/// The storage key of a row.
+#[must_use]
+pub fn row_key(place: Place, address: &RowAddress) -> Vec<u8> {
+    let mut bytes = rows_of_key(place, &address.key);
+    bytes.push(address.kind as u8);
+    put_component(&mut bytes, &address.element);
+    bytes
+}
+
+/// The first storage key after all that begin with `prefix`.
+#[must_use]
+pub fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            break;
+        }
+    }
+    end
+}
+
+/// The range of storage keys of all rows of a partition.
+#[must_use]
+pub fn partition_range(partition: Partition) -> (Vec<u8>, Vec<u8>) {
+    let mut start = vec![b'r'];
+    start.extend(partition.0.to_be_bytes());
+    let end = end_of(&start);
+    (start, end)
+}
+
+/// The range of storage keys of all rows of one leaf of a partition's tree.
+#[must_use]
+pub fn leaf_range(partition: Partition, leaf: usize) -> (Vec<u8>, Vec<u8>) {
+    let bound = |leaf: usize| {
+        let mut bytes = vec![b'r'];
+        bytes.extend(partition.0.to_be_bytes());
+        bytes.extend(((leaf as u64) << 54).to_be_bytes());
+        bytes
+    };
+    let end = if leaf + 1 < LEAVES { bound(leaf + 1) } else { partition_range(partition).1 };
+    (bound(leaf), end)
+}
+
+/// The leaf that a row's storage key lies in.
+#[must_use]
+pub fn leaf_of(row_key: &[u8]) -> usize {
+    let mut position = [0; 8];
+    if let Some(bytes) = row_key.get(3..PLACE_LENGTH) {
+        position.copy_from_slice(bytes);
+    }
+    usize::try_from(u64::from_be_bytes(position) >> 54).unwrap_or(0)
+}
+
+/// The stored bytes of a row.
+#[must_use]
+pub fn row_value(address: &RowAddress, row: &Row) -> Vec<u8> {
+    let long_key = address.key.len() > LONGEST_INLINE;
+    let long_element = address.element.len() > LONGEST_INLINE;
+    let mut bytes = vec![if long_key { KEY_IN_VALUE } else { 0 } | if long_element { ELEMENT_IN_VALUE } else { 0 }];
+    for component in [(long_key, &address.key), (long_element, &address.element)] {
+        if let (true, component) = component {
+            bytes.extend(u32::try_from(component.len()).unwrap_or(u32::MAX).to_be_bytes());
+            bytes.extend_from_slice(component);
+        }
+    }
+    bytes.extend(encode::row_to_bytes(row));
+    bytes
+}
+
+/// Splits a stored row into its address and the canonical bytes of its content.
+///
+/// # Errors
+/// Where key or value are not what [`row_key`] and [`row_value`] make.
+pub fn parse_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Bytes), Damaged> {
+    let damaged = |what: &str| Damaged(format!("row {}: {what}", hex(row_key)));
+    let mut value = value.clone();
+    let flags = *value.first().ok_or_else(|| damaged("no content"))?;
+    let mut content = value.split_off(1);
+    let mut long = |flag: u8| -> Result<Option<Bytes>, Damaged> {
+        if flags & flag == 0 {
+            return Ok(None);
+        }
+        let length = content.get(..4).and_then(|length| <[u8; 4]>::try_from(length).ok()).map(u32::from_be_bytes);
+        let length = length.and_then(|length| usize::try_from(length).ok()).ok_or_else(|| damaged("no length"))?;
+        if content.len() < 4 + length {
+            return Err(damaged("cut short"));
+        }
+        let mut component = content.split_to(4 + length);
+        Ok(Some(component.split_off(4)))
+    };
+    let (long_key, long_element) = (long(KEY_IN_VALUE)?, long(ELEMENT_IN_VALUE)?);
+    let rest = row_key.get(PLACE_LENGTH..).ok_or_else(|| damaged("key cut short"))?;
+    let (key, rest) = take_component(rest, long_key).ok_or_else(|| damaged("its key is not the one it was stored under"))?;
+    let (kind, rest) = rest.split_first().ok_or_else(|| damaged("no kind"))?;
+    let kind = kind_of(*kind).ok_or_else(|| damaged("unknown kind"))?;
+    let (element, rest) = take_component(rest, long_element).ok_or_else(|| damaged("its element is not the one it was stored under"))?;
+    if !rest.is_empty() {
+        return Err(damaged("trailing bytes in its key"));
+    }
+    Ok((RowAddress { key, kind, element }, content))
+}
+
+fn kind_of(byte: u8) -> Option<Kind> {
+    [Kind::Expiry, Kind::Value, Kind::Member].into_iter().find(|kind| *kind as u8 == byte)
+}
+
+/// Takes one component off a storage key: as it stands there, or in full from the value if its hash fits.
+fn take_component(bytes: &[u8], full: Option<Bytes>) -> Option<(Bytes, &[u8])> {
+    let (length, rest) = bytes.split_at_checked(2)?;
+    let length = u16::from_be_bytes(length.try_into().ok()?);
+    if length == HASHED {
+        let (hash, rest) = rest.split_at_checked(32)?;
+        let full = full?;
+        return (blake3::hash(&full).as_bytes() == hash).then_some((full, rest));
+    }
+    let (component, rest) = rest.split_at_checked(usize::from(length))?;
+    full.is_none().then(|| (Bytes::copy_from_slice(component), rest))
+}
+
+/// The key of a partition's checkpoint.
+#[must_use]
+pub fn checkpoint_key(partition: Partition) -> Vec<u8> {
+    let mut key = vec![b'p'];
+    key.extend(partition.0.to_be_bytes());
+    key
+}
+
+/// The key of a batch's journal record.
+#[must_use]
+pub fn journal_key(number: u64) -> Vec<u8> {
+    let mut key = vec![b'j'];
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// The key of a hint.
+#[must_use]
+pub fn hint_key(home: PeerId, number: u64) -> Vec<u8> {
+    let mut key = hints_of(home);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// The start of every hint for a peer.
+#[must_use]
+pub fn hints_of(home: PeerId) -> Vec<u8> {
+    let mut key = vec![b'h'];
+    key.extend(home.0);
+    key
+}
+
+/// The peer that a hint is for, and its number.
+#[must_use]
+pub fn parse_hint_key(key: &[u8]) -> Option<(PeerId, u64)> {
+    let rest = key.strip_prefix(b"h")?;
+    let (home, number) = rest.split_at_checked(32)?;
+    Some((PeerId(home.try_into().ok()?), u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// The key of a named record: settings, members.
+#[must_use]
+pub fn named_key(name: &str) -> Vec<u8> {
+    let mut key = vec![b'm'];
+    key.extend(name.as_bytes());
+    key
+}
+
+/// Bytes as people read them in a log.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().take(64).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::crdt::delta::{Entry, Payload};
+    use crate::crdt::dot::Dot;
+    use crate::types::{Actor, Timestamp};
+
+    fn row() -> Row {
+        let entry = Entry { timestamp: Timestamp(9), decision: None, payload: Payload::Present };
+        BTreeMap::from([(Dot { actor: Actor(1), counter: 1 }, entry)])
+    }
+
+    #[test]
+    fn short_and_long_addresses_survive() {
+        for (key, element) in [(0, 0), (5, 5), (LONGEST_INLINE, LONGEST_INLINE), (LONGEST_INLINE + 1, 3), (70_000, 70_000)] {
+            let address = RowAddress { key: vec![1; key].into(), kind: Kind::Member, element: vec![2; element].into() };
+            let place = Place::of(&address.key, 256);
+            let stored = row_key(place, &address);
+            assert!(stored.len() <= crate::env::storage::MAX_STORAGE_KEY);
+            assert_eq!(leaf_of(&stored), place.leaf());
+            let (start, end) = leaf_range(place.partition, place.leaf());
+            assert!(start <= stored && stored < end);
+            let (parsed, content) = parse_row(&stored, &row_value(&address, &row()).into()).unwrap();
+            assert_eq!(parsed, address);
+            assert_eq!(encode::row_from_bytes(&content).unwrap(), row());
+        }
+    }
+
+    #[test]
+    fn a_row_stored_under_another_key_is_damaged() {
+        let address = RowAddress { key: vec![1; 2000].into(), kind: Kind::Member, element: Bytes::new() };
+        let other = RowAddress { key: vec![3; 2000].into(), ..address.clone() };
+        let place = Place::of(&address.key, 256);
+        assert!(parse_row(&row_key(place, &other), &row_value(&address, &row()).into()).is_err());
+        assert!(parse_row(&row_key(place, &address)[..20], &row_value(&address, &row()).into()).is_err());
+        assert!(parse_row(&row_key(place, &address), &Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_prefix_comes_after_all_that_begin_with_it() {
+        assert_eq!(end_of(&[1, 2]), vec![1, 3]);
+        assert_eq!(end_of(&[1, 0xff]), vec![2]);
+        assert!(partition_range(Partition(u16::MAX)).1 > partition_range(Partition(u16::MAX)).0);
+    }
+}

@@ -1,0 +1,109 @@
+//! What this peer is to each partition, as the ring changes: holder, sealed former holder, or nothing.
+//!
+//! A former holder *seals* a partition: it takes no write, delta or hint for it and confirms nobody's handover, else two
+//! that leave could count on each other and both drop. It drops its rows when its view at that moment names N holders and each of
+//! them has confirmed, durably, that it pulled everything since the seal. With fewer than N it waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt;
+
+use super::Replica;
+use super::partition::{FirstSync, Role};
+use super::transaction::{ReplicaError, Transaction};
+use crate::ring::Ring;
+use crate::types::{Partition, PeerId};
+
+impl Replica {
+    /// Takes the roles that a ring gives. `former` names, for partitions in which this peer is a newcomer, the holders before it:
+    /// it counts for reads once it has pulled from a majority of them.
+    ///
+    /// # Errors
+    /// Where the disk failed.
+    pub fn take_roles(&mut self, local: PeerId, ring: &Ring, former: &BTreeMap<Partition, BTreeSet<PeerId>>) -> Result<(), ReplicaError> {
+        let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
+        let mut roles = Vec::with_capacity(self.partitions.len());
+        for (index, state) in self.partitions.iter().enumerate() {
+            let partition = Partition(u16::try_from(index).unwrap_or(u16::MAX));
+            let holder = ring.is_holder(partition, local);
+            if let (true, Some(former)) = (holder, former.get(&partition).filter(|former| !former.is_empty())) {
+                let mut first_sync = transaction.first_sync(partition).cloned().unwrap_or_default();
+                first_sync.former.extend(former);
+                transaction.set_first_sync(partition, Some(first_sync));
+            }
+            roles.push(match (&state.role, holder) {
+                // Becoming a holder again voids the confirmations that it had.
+                (_, true) => Role::Holder,
+                (sealed @ Role::Sealed { .. }, false) => sealed.clone(),
+                (_, false) if state.is_blank() => Role::Absent,
+                (_, false) => Role::Sealed { seal: self.random.random(), confirmed: BTreeSet::new() },
+            });
+        }
+        let prepared = transaction.finish()?;
+        for (state, role) in self.partitions.iter_mut().zip(roles) {
+            state.role = role;
+        }
+        self.commit(prepared)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Forgets former holders that are gone for good: a first sync no longer waits for them.
+    ///
+    /// # Errors
+    /// Where the disk failed.
+    pub fn forget_former(&mut self, gone: &BTreeSet<PeerId>) -> Result<(), ReplicaError> {
+        let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
+        for (index, state) in self.partitions.iter().enumerate() {
+            if let Some(first_sync) = state.first_sync.as_ref().filter(|first_sync| !first_sync.former.is_disjoint(gone)) {
+                let former = first_sync.former.difference(gone).copied().collect();
+                let rest = FirstSync { former, pulled: first_sync.pulled.clone() };
+                transaction.set_first_sync(Partition(u16::try_from(index).unwrap_or(u16::MAX)), (!rest.is_done()).then_some(rest));
+            }
+        }
+        let prepared = transaction.finish()?;
+        self.commit(prepared)
+    }
+
+    /// The partitions that this peer holds or has sealed, with the seals.
+    #[must_use]
+    pub fn sealed(&self) -> Vec<(Partition, u64)> {
+        let seals = self.partitions.iter().enumerate().filter_map(|(index, state)| match &state.role {
+            Role::Sealed { seal, .. } => Some((Partition(u16::try_from(index).unwrap_or(u16::MAX)), *seal)),
+            Role::Holder | Role::Absent => None,
+        });
+        seals.collect()
+    }
+
+    /// Notes that a holder has everything of a sealed partition. Where all `holders` of the ring of this moment have, and they are
+    /// `replicas` many, the rows are dropped.
+    ///
+    /// # Errors
+    /// Where the disk failed.
+    pub fn confirmed(
+        &mut self,
+        partition: Partition,
+        seal: u64,
+        by: PeerId,
+        holders: &[PeerId],
+        replicas: usize,
+    ) -> Result<(), ReplicaError> {
+        let Some(state) = self.partitions.get_mut(usize::from(partition.0)) else { return Ok(()) };
+        let Role::Sealed { seal: own, confirmed } = &mut state.role else { return Ok(()) };
+        if *own != seal {
+            return Ok(());
+        }
+        confirmed.insert(by);
+        if holders.len() < replicas || !holders.iter().all(|holder| confirmed.contains(holder)) {
+            return Ok(());
+        }
+        let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
+        transaction.empty(partition)?;
+        let prepared = transaction.finish()?;
+        self.partition_mut(partition).role = Role::Absent;
+        self.commit(prepared)?;
+        self.new_state(partition);
+        tracing::info!(%partition, "every holder has this partition, its rows were dropped here");
+        Ok(())
+    }
+}

@@ -1,0 +1,396 @@
+//! One batch of changes in the making: reads its own writes, and becomes one atomic batch of storage.
+//!
+//! Rows, clock and tree of a partition change together: everything that a transaction did becomes durable and visible
+//! in one commit, or nothing does.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::layout::{self, Damaged};
+use super::partition::{FirstSync, JournalRecord, PartitionChange, PartitionState};
+use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
+use crate::crdt::dot::Dot;
+use crate::crdt::encode;
+use crate::env::{Batch, Snapshot, StorageError};
+use crate::types::{Digest, Partition, Place};
+
+/// Why rows could not be read or changed. The whole transaction is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReplicaError {
+    /// The disk failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A stored record is not what was written.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+}
+
+/// A row as the transaction knows it.
+struct Cached {
+    address: RowAddress,
+    row: Row,
+    /// The canonical bytes in storage, `None` where there is no such row.
+    stored: Option<Bytes>,
+    dirty: bool,
+}
+
+/// What the transaction did to one partition besides its rows.
+struct Touched {
+    causal: Causal,
+    first_sync: Option<FirstSync>,
+    emptied: bool,
+}
+
+/// Rows that one visit keeps for later reads at most: a visit of a huge collection must not hold it in memory.
+const KEPT_ROWS: usize = 1024;
+
+/// A batch in the making.
+pub struct Transaction<'a> {
+    partitions: &'a [PartitionState],
+    count: u16,
+    snapshot: Arc<dyn Snapshot>,
+    rows: RefCell<BTreeMap<Vec<u8>, Cached>>,
+    /// Starts of keys of which every row is in `rows`.
+    whole: RefCell<BTreeSet<Vec<u8>>>,
+    touched: BTreeMap<Partition, Touched>,
+    batch: Batch,
+    /// The first error of a change that could not report it.
+    failure: Option<ReplicaError>,
+}
+
+/// A finished transaction: what to commit, and what then to apply to the partitions in memory.
+pub struct Prepared {
+    /// What to commit, without its journal record.
+    pub batch: Batch,
+    /// What changed in the partitions.
+    pub record: JournalRecord,
+}
+
+impl<'a> Transaction<'a> {
+    /// Begins a batch on the state of `partitions`, whose rows `snapshot` shows.
+    #[must_use]
+    pub fn begin(partitions: &'a [PartitionState], snapshot: Arc<dyn Snapshot>) -> Self {
+        Self {
+            partitions,
+            count: u16::try_from(partitions.len()).unwrap_or(u16::MAX),
+            snapshot,
+            rows: RefCell::default(),
+            whole: RefCell::default(),
+            touched: BTreeMap::new(),
+            batch: Batch::default(),
+            failure: None,
+        }
+    }
+
+    /// Where a key lies.
+    #[must_use]
+    pub fn place(&self, key: &[u8]) -> Place {
+        Place::of(key, self.count)
+    }
+
+    /// Clock and pending of a partition as this transaction left them.
+    #[must_use]
+    pub fn causal(&self, partition: Partition) -> &Causal {
+        self.touched.get(&partition).map_or(&self.partitions[usize::from(partition.0)].causal, |touched| &touched.causal)
+    }
+
+    fn touch(&mut self, partition: Partition) -> &mut Touched {
+        let state = &self.partitions[usize::from(partition.0)];
+        self.touched.entry(partition).or_insert_with(|| Touched {
+            causal: (*state.causal).clone(),
+            first_sync: state.first_sync.clone(),
+            emptied: false,
+        })
+    }
+
+    /// Changes clock and pending of a partition directly: the end of a pull.
+    pub fn causal_mut(&mut self, partition: Partition) -> &mut Causal {
+        &mut self.touch(partition).causal
+    }
+
+    /// Sets how far a partition's first sync is.
+    pub fn set_first_sync(&mut self, partition: Partition, first_sync: Option<FirstSync>) {
+        self.touch(partition).first_sync = first_sync;
+    }
+
+    /// The first sync of a partition as this transaction left it.
+    #[must_use]
+    pub fn first_sync(&self, partition: Partition) -> Option<&FirstSync> {
+        self.touched
+            .get(&partition)
+            .map_or_else(|| self.partitions[usize::from(partition.0)].first_sync.as_ref(), |touched| touched.first_sync.as_ref())
+    }
+
+    /// Adds a record that is no row: a hint, a setting.
+    pub fn put_record(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.batch.put(key, value);
+    }
+
+    /// Takes a record away that is no row.
+    pub fn delete_record(&mut self, key: Vec<u8>) {
+        self.batch.delete(key);
+    }
+
+    /// Joins a delta into a partition. On an error the transaction must be dropped.
+    ///
+    /// # Errors
+    /// Where a row could not be read.
+    pub fn join(&mut self, partition: Partition, delta: &Delta, slips: impl Fn(&RowAddress, Dot) -> bool) -> Result<(), ReplicaError> {
+        let mut causal = std::mem::take(&mut self.touch(partition).causal);
+        let joined = join(self, &mut causal, delta, slips);
+        self.touch(partition).causal = causal;
+        joined
+    }
+
+    /// Drops every row of a partition, its clock and its pending.
+    ///
+    /// # Errors
+    /// Where the rows could not be listed.
+    pub fn empty(&mut self, partition: Partition) -> Result<(), ReplicaError> {
+        let (start, end) = layout::partition_range(partition);
+        let batch = &mut self.batch;
+        self.snapshot.scan(&start, &end, &mut |key, _| {
+            batch.delete(key.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        self.rows.get_mut().retain(|key, _| !(start.as_slice()..end.as_slice()).contains(&key.as_slice()));
+        let touched = self.touch(partition);
+        touched.causal = Causal::default();
+        touched.first_sync = None;
+        touched.emptied = true;
+        Ok(())
+    }
+
+    /// Visits every row with a storage key from `start` (included) to `end` (excluded), in order, with its canonical bytes' digest.
+    ///
+    /// # Errors
+    /// Where a row could not be read.
+    pub fn visit_range(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        visit: &mut dyn FnMut(&[u8], &RowAddress, &Row, Digest) -> ControlFlow<()>,
+    ) -> Result<(), ReplicaError> {
+        self.merged(start, end, &mut |key, stored, cached| {
+            if let Some(cached) = cached {
+                if cached.row.is_empty() {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                return Ok(visit(key, &cached.address, &cached.row, encode::row_digest(&cached.address, &cached.row)));
+            }
+            let Some(stored) = stored else { return Ok(ControlFlow::Continue(())) };
+            let (address, content) = layout::parse_row(key, &stored)?;
+            let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(key))))?;
+            Ok(visit(key, &address, &row, encode::stored_row_digest(&address, &content)))
+        })
+    }
+
+    /// Walks storage and cache side by side, in order of key.
+    fn merged(&self, start: &[u8], end: &[u8], visit: &mut Merging<'_>) -> Result<(), ReplicaError> {
+        let keys: Vec<Vec<u8>> = self.rows.borrow().range(start.to_vec()..end.to_vec()).map(|(key, _)| key.clone()).collect();
+        let mut cached_keys = keys.iter().peekable();
+        let mut failure = Ok(ControlFlow::Continue(()));
+        self.snapshot.scan(start, end, &mut |key, value| {
+            while let Some(cached_key) = cached_keys.next_if(|cached_key| cached_key.as_slice() < key) {
+                failure = self
+                    .rows
+                    .borrow()
+                    .get(cached_key)
+                    .map_or(Ok(ControlFlow::Continue(())), |cached| visit(cached_key, None, Some(cached)));
+                if !matches!(failure, Ok(ControlFlow::Continue(()))) {
+                    return ControlFlow::Break(());
+                }
+            }
+            failure = match cached_keys.next_if(|cached_key| cached_key.as_slice() == key) {
+                Some(_) => self.rows.borrow().get(key).map_or(Ok(ControlFlow::Continue(())), |cached| visit(key, None, Some(cached))),
+                None => visit(key, Some(Bytes::copy_from_slice(value)), None),
+            };
+            if matches!(failure, Ok(ControlFlow::Continue(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        for cached_key in cached_keys {
+            if !matches!(failure, Ok(ControlFlow::Continue(()))) {
+                break;
+            }
+            failure =
+                self.rows.borrow().get(cached_key).map_or(Ok(ControlFlow::Continue(())), |cached| visit(cached_key, None, Some(cached)));
+        }
+        failure.map(|_| ())
+    }
+
+    fn load(&self, key: &[u8], address: &RowAddress) -> Result<Row, ReplicaError> {
+        if let Some(cached) = self.rows.borrow().get(key) {
+            return Ok(cached.row.clone());
+        }
+        let whole =
+            !self.whole.borrow().is_empty() && self.whole.borrow().contains(&layout::rows_of_key(self.place(&address.key), &address.key));
+        let stored = if whole { None } else { self.snapshot.get(key)? };
+        let (row, stored) = match stored {
+            None => (Row::new(), None),
+            Some(value) => {
+                let (found, content) = layout::parse_row(key, &value)?;
+                if found != *address {
+                    return Err(Damaged(format!("row {}: holds another row", layout::hex(key))).into());
+                }
+                let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(key))))?;
+                (row, Some(content))
+            }
+        };
+        self.rows.borrow_mut().insert(key.to_vec(), Cached { address: address.clone(), row: row.clone(), stored, dirty: false });
+        Ok(row)
+    }
+
+    /// Turns the transaction into what is to be committed.
+    ///
+    /// # Errors
+    /// Where a row that was changed, or one needed to count keys, could not be read.
+    pub fn finish(mut self) -> Result<Prepared, ReplicaError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        let mut keys: BTreeMap<Partition, i64> = BTreeMap::new();
+        let mut leaves: BTreeMap<Partition, BTreeMap<u16, Digest>> = BTreeMap::new();
+        let appeared = self.appearances()?;
+        for (partition, change) in appeared {
+            *keys.entry(partition).or_default() += change;
+        }
+        let rows = std::mem::take(self.rows.get_mut());
+        for (key, cached) in rows.into_iter().filter(|(_, cached)| cached.dirty) {
+            let partition = self.place(&cached.address.key).partition;
+            let state = &self.partitions[usize::from(partition.0)];
+            let emptied = self.touch(partition).emptied;
+            let leaf = layout::leaf_of(&key);
+            let before = cached.stored.as_ref().map_or(Digest::default(), |stored| encode::stored_row_digest(&cached.address, stored));
+            let mut after = Digest::default();
+            if cached.row.is_empty() {
+                self.batch.delete(key);
+            } else {
+                let value = layout::row_value(&cached.address, &cached.row);
+                after = encode::row_digest(&cached.address, &cached.row);
+                self.batch.put(key, value);
+            }
+            let index = u16::try_from(leaf).unwrap_or(u16::MAX);
+            let digest = leaves
+                .entry(partition)
+                .or_default()
+                .entry(index)
+                .or_insert_with(|| if emptied { Digest::default() } else { state.tree.leaf(leaf) });
+            *digest = digest.minus(before).plus(after);
+        }
+        let changes = std::mem::take(&mut self.touched).into_iter().map(|(partition, touched)| {
+            let before = if touched.emptied { 0 } else { self.partitions[usize::from(partition.0)].keys };
+            PartitionChange {
+                partition,
+                causal: touched.causal,
+                keys: before.saturating_add_signed(keys.get(&partition).copied().unwrap_or(0)),
+                first_sync: touched.first_sync,
+                leaves: leaves.remove(&partition).unwrap_or_default(),
+                emptied: touched.emptied,
+            }
+        });
+        let record = JournalRecord { changes: changes.collect() };
+        Ok(Prepared { batch: self.batch, record })
+    }
+
+    /// For every key of which a row appeared or vanished: 1 if the key is new, -1 if it is gone.
+    fn appearances(&self) -> Result<Vec<(Partition, i64)>, ReplicaError> {
+        let is_data = |cached: &Cached| cached.address.kind != Kind::Expiry;
+        let changed: BTreeSet<Bytes> = self
+            .rows
+            .borrow()
+            .values()
+            .filter(|cached| cached.dirty && is_data(cached) && cached.stored.is_some() == cached.row.is_empty())
+            .map(|cached| cached.address.key.clone())
+            .collect();
+        let mut counts = Vec::new();
+        for key in changed {
+            let place = self.place(&key);
+            let start = layout::rows_of_key(place, &key);
+            let (mut before, mut after) = (false, false);
+            let was_and_is = |cached: &Cached| (cached.stored.is_some(), !cached.row.is_empty());
+            if self.whole.borrow().contains(&start) {
+                let rows = self.rows.borrow();
+                for (_, cached) in rows.range(start.clone()..layout::end_of(&start)).filter(|(_, cached)| is_data(cached)) {
+                    let (was, is) = was_and_is(cached);
+                    (before, after) = (before || was, after || is);
+                }
+            } else {
+                let mut data = start.clone();
+                data.push(Kind::Expiry as u8 + 1);
+                self.merged(&data, &layout::end_of(&start), &mut |_, _, cached| {
+                    let (was, is) = cached.map_or((true, true), was_and_is);
+                    (before, after) = (before || was, after || is);
+                    Ok(if before && after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                })?;
+            }
+            counts.push((place.partition, i64::from(after) - i64::from(before)));
+        }
+        Ok(counts)
+    }
+}
+
+type Merging<'v> = dyn FnMut(&[u8], Option<Bytes>, Option<&Cached>) -> Result<ControlFlow<()>, ReplicaError> + 'v;
+
+impl Rows for Transaction<'_> {
+    type Error = ReplicaError;
+
+    fn row(&self, address: &RowAddress) -> Result<Row, ReplicaError> {
+        self.load(&layout::row_key(self.place(&address.key), address), address)
+    }
+
+    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), ReplicaError> {
+        let start = layout::rows_of_key(self.place(key), key);
+        let end = layout::end_of(&start);
+        if self.whole.borrow().contains(&start) {
+            for (_, cached) in self.rows.borrow().range(start..end).filter(|(_, cached)| !cached.row.is_empty()) {
+                if visitor(&cached.address, &cached.row).is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
+        let mut whole = true;
+        self.merged(&start, &end, &mut |row_key, stored, cached| {
+            let flow = if let Some(cached) = cached {
+                if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
+            } else if let Some(value) = stored {
+                let (address, content) = layout::parse_row(row_key, &value)?;
+                let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(row_key))))?;
+                let flow = visitor(&address, &row);
+                if read.len() < KEPT_ROWS {
+                    read.push((row_key.to_vec(), Cached { address, row, stored: Some(content), dirty: false }));
+                } else {
+                    whole = false;
+                }
+                flow
+            } else {
+                ControlFlow::Continue(())
+            };
+            whole &= flow.is_continue();
+            Ok(flow)
+        })?;
+        self.rows.borrow_mut().extend(read);
+        if whole {
+            self.whole.borrow_mut().insert(start);
+        }
+        Ok(())
+    }
+}
+
+impl RowsMut for Transaction<'_> {
+    fn put(&mut self, address: RowAddress, row: Row) {
+        let key = layout::row_key(self.place(&address.key), &address);
+        // What stands in storage must be known, for the digest. Rows of huge collections may have been read without being kept.
+        if let Err(error) = self.load(&key, &address) {
+            self.failure.get_or_insert(error);
+        }
+        if let Some(cached) = self.rows.get_mut().get_mut(&key) {
+            cached.row = row;
+            cached.dirty = true;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What readers see: rows and clocks of the same moment, published after every commit.
+//!
+//! A read must take a row and the clock that judges it from one snapshot: asking "have you seen it?" after the row was read
+//! loses writes. So the writer publishes both together, and reads never wait for it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::layout::{self, Damaged};
+use super::minter::Minter;
+use super::partition::{PartitionState, Role};
+use super::transaction::ReplicaError;
+use crate::config::READ_PAGE;
+use crate::crdt::command::Selection;
+use crate::crdt::delta::{Causal, Kind, Row, RowAddress, Scope};
+use crate::crdt::{answer, encode};
+use crate::env::Snapshot;
+use crate::env::message::{Page, Standing};
+use crate::hlc::Hlc;
+use crate::types::{Actor, Digest, Partition, Place, Timestamp};
+
+/// One partition as published.
+#[derive(Clone, Debug)]
+pub struct PartitionView {
+    /// Clock and pending.
+    pub causal: Arc<Causal>,
+    /// What an answer about it is worth.
+    pub standing: Standing,
+    /// Whether this peer is one of the holders.
+    pub holder: bool,
+    /// The digest of its rows.
+    pub digest: Digest,
+    /// Its number of keys.
+    pub keys: u64,
+}
+
+/// Everything committed at one moment.
+pub struct View {
+    /// The rows.
+    pub snapshot: Arc<dyn Snapshot>,
+    partitions: Box<[PartitionView]>,
+    hybrid_clock: Arc<Mutex<Hlc>>,
+    /// Hints that wait for other peers.
+    pub hints: u64,
+    actor: Actor,
+}
+
+impl View {
+    pub(super) fn new(snapshot: Arc<dyn Snapshot>, partitions: &[PartitionState], minter: &Minter, hints: u64) -> Self {
+        let partitions = partitions
+            .iter()
+            .map(|state| PartitionView {
+                causal: Arc::clone(&state.causal),
+                standing: match &state.role {
+                    Role::Holder if state.first_sync.is_none() => Standing::Counted,
+                    Role::Holder | Role::Sealed { .. } => Standing::Extra,
+                    Role::Absent => Standing::Absent,
+                },
+                holder: state.role == Role::Holder,
+                digest: state.total,
+                keys: state.keys,
+            })
+            .collect();
+        Self { snapshot, partitions, hybrid_clock: minter.hybrid_clock(), hints, actor: minter.actor() }
+    }
+
+    /// The author of this peer's dots.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    /// One partition.
+    #[must_use]
+    pub fn partition(&self, partition: Partition) -> &PartitionView {
+        &self.partitions[usize::from(partition.0)]
+    }
+
+    /// Every partition, from 0.
+    #[must_use]
+    pub fn partitions(&self) -> &[PartitionView] {
+        &self.partitions
+    }
+
+    /// The place of a key.
+    #[must_use]
+    pub fn place(&self, key: &[u8]) -> Place {
+        Place::of(key, u16::try_from(self.partitions.len()).unwrap_or(u16::MAX))
+    }
+
+    /// The time by which expiry is judged: physical, and never stepping back.
+    #[must_use]
+    pub fn now(&self, wall_ms: u64) -> Timestamp {
+        Timestamp::from_millis(self.hybrid_clock.lock().unwrap_or_else(PoisonError::into_inner).now_ms(wall_ms))
+    }
+
+    /// Reads rows of a key, from the storage key `after` on where the page before ended there.
+    ///
+    /// # Errors
+    /// Where rows could not be read.
+    pub fn read(&self, key: &Bytes, selection: &Selection, after: Option<&[u8]>, now: Timestamp) -> Result<Page, ReplicaError> {
+        let place = self.place(key);
+        let view = self.partition(place.partition);
+        let mut page = Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None };
+        if view.standing == Standing::Absent {
+            return Ok(page);
+        }
+        let start = layout::rows_of_key(place, key);
+        let from = after.filter(|after| after.starts_with(&start)).unwrap_or(&start);
+        let head_only = !matches!(selection, Selection::All);
+        let mut size = 0;
+        let mut failure = None;
+        self.snapshot.scan(from, &layout::end_of(&start), &mut |row_key, value| {
+            if size > READ_PAGE {
+                page.next = Some(Bytes::copy_from_slice(row_key));
+                return ControlFlow::Break(());
+            }
+            size += row_key.len() + value.len();
+            match decode(row_key, value) {
+                Ok((address, row)) => {
+                    page.rows.insert(address.clone(), row);
+                    if head_only && address.kind != Kind::Expiry && answer::shows(&page.rows, &address, now) {
+                        page.next = Some([row_key, &[0]].concat().into());
+                        return ControlFlow::Break(());
+                    }
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        if let Selection::Elements(elements) = selection {
+            for element in elements {
+                let address = RowAddress::member(key, element);
+                let row_key = layout::row_key(place, &address);
+                if let Some(value) = self.snapshot.get(&row_key)? {
+                    let (address, row) = decode(&row_key, &value)?;
+                    page.rows.insert(address, row);
+                }
+            }
+        }
+        Ok(page)
+    }
+}
+
+fn decode(row_key: &[u8], value: &[u8]) -> Result<(RowAddress, Row), Damaged> {
+    let (address, content) = layout::parse_row(row_key, &Bytes::copy_from_slice(value))?;
+    let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(row_key))))?;
+    Ok((address, row))
+}
+
+/// The part of a partition's clock and pending that judges rows of a key.
+fn relevant(causal: &Causal, key: &Bytes) -> Causal {
+    let about_key = |scope: &Scope| match scope {
+        Scope::Key(of) => of == key,
+        Scope::Row(address) => address.key == *key,
+    };
+    let pending = causal.pending.iter().filter(|(scope, _)| about_key(scope)).map(|(scope, clock)| (scope.clone(), clock.clone()));
+    Causal { clock: causal.clock.clone(), pending: pending.collect() }
+}

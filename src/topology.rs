@@ -1,0 +1,95 @@
+//! What a peer knows of the cluster at this moment: the ring, the members, and who can be reached.
+//!
+//! Membership changes it; everybody else reads it, as one value, without waiting.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::members::Members;
+use crate::ring::Ring;
+use crate::types::{Partition, PeerId, Place};
+
+/// The cluster at one moment.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Who holds what.
+    pub ring: Ring,
+    /// Everybody that was ever heard of.
+    pub members: Members,
+    /// Members, other than this peer, that are connected and not down.
+    pub reachable: BTreeSet<PeerId>,
+}
+
+/// Where the current [`Cluster`] is found.
+#[derive(Clone)]
+pub struct Topology {
+    local: PeerId,
+    replicas: usize,
+    partitions: u16,
+    current: Arc<ArcSwap<Cluster>>,
+}
+
+impl Topology {
+    /// Begins with what this peer knows at its start.
+    #[must_use]
+    pub fn new(local: PeerId, replicas: usize, partitions: u16, members: Members) -> Self {
+        let ring = Ring::build(&members.ring_members(), partitions, replicas);
+        let cluster = Cluster { ring, members, reachable: BTreeSet::new() };
+        Self { local, replicas, partitions, current: Arc::new(ArcSwap::from_pointee(cluster)) }
+    }
+
+    /// This peer.
+    #[must_use]
+    pub fn local(&self) -> PeerId {
+        self.local
+    }
+
+    /// The configured number of copies of each partition (N).
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        self.replicas
+    }
+
+    /// The number of partitions (Q).
+    #[must_use]
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// The cluster at this moment.
+    #[must_use]
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.current.load_full()
+    }
+
+    /// Puts another cluster in place. Only membership does.
+    pub fn publish(&self, cluster: Cluster) {
+        self.current.store(Arc::new(cluster));
+    }
+
+    /// Where a key lies.
+    #[must_use]
+    pub fn place(&self, key: &[u8]) -> Place {
+        Place::of(key, self.partitions)
+    }
+
+    /// Every partition.
+    pub fn every_partition(&self) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.partitions).map(Partition)
+    }
+}
+
+impl Cluster {
+    /// The ring of a list of members.
+    #[must_use]
+    pub fn ring_of(members: &Members, partitions: u16, replicas: usize) -> Ring {
+        Ring::build(&members.ring_members(), partitions, replicas)
+    }
+
+    /// The holders of a partition that can be reached, this peer left out, in order of preference.
+    pub fn reachable_holders(&self, partition: Partition) -> impl Iterator<Item = PeerId> + '_ {
+        self.ring.holders(partition).iter().copied().filter(|peer| self.reachable.contains(peer))
+    }
+}
