@@ -1,1 +1,285 @@
-//! (to be written)
+//! Who belongs to the cluster, who can be reached, and what follows when that changes: the ring, and this peer's roles in it.
+//!
+//! The member list is a replicated value of its own, small and gossiped whole. One task takes every event in turn, so the ring, the
+//! replica's roles and what others read change in one order: roles first, then the ring is shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::config::HEARTBEAT_INTERVAL;
+use crate::detector::{Detector, State};
+use crate::env::Lane;
+use crate::env::message::Message;
+use crate::exchange::Exchange;
+use crate::members::Members;
+use crate::replica::owner::{Ended, Writer};
+use crate::replica::partition;
+use crate::ring::Ring;
+use crate::topology::{Cluster, Topology};
+use crate::types::{Actor, Partition, PeerId};
+
+/// The name of the record that keeps the member list.
+pub const MEMBERS_RECORD: &str = "members";
+
+/// What membership is told.
+#[derive(Debug)]
+pub enum MembershipEvent {
+    /// A peer is connected.
+    Connected(PeerId),
+    /// Its connection is gone.
+    Disconnected(PeerId),
+    /// The peer named the digest of its member list.
+    Heartbeat(PeerId, u64),
+    /// The peer's member list.
+    Members(PeerId, Box<Members>),
+}
+
+/// What a peer knows of another's liveness, for people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Liveness {
+    /// Up, suspect or down.
+    pub state: State,
+    /// Milliseconds since it was last heard.
+    pub silent_ms: Option<u64>,
+}
+
+/// Where the liveness of every peer is published.
+pub type SharedLiveness = Arc<ArcSwap<BTreeMap<PeerId, Liveness>>>;
+
+/// The task's state.
+pub struct Membership<T> {
+    topology: Topology,
+    exchange: Exchange,
+    writer: Writer<T>,
+    members: Members,
+    detector: Detector,
+    connected: BTreeSet<PeerId>,
+    started: Instant,
+    /// Told of peers that anti-entropy and handoff should turn to now.
+    wake: mpsc::Sender<PeerId>,
+    liveness: SharedLiveness,
+}
+
+impl<T: Send + 'static> Membership<T> {
+    /// Begins with the members that this peer knew at its last stop, itself included.
+    #[must_use]
+    pub fn new(
+        topology: Topology,
+        exchange: Exchange,
+        writer: Writer<T>,
+        members: Members,
+        wake: mpsc::Sender<PeerId>,
+        liveness: SharedLiveness,
+    ) -> Self {
+        let (connected, started) = (BTreeSet::new(), Instant::now());
+        Self { topology, exchange, writer, members, detector: Detector::default(), connected, started, wake, liveness }
+    }
+
+    /// Runs until the events end or the writer does.
+    pub async fn run(mut self, mut events: mpsc::Receiver<MembershipEvent>, actor: impl Fn() -> Actor + Send) {
+        let mut ticks = interval(HEARTBEAT_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.seek_all();
+        loop {
+            let turn = tokio::select! {
+                biased;
+                event = events.recv() => match event {
+                    Some(event) => self.take(event).await,
+                    None => return,
+                },
+                _ = ticks.tick() => self.tick(actor()).await,
+            };
+            if turn == Err(Ended) {
+                return;
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn take(&mut self, event: MembershipEvent) -> Result<(), Ended> {
+        let now_ms = self.now_ms();
+        match event {
+            MembershipEvent::Connected(peer) => {
+                self.detector.connected(peer, now_ms);
+                self.connected.insert(peer);
+                self.send_members(peer);
+                self.show_reachable();
+                let _ = self.wake.try_send(peer);
+            }
+            MembershipEvent::Disconnected(peer) => {
+                self.detector.disconnected(peer);
+                self.connected.remove(&peer);
+                self.show_reachable();
+            }
+            MembershipEvent::Heartbeat(peer, digest) => {
+                self.detector.heard(peer, now_ms);
+                if digest != self.members.digest() {
+                    self.send_members(peer);
+                }
+            }
+            MembershipEvent::Members(peer, members) => {
+                self.detector.heard(peer, now_ms);
+                return self.merge(peer, *members).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says "I am here" to everybody, and notices who has fallen silent.
+    async fn tick(&mut self, actor: Actor) -> Result<(), Ended> {
+        let heartbeat = Message::Heartbeat { members: self.members.digest() }.to_frame();
+        for peer in &self.connected {
+            let _ = self.exchange.send_frame(*peer, Lane::Operations, heartbeat.clone());
+        }
+        let changed = self.detector.tick(self.now_ms());
+        for (peer, state) in &changed {
+            tracing::info!(%peer, ?state, "a peer's state has changed");
+            if *state == State::Up {
+                let _ = self.wake.try_send(*peer);
+            }
+        }
+        self.show_reachable();
+        self.renew_own(actor).await
+    }
+
+    /// Keeps this peer's own record true: where it is reached, and under which names it writes.
+    async fn renew_own(&mut self, actor: Actor) -> Result<(), Ended> {
+        let local = self.topology.local();
+        let Some(own) = self.members.get(local) else { return Ok(()) };
+        let mut renewed = own.clone();
+        let addresses = self.exchange.network().addresses();
+        if !addresses.is_empty() {
+            renewed.addresses = addresses;
+        }
+        if renewed.actors.last() != Some(&actor.0) {
+            renewed.actors.retain(|known| *known != actor.0);
+            renewed.actors.push(actor.0);
+        }
+        if renewed == *own {
+            return Ok(());
+        }
+        let mut members = self.members.clone();
+        members.put_own(renewed);
+        self.adopt(members, BTreeMap::new(), None).await
+    }
+
+    async fn merge(&mut self, from: PeerId, theirs: Members) -> Result<(), Ended> {
+        let mut merged = self.members.clone();
+        if !merged.merge_from(&theirs) {
+            return Ok(());
+        }
+        let former = self.former_holders(&theirs, &merged);
+        self.adopt(merged, former, Some(from)).await
+    }
+
+    /// For each partition that this peer comes to as a newcomer, the holders before it: they may have what a quorum has acknowledged.
+    ///
+    /// By its own view it is one where the ring before did not name it. And where two clusters meet that did not know of each other,
+    /// whoever is younger comes as a newcomer to the other's partitions.
+    fn former_holders(&self, theirs: &Members, merged: &Members) -> BTreeMap<Partition, BTreeSet<PeerId>> {
+        let local = self.topology.local();
+        let ring = self.ring_of(merged);
+        let before = &self.topology.cluster().ring;
+        let their_ring = self.is_newcomer_to(theirs).then(|| self.ring_of(theirs));
+        let former = |partition: Partition| -> BTreeSet<PeerId> {
+            let mut holders: BTreeSet<PeerId> = BTreeSet::new();
+            if !before.is_holder(partition, local) {
+                holders.extend(before.holders(partition));
+            }
+            if let Some(their_ring) = &their_ring {
+                holders.extend(their_ring.holders(partition));
+            }
+            holders.remove(&local);
+            holders
+        };
+        self.topology
+            .every_partition()
+            .filter(|partition| ring.is_holder(*partition, local))
+            .map(|partition| (partition, former(partition)))
+            .collect()
+    }
+
+    fn is_newcomer_to(&self, theirs: &Members) -> bool {
+        let local = self.topology.local();
+        let known_there = theirs.joined().any(|member| member.peer == local);
+        let Some(own) = self.members.get(local) else { return false };
+        let strangers = theirs.joined().filter(|member| self.members.get(member.peer).is_none());
+        !known_there && strangers.into_iter().any(|stranger| (stranger.born_ms, stranger.peer) < (own.born_ms, own.peer))
+    }
+
+    fn ring_of(&self, members: &Members) -> Ring {
+        Cluster::ring_of(members, self.topology.partitions(), self.topology.replicas())
+    }
+
+    /// Makes another member list this peer's own: durable, then the roles that follow, then everybody sees it and hears of it.
+    async fn adopt(
+        &mut self,
+        members: Members,
+        former: BTreeMap<Partition, BTreeSet<PeerId>>,
+        heard_from: Option<PeerId>,
+    ) -> Result<(), Ended> {
+        let local = self.topology.local();
+        let ring = self.ring_of(&members);
+        let (record, roles) = (partition::to_bytes(&members), ring.clone());
+        self.writer
+            .step(move |replica| {
+                replica.put_named(MEMBERS_RECORD, record)?;
+                replica.take_roles(local, &roles, &former)
+            })
+            .await?;
+        let ring_changed = ring != self.topology.cluster().ring;
+        self.members = members;
+        self.topology.publish(Cluster { ring, members: self.members.clone(), reachable: self.reachable() });
+        self.seek_all();
+        for peer in self.connected.clone() {
+            if Some(peer) != heard_from {
+                self.send_members(peer);
+            }
+            if ring_changed {
+                let _ = self.wake.try_send(peer);
+            }
+        }
+        Ok(())
+    }
+
+    fn reachable(&self) -> BTreeSet<PeerId> {
+        let joined: BTreeSet<PeerId> = self.members.joined().map(|member| member.peer).collect();
+        self.connected.iter().copied().filter(|peer| joined.contains(peer) && self.detector.state(*peer) != State::Down).collect()
+    }
+
+    /// Shows everybody who can be reached, and people how everybody is.
+    fn show_reachable(&self) {
+        let cluster = self.topology.cluster();
+        let reachable = self.reachable();
+        if reachable != cluster.reachable {
+            self.topology.publish(Cluster { reachable, ..(*cluster).clone() });
+        }
+        let now_ms = self.now_ms();
+        let liveness = |peer: PeerId| Liveness {
+            state: self.detector.state(peer),
+            silent_ms: self.detector.last_heard(peer).map(|heard| now_ms.saturating_sub(heard)),
+        };
+        self.liveness.store(Arc::new(self.members.iter().map(|member| (member.peer, liveness(member.peer))).collect()));
+    }
+
+    fn send_members(&self, peer: PeerId) {
+        let message = Message::Members(Box::new(self.members.clone()));
+        if let Err(error) = self.exchange.tell(peer, Lane::Bulk, &message) {
+            tracing::debug!(%peer, %error, "the member list was not sent");
+        }
+    }
+
+    /// Asks the network to keep looking for every member.
+    fn seek_all(&self) {
+        for member in self.members.joined().filter(|member| member.peer != self.topology.local()) {
+            self.exchange.network().seek(member.peer, member.addresses.clone());
+        }
+    }
+}

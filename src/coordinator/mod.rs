@@ -1,1 +1,227 @@
-//! (to be written)
+//! Takes commands at any peer: executes them here where this peer holds the key, else at a holder, else keeps them as hints.
+
+pub mod operation;
+pub mod read;
+pub mod replication;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use self::operation::{OperationError, Receipt, Written};
+use self::replication::{NotWritten, Replication, Ticket, WriteResult};
+use crate::config::{MAX_KEY, MAX_VALUE};
+use crate::crdt::command::{Answer, Mutation, Query};
+use crate::env::message::{Failed, Reply, Request, Standing};
+use crate::env::{Clock, Lane};
+use crate::exchange::{AskError, Exchange};
+use crate::quorum;
+use crate::replica::execution::Command;
+use crate::replica::owner::{NotQueued, Writer};
+use crate::replica::view::View;
+use crate::topology::Topology;
+use crate::types::{Level, Partition, PeerId};
+
+/// Peers that one write is tried at before it fails: holders may change while it is on its way.
+const MOST_TRIES: usize = 4;
+
+/// Routes commands. Clones share everything.
+#[derive(Clone)]
+pub struct Coordinator {
+    /// Who holds what, and who can be reached.
+    pub topology: Topology,
+    /// The way to other peers.
+    pub exchange: Exchange,
+    /// The writer of this peer's replica.
+    pub writer: Writer<Ticket>,
+    /// What this peer has committed.
+    pub view: Arc<ArcSwap<View>>,
+    /// How writes get from here to the other replicas.
+    pub replication: Replication,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// How long to wait for other peers.
+    pub patience: Duration,
+    /// Where peers are named that hold what should be gone, so that they pull.
+    pub stale: mpsc::Sender<(PeerId, Partition)>,
+}
+
+/// A write that was started.
+enum Started {
+    Here(oneshot::Receiver<WriteResult>),
+    There(PeerId, BoxFuture<'static, Result<Reply, AskError>>),
+    Over(OperationError),
+}
+
+impl Coordinator {
+    /// Changes a key. It is queued before this returns.
+    pub fn write(
+        &self,
+        level: Level,
+        key: Bytes,
+        mutation: Mutation,
+    ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
+        let mut started = match check_size(&key, &mutation) {
+            Ok(()) => self.start(level, &key, &mutation, &[]),
+            Err(error) => Started::Over(error),
+        };
+        let coordinator = self.clone();
+        async move {
+            let mut tried = Vec::new();
+            loop {
+                let failure = match started {
+                    Started::Over(error) => return Err(error),
+                    Started::Here(result) => match result.await {
+                        Ok(Ok(written)) => return Ok(written),
+                        Ok(Err(NotWritten::Failed(error))) => return Err(error),
+                        Ok(Err(NotWritten::NotHolder)) => {
+                            tried.push(coordinator.topology.local());
+                            OperationError::NoReplica
+                        }
+                        Err(_) => return Err(OperationError::Stopped("its storage failed".to_owned())),
+                    },
+                    Started::There(peer, reply) => {
+                        tried.push(peer);
+                        match settle(peer, reply.await, &mutation) {
+                            Settled::Done(result) => return result,
+                            Settled::Elsewhere(error) => error,
+                        }
+                    }
+                };
+                if tried.len() >= MOST_TRIES {
+                    return Err(failure);
+                }
+                started = coordinator.start(level, &key, &mutation, &tried);
+            }
+        }
+    }
+
+    /// Executes a command for another peer's client: here, or not at all. It is queued before this returns.
+    pub fn execute_for(
+        &self,
+        level: Level,
+        key: &Bytes,
+        mutation: &Mutation,
+    ) -> impl Future<Output = Result<(Answer, u64), Failed>> + Send + use<> {
+        let started = check_size(key, mutation).map_or_else(Started::Over, |()| self.execute_here(level, key, mutation, None));
+        async move {
+            match started {
+                Started::Here(result) => match result.await {
+                    Ok(Ok(written)) => Ok((written.answer, written.receipt.batch)),
+                    Ok(Err(NotWritten::NotHolder)) => Err(Failed::NotHolder),
+                    Ok(Err(NotWritten::Failed(error))) => Err(error.into()),
+                    Err(_) => Err(Failed::Stopped("its storage failed".to_owned())),
+                },
+                Started::Over(error) => Err(error.into()),
+                Started::There(..) => Err(Failed::NotHolder),
+            }
+        }
+    }
+
+    /// Asks something about a key.
+    pub fn read(&self, level: Level, key: Bytes, query: Query) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<> {
+        let coordinator = self.clone();
+        async move {
+            if key.len() > MAX_KEY {
+                return Err(OperationError::TooBig(format!("a key is at most {MAX_KEY} bytes long")));
+            }
+            coordinator.read_at(level, key, query).await
+        }
+    }
+
+    /// How many replicas have all of these writes.
+    pub async fn replicated(&self, writes: &[Receipt]) -> usize {
+        let mut least = self.topology.replicas();
+        for receipt in writes.iter().filter(|receipt| receipt.batch != 0) {
+            let count = if receipt.executor == self.topology.local() {
+                self.replication.replicated(receipt.batch)
+            } else {
+                let request = Request::Replicated { batch: receipt.batch };
+                match self.exchange.ask(receipt.executor, Lane::Operations, request, self.patience).await {
+                    Ok(Reply::Count(count)) => usize::try_from(count).unwrap_or(usize::MAX),
+                    Ok(_) | Err(_) => 0,
+                }
+            };
+            least = least.min(count);
+        }
+        least
+    }
+
+    fn start(&self, level: Level, key: &Bytes, mutation: &Mutation, tried: &[PeerId]) -> Started {
+        let partition = self.topology.place(key).partition;
+        let cluster = self.topology.cluster();
+        let local = self.topology.local();
+        let holders = cluster.ring.holders(partition);
+        let next = || cluster.reachable_holders(partition).find(|peer| !tried.contains(peer));
+        // A holder whose first sync is under way would decide on half of what there is; another holder knows more.
+        let standing = self.view.load().partition(partition).standing;
+        let holds = holders.contains(&local) && !tried.contains(&local);
+        if holds && (standing == Standing::Counted || level == Level::Local || next().is_none()) {
+            return self.execute_here(level, key, mutation, None);
+        }
+        match next() {
+            Some(peer) if level != Level::Local => {
+                let request = Request::Execute { level, key: key.clone(), mutation: mutation.clone() };
+                Started::There(peer, Box::pin(self.exchange.ask(peer, Lane::Operations, request, self.patience)))
+            }
+            _ if level <= Level::Sloppy && tried.is_empty() => self.execute_here(level, key, mutation, Some(holders.to_vec())),
+            _ => {
+                Started::Over(OperationError::NoQuorum { reached: 0, needed: quorum::needed_for_write(level, self.topology.replicas(), 1) })
+            }
+        }
+    }
+
+    fn execute_here(&self, level: Level, key: &Bytes, mutation: &Mutation, blind_for: Option<Vec<PeerId>>) -> Started {
+        let (reply, result) = oneshot::channel();
+        let command = Command { key: key.clone(), mutation: mutation.clone(), blind_for };
+        match self.writer.execute(command, Ticket { level, reply }) {
+            Ok(()) => Started::Here(result),
+            Err(NotQueued::Full(_)) => Started::Over(OperationError::Busy),
+            Err(NotQueued::Ended(_)) => Started::Over(OperationError::Stopped("its storage failed or it is stopping".to_owned())),
+        }
+    }
+}
+
+enum Settled {
+    Done(Result<Written, OperationError>),
+    Elsewhere(OperationError),
+}
+
+/// What another peer's answer means: an end, or a try elsewhere. Once a command may have been heard, only one that may be repeated is.
+fn settle(peer: PeerId, reply: Result<Reply, AskError>, mutation: &Mutation) -> Settled {
+    let unknown = OperationError::NoQuorum { reached: 0, needed: 1 };
+    match reply {
+        Ok(Reply::Executed(Ok((answer, batch)))) => Settled::Done(Ok(Written { answer, receipt: Receipt { executor: peer, batch } })),
+        Ok(Reply::Executed(Err(failed))) => match failed {
+            Failed::Refused(refusal) => Settled::Done(Err(refusal.into())),
+            Failed::NotHolder => Settled::Elsewhere(OperationError::NoReplica),
+            Failed::Busy => Settled::Done(Err(OperationError::Busy)),
+            Failed::NoQuorum { reached, needed } => Settled::Done(Err(OperationError::NoQuorum { reached, needed })),
+            Failed::Stopped(_) if mutation.is_repeatable() => Settled::Elsewhere(unknown),
+            Failed::Stopped(what) => Settled::Done(Err(OperationError::Stopped(what))),
+        },
+        Err(AskError::NotSent(_)) => Settled::Elsewhere(unknown),
+        Ok(_) | Err(AskError::Lost | AskError::TimedOut) if mutation.is_repeatable() => Settled::Elsewhere(unknown),
+        Ok(_) | Err(AskError::Lost | AskError::TimedOut) => Settled::Done(Err(unknown)),
+    }
+}
+
+/// Every limit is checked before anything is done.
+fn check_size(key: &Bytes, mutation: &Mutation) -> Result<(), OperationError> {
+    let longest = match mutation {
+        Mutation::Set { value, .. } | Mutation::Append(value) | Mutation::Resolve { value, .. } => value.len(),
+        Mutation::Add(members) | Mutation::Remove(members) => members.iter().map(Bytes::len).max().unwrap_or(0),
+        _ => 0,
+    };
+    if key.len() > MAX_KEY {
+        return Err(OperationError::TooBig(format!("a key is at most {MAX_KEY} bytes long")));
+    }
+    if longest > MAX_VALUE {
+        return Err(OperationError::TooBig(format!("a value or element is at most {MAX_VALUE} bytes long")));
+    }
+    Ok(())
+}

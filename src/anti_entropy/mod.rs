@@ -1,0 +1,210 @@
+//! Anti-entropy: replicas compare what they hold and take from each other what they lack.
+//!
+//! A *pull* is one-sided: this peer asks another for digests, descends where they differ, and takes its clock over at the very end.
+//! The other pulls for itself. Equal partitions cost one message for all of them together.
+//!
+//! [`session`] pulls, [`serve`] is pulled from; what must see rows and clock of one moment is done by the writer (`replica::pulling`).
+
+pub mod serve;
+pub mod session;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::StreamExt;
+use tokio::sync::{Mutex as Turn, mpsc};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::config::PULLS_AT_ONCE;
+use crate::env::Lane;
+use crate::env::message::{PullStart, Reply, Request, Standing};
+use crate::exchange::Exchange;
+use crate::replica::owner::{Ended, Writer};
+use crate::replica::pulling::{Begun, Ended as PullEnded};
+use crate::replica::view::View;
+use crate::topology::Topology;
+use crate::types::{Partition, PeerId};
+
+/// What pulling from one peer moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// Partitions that were compared to the end.
+    pub partitions: u64,
+    /// Rows that changed here.
+    pub rows: u64,
+}
+
+/// Pulls from other peers.
+pub struct AntiEntropy<T> {
+    topology: Topology,
+    exchange: Exchange,
+    writer: Writer<T>,
+    view: Arc<ArcSwap<View>>,
+    patience: Duration,
+    /// One pull at a time from each peer: two would only do the same work twice.
+    turns: Arc<Mutex<BTreeMap<PeerId, Arc<Turn<()>>>>>,
+}
+
+impl<T> Clone for AntiEntropy<T> {
+    fn clone(&self) -> Self {
+        Self {
+            topology: self.topology.clone(),
+            exchange: self.exchange.clone(),
+            writer: self.writer.clone(),
+            view: Arc::clone(&self.view),
+            patience: self.patience,
+            turns: Arc::clone(&self.turns),
+        }
+    }
+}
+
+impl<T: Send + 'static> AntiEntropy<T> {
+    /// Over the parts of a node.
+    #[must_use]
+    pub fn new(topology: Topology, exchange: Exchange, writer: Writer<T>, view: Arc<ArcSwap<View>>, patience: Duration) -> Self {
+        Self { topology, exchange, writer, view, patience, turns: Arc::default() }
+    }
+
+    /// Runs until the channels end: pulls from a peer when told to, and from every co-replica at an interval.
+    pub async fn run(self, mut wake: mpsc::Receiver<PeerId>, mut stale: mpsc::Receiver<(PeerId, Partition)>, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut queued: BTreeMap<PeerId, Option<BTreeSet<Partition>>> = BTreeMap::new();
+        loop {
+            tokio::select! {
+                biased;
+                peer = wake.recv() => match peer {
+                    Some(peer) => { queued.insert(peer, None); }
+                    None => return,
+                },
+                Some((peer, partition)) = stale.recv() => {
+                    if let Some(partitions) = queued.entry(peer).or_insert_with(|| Some(BTreeSet::new())) {
+                        partitions.insert(partition);
+                    }
+                }
+                _ = ticks.tick() => queued.extend(self.topology.cluster().reachable.iter().map(|peer| (*peer, None))),
+            }
+            // What else has come meanwhile is one round.
+            while let Ok(peer) = wake.try_recv() {
+                queued.insert(peer, None);
+            }
+            for (peer, partitions) in std::mem::take(&mut queued) {
+                let anti_entropy = self.clone();
+                tokio::spawn(
+                    async move { anti_entropy.pull_from(peer, partitions.map(|partitions| partitions.into_iter().collect())).await },
+                );
+            }
+        }
+    }
+
+    /// Pulls partitions from a peer; without a choice all those that both hold, or that this peer is to learn from it.
+    pub async fn pull_from(&self, peer: PeerId, partitions: Option<Vec<Partition>>) -> Pulled {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(peer).or_default())
+        };
+        let _turn = turn.lock().await;
+        let mut pulled = Pulled::default();
+        match self.pull_all(peer, partitions, &mut pulled).await {
+            Ok(()) => {}
+            Err(session::PullError::Ended(Ended)) => {}
+            Err(error) => tracing::debug!(%peer, %error, "a pull was broken off"),
+        }
+        if pulled.rows > 0 {
+            tracing::info!(%peer, rows = pulled.rows, partitions = pulled.partitions, "pulled what this peer lacked");
+        }
+        pulled
+    }
+
+    async fn pull_all(&self, peer: PeerId, partitions: Option<Vec<Partition>>, pulled: &mut Pulled) -> Result<(), session::PullError> {
+        let cluster = self.topology.cluster();
+        let view = self.view.load_full();
+        let local = self.topology.local();
+        let chosen = partitions.is_some();
+        let candidates: Vec<Partition> = partitions.unwrap_or_else(|| self.topology.every_partition().collect());
+        let asked = candidates.into_iter().filter(|partition| usize::from(partition.0) < view.partitions().len()).filter(|partition| {
+            let here = view.partition(*partition);
+            here.holder
+                && cluster.ring.is_holder(*partition, local)
+                && (chosen || here.standing == Standing::Extra || cluster.ring.is_holder(*partition, peer))
+        });
+        let asked: Vec<Partition> = asked.collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let offers = self
+            .writer
+            .step(move |replica| Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>()))
+            .await?;
+        let Reply::PullStarts(starts) = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await? else {
+            return Err(session::PullError::Unexpected);
+        };
+        let begun = self.begin(peer, starts).await?;
+        let mut ended: Vec<(Partition, Option<u64>, PullEnded)> = Vec::new();
+        let mut sessions = Vec::new();
+        for (partition, seal, state_id, begun) in begun {
+            match begun {
+                Begun::Equal(end) => ended.push((partition, seal, end)),
+                Begun::Differs { pull, nodes } => {
+                    sessions.push((partition, seal, session::Session { peer, partition, state_id, pull, nodes }))
+                }
+            }
+        }
+        let mut running = futures::stream::iter(sessions.into_iter().map(|(partition, seal, session)| async move {
+            let (rows, end) = self.pull_partition(session).await;
+            (partition, seal, rows, end)
+        }))
+        .buffer_unordered(PULLS_AT_ONCE);
+        while let Some((partition, seal, rows, end)) = running.next().await {
+            pulled.rows += rows;
+            match end {
+                Ok(end) => ended.push((partition, seal, end)),
+                Err(error) => tracing::debug!(%peer, %partition, %error, "a pull of one partition was broken off"),
+            }
+        }
+        pulled.partitions += ended.len() as u64;
+        self.confirm(peer, &ended).await
+    }
+
+    /// Begins the pulls of all partitions in one step.
+    async fn begin(
+        &self,
+        peer: PeerId,
+        starts: Vec<(Partition, PullStart)>,
+    ) -> Result<Vec<(Partition, Option<u64>, u64, Begun)>, session::PullError> {
+        let begin = move |replica: &mut crate::replica::Replica| {
+            let mut begun = Vec::new();
+            for (partition, start) in starts {
+                match start {
+                    PullStart::Equal | PullStart::Nothing => {
+                        if let Some(end) = replica.nothing_to_pull(partition, peer)? {
+                            begun.push((partition, None, 0, Begun::Equal(end)));
+                        }
+                    }
+                    PullStart::Open { state_id, seal, causal, root, nodes } => {
+                        if usize::from(partition.0) < usize::from(replica.partition_count()) {
+                            let start = replica.begin_pull(partition, peer, state_id, *causal, root, &nodes)?;
+                            begun.push((partition, seal, state_id, start));
+                        }
+                    }
+                }
+            }
+            Ok(begun)
+        };
+        Ok(self.writer.step(begin).await?)
+    }
+
+    /// Tells a former holder that everything of its sealed partitions is held here, durably.
+    async fn confirm(&self, peer: PeerId, ended: &[(Partition, Option<u64>, PullEnded)]) -> Result<(), session::PullError> {
+        let sealed = ended.iter().filter(|(_, _, end)| end.holder);
+        let seals: Vec<(Partition, u64)> = sealed.filter_map(|(partition, seal, _)| seal.map(|seal| (*partition, seal))).collect();
+        if seals.is_empty() {
+            return Ok(());
+        }
+        self.writer.step(|replica| replica.sync()).await?;
+        self.exchange.ask(peer, Lane::Bulk, Request::Confirm { seals }, self.patience).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! Reads: as many voices as the level asks for, merged, and those that were behind repaired.
+//!
+//! Each voice brings rows and the clock that judges them from one snapshot. A voice that has not finished its first sync, or no longer
+//! holds the partition, is heard but not counted: it may have the only copy of a write.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+
+use super::Coordinator;
+use super::operation::OperationError;
+use crate::crdt::answer::{self, KeyView};
+use crate::crdt::command::{Answer, Query, Selection};
+use crate::crdt::delta::{Delta, Kind, Row, RowAddress};
+use crate::crdt::merge::{Voice, merge};
+use crate::env::Lane;
+use crate::env::message::{Message, Page, Reply, Request, Sent, Standing};
+use crate::quorum;
+use crate::replica::layout;
+use crate::types::{Level, PeerId, Place, Timestamp};
+
+/// Pages of one key that a read takes from one peer at most: bounds what a single command holds in memory.
+const MOST_PAGES: usize = 64;
+
+/// What one peer said.
+struct Heard {
+    peer: PeerId,
+    page: Page,
+}
+
+impl Coordinator {
+    /// Asks something about a key.
+    pub(super) async fn read_at(&self, level: Level, key: Bytes, query: Query) -> Result<Answer, OperationError> {
+        let place = self.topology.place(&key);
+        let selection = answer::selection(&query);
+        let heard = self.gather(level, place, &key, &selection).await?;
+        let now = self.view.load().now(self.clock.wall_ms());
+        if let [only] = heard.as_slice() {
+            // Nothing to merge: the common case of a local read.
+            let seen = only.page.causal.seen_for(&RowAddress::value(&key));
+            let view = KeyView { rows: only.page.rows.clone(), seen };
+            return Ok(answer::answer(&view, now, &key, &query)?);
+        }
+        let (view, complete) = self.merge(place, &key, &selection, heard, now);
+        if complete || selection == Selection::All {
+            return Ok(answer::answer(&view, now, &key, &query)?);
+        }
+        // What the voices showed first was refuted by others: only the whole key tells.
+        let heard = self.gather(level, place, &key, &Selection::All).await?;
+        let (view, _) = self.merge(place, &key, &Selection::All, heard, now);
+        Ok(answer::answer(&view, now, &key, &query)?)
+    }
+
+    /// Hears as many peers as the level asks for.
+    async fn gather(&self, level: Level, place: Place, key: &Bytes, selection: &Selection) -> Result<Vec<Heard>, OperationError> {
+        let cluster = self.topology.cluster();
+        let local = self.topology.local();
+        let standing = self.view.load().partition(place.partition).standing;
+        let mut others: Vec<PeerId> = cluster.reachable_holders(place.partition).collect();
+        let counted_here = usize::from(standing == Standing::Counted);
+        if level == Level::Local && standing != Standing::Counted {
+            return Err(if standing == Standing::Absent { OperationError::NoReplica } else { OperationError::Syncing });
+        }
+        let needed = quorum::needed_for_read(level, self.topology.replicas(), others.len() + counted_here);
+        let mut heard = Vec::new();
+        let mut counted = 0;
+        if standing != Standing::Absent {
+            heard.push(Heard { peer: local, page: self.read_own(key, selection).await? });
+            counted += counted_here;
+        }
+        others.reverse();
+        let mut asked: FuturesUnordered<BoxFuture<'_, Option<Heard>>> = FuturesUnordered::new();
+        let mut heard_extra = false;
+        loop {
+            while counted + asked.len() < needed {
+                let Some(peer) = others.pop() else { break };
+                asked.push(Box::pin(self.read_there(peer, key, selection)));
+            }
+            if counted >= needed {
+                break;
+            }
+            match asked.next().await {
+                Some(Some(voice)) => {
+                    counted += usize::from(voice.page.standing == Standing::Counted);
+                    heard_extra |= voice.page.standing == Standing::Extra;
+                    if voice.page.standing != Standing::Absent {
+                        heard.push(voice);
+                    }
+                }
+                Some(None) => {}
+                None => break,
+            }
+        }
+        let enough = if level == Level::Sloppy { counted >= 1 } else { counted >= needed && counted > 0 };
+        if enough {
+            return Ok(heard);
+        }
+        let syncing = counted == 0 && (heard_extra || standing == Standing::Extra) && level <= Level::Sloppy;
+        Err(if syncing { OperationError::Syncing } else { OperationError::NoQuorum { reached: counted, needed } })
+    }
+
+    async fn read_own(&self, key: &Bytes, selection: &Selection) -> Result<Page, OperationError> {
+        let view = self.view.load();
+        let now = view.now(self.clock.wall_ms());
+        let read = |after: Option<&[u8]>| view.read(key, selection, after, now).map_err(|error| OperationError::Stopped(error.to_string()));
+        let mut page = read(None)?;
+        let mut pages = 1;
+        while let (Selection::All, Some(after), true) = (selection, page.next.clone(), pages < MOST_PAGES) {
+            let more = read(Some(&after))?;
+            page.rows.extend(more.rows);
+            page.next = more.next;
+            pages += 1;
+        }
+        complete(page, selection)
+    }
+
+    /// Reads at another peer, page by page. Rows of later pages are judged by the clock of the first: a clock may be older than the
+    /// rows it judges, never newer.
+    async fn read_there(&self, peer: PeerId, key: &Bytes, selection: &Selection) -> Option<Heard> {
+        let mut page: Option<Page> = None;
+        for _ in 0..MOST_PAGES {
+            let after = page.as_ref().and_then(|page| page.next.clone());
+            let request = Request::Read { key: key.clone(), selection: selection.clone(), after };
+            let Ok(Reply::Page(next)) = self.exchange.ask(peer, Lane::Operations, request, self.patience).await else { return None };
+            match &mut page {
+                None => page = Some(*next),
+                Some(page) => {
+                    page.rows.extend(next.rows);
+                    page.next = next.next;
+                }
+            }
+            if *selection != Selection::All || page.as_ref().is_none_or(|page| page.next.is_none()) {
+                break;
+            }
+        }
+        complete(page?, selection).ok().map(|page| Heard { peer, page })
+    }
+
+    /// Merges what was heard, repairs who was behind, and tells whether what is left answers for the whole key.
+    fn merge(&self, place: Place, key: &Bytes, selection: &Selection, heard: Vec<Heard>, now: Timestamp) -> (KeyView, bool) {
+        // A page that ended early says nothing of the rows behind its end, but for those that were asked for by name.
+        let bound = heard.iter().filter_map(|heard| heard.page.next.clone()).min();
+        let named: BTreeSet<RowAddress> = match selection {
+            Selection::Elements(elements) => elements.iter().map(|element| RowAddress::member(key, element)).collect(),
+            Selection::Head | Selection::All => BTreeSet::new(),
+        };
+        let within = |address: &RowAddress| {
+            bound.as_ref().is_none_or(|bound| layout::row_key(place, address).as_slice() < bound.as_ref()) || named.contains(address)
+        };
+        let (mut voices, mut peers) = (Vec::with_capacity(heard.len()), Vec::with_capacity(heard.len()));
+        for Heard { peer, page } in heard {
+            let rows: BTreeMap<RowAddress, Row> = page.rows.into_iter().filter(|(address, _)| within(address)).collect();
+            voices.push(Voice { rows, causal: page.causal });
+            peers.push(peer);
+        }
+        let merged = merge(key, &voices);
+        for repair in merged.repairs {
+            let Some(peer) = peers.get(repair.voice).copied() else { continue };
+            self.repair(place, peer, repair.adds, repair.must_pull);
+        }
+        let rows = &merged.view.rows;
+        let complete = bound.is_none() || rows.keys().any(|address| address.kind != Kind::Expiry && answer::shows(rows, address, now));
+        (merged.view, complete)
+    }
+
+    /// Brings a peer what it lacked. Where it holds what should go, it pulls: reads are not checked for whole leaves.
+    fn repair(&self, place: Place, peer: PeerId, adds: Delta, must_pull: bool) {
+        if must_pull {
+            let _ = self.stale.try_send((peer, place.partition));
+        }
+        if adds.is_empty() {
+            return;
+        }
+        let sent = Sent { partition: place.partition, delta: adds, hint_for: None };
+        if peer == self.topology.local() {
+            let _ = self.writer.receive(peer, 0, vec![sent]);
+        } else {
+            let _ = self.exchange.tell(peer, Lane::Operations, &Message::Deltas { frame: 0, deltas: vec![sent] });
+        }
+    }
+}
+
+/// A whole key must have been read to its end.
+fn complete(page: Page, selection: &Selection) -> Result<Page, OperationError> {
+    if *selection == Selection::All && page.next.is_some() {
+        return Err(OperationError::TooBig("the key is too large to be read at once".to_owned()));
+    }
+    Ok(page)
+}

@@ -1,0 +1,228 @@
+//! What other peers send: every frame is decoded here and brought to the part that it concerns.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Failure;
+use crate::anti_entropy::{AntiEntropy, serve};
+use crate::config::REQUESTS_AT_ONCE;
+use crate::coordinator::Coordinator;
+use crate::coordinator::replication::{Replication, Ticket};
+use crate::crdt::command::Selection;
+use crate::env::message::{Message, Refused, Reply, Request};
+use crate::env::{Lane, NetworkEvent};
+use crate::exchange::Exchange;
+use crate::handoff::Handoff;
+use crate::membership::MembershipEvent;
+use crate::replica::execution::{Executed, NotExecuted};
+use crate::replica::owner::Outlet;
+use crate::types::{Partition, PeerId};
+
+/// Takes the writer's results.
+pub(super) struct Sink {
+    pub(super) replication: Replication,
+    pub(super) exchange: Exchange,
+    pub(super) local: PeerId,
+    pub(super) failure: Arc<Failure>,
+}
+
+impl Outlet<Ticket> for Sink {
+    fn executed(&mut self, results: Vec<(Ticket, Result<Executed, NotExecuted>)>) {
+        self.replication.spread(results);
+    }
+
+    fn received(&mut self, from: PeerId, frame: u64, refused: Vec<(u32, Refused)>) {
+        // Repairs carry no frame number: nobody waits for them.
+        if from != self.local && frame != 0 {
+            if let Err(error) = self.exchange.tell(from, Lane::Operations, &Message::Acknowledge { frame, refused }) {
+                tracing::debug!(peer = %from, %error, "an acknowledgement was not sent; the deltas will come again");
+            }
+        }
+    }
+
+    fn failed(&mut self, reason: &str) {
+        self.failure.tell(reason);
+    }
+}
+
+/// Brings frames to where they belong.
+pub(super) struct Dispatch {
+    coordinator: Coordinator,
+    anti_entropy: AntiEntropy<Ticket>,
+    server: serve::Server<Ticket>,
+    handoff: Handoff<Ticket>,
+    membership: mpsc::Sender<MembershipEvent>,
+    /// Bounds what strangers among the members can make this peer do at once.
+    permits: Arc<Semaphore>,
+}
+
+impl Dispatch {
+    pub(super) fn new(
+        coordinator: Coordinator,
+        anti_entropy: AntiEntropy<Ticket>,
+        server: serve::Server<Ticket>,
+        handoff: Handoff<Ticket>,
+        membership: mpsc::Sender<MembershipEvent>,
+    ) -> Self {
+        Self { coordinator, anti_entropy, server, handoff, membership, permits: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)) }
+    }
+
+    pub(super) async fn run(self, mut events: mpsc::Receiver<NetworkEvent>) {
+        while let Some(event) = events.recv().await {
+            let told = match event {
+                NetworkEvent::Connected { peer, address } => {
+                    tracing::info!(%peer, address, "a peer is connected");
+                    self.membership.send(MembershipEvent::Connected(peer)).await
+                }
+                NetworkEvent::Disconnected { peer } => {
+                    tracing::info!(%peer, "the connection to a peer is gone");
+                    let told = self.membership.send(MembershipEvent::Disconnected(peer)).await;
+                    self.coordinator.exchange.lost(peer);
+                    self.coordinator.replication.lost(peer);
+                    told
+                }
+                NetworkEvent::Frame { peer, lane, frame } => self.take(peer, lane, &frame).await,
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn take(&self, peer: PeerId, lane: Lane, frame: &Bytes) -> Result<(), mpsc::error::SendError<MembershipEvent>> {
+        self.coordinator.exchange.count_received(frame.len());
+        let message = match Message::from_frame(frame) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!(%peer, %error, "a frame of a peer was dropped");
+                return Ok(());
+            }
+        };
+        match message {
+            Message::Heartbeat { members } => return self.membership.send(MembershipEvent::Heartbeat(peer, members)).await,
+            Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
+            Message::Deltas { frame, deltas } => {
+                if !self.coordinator.writer.receive(peer, frame, deltas) {
+                    tracing::debug!(%peer, "too much waits for the writer: deltas were not taken and will come again");
+                }
+            }
+            Message::Acknowledge { frame, refused } => self.coordinator.replication.acknowledged(peer, frame, &refused),
+            Message::Reply { id, reply } => self.coordinator.exchange.answered(peer, id, *reply),
+            Message::Request { id, request } => self.serve(peer, lane, id, *request),
+        }
+        Ok(())
+    }
+
+    /// Serves a request: at once where that takes microseconds, else in a task of its own. Commands are queued here, so that they keep
+    /// their order.
+    fn serve(&self, peer: PeerId, lane: Lane, id: u64, request: Request) {
+        let exchange = self.coordinator.exchange.clone();
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return exchange.answer(peer, lane, id, Reply::Unavailable("too many requests are being served".to_owned()));
+        };
+        let later = match request {
+            Request::Read { key, selection, after } if selection != Selection::All => {
+                return exchange.answer(peer, lane, id, self.read(&key, &selection, after.as_deref()));
+            }
+            Request::Digests(partitions) => return exchange.answer(peer, lane, id, self.digests(&partitions)),
+            Request::KeyCounts(partitions) => return exchange.answer(peer, lane, id, self.key_counts(&partitions)),
+            Request::Replicated { batch } => {
+                let count = self.coordinator.replication.replicated(batch);
+                return exchange.answer(peer, lane, id, Reply::Count(count as u64));
+            }
+            Request::Execute { level, key, mutation } => {
+                let executing = self.coordinator.execute_for(level, &key, &mutation);
+                tokio::spawn(async move {
+                    exchange.answer(peer, lane, id, Reply::Executed(executing.await));
+                    drop(permit);
+                });
+                return;
+            }
+            later => later,
+        };
+        let serving = Serving {
+            coordinator: self.coordinator.clone(),
+            anti_entropy: self.anti_entropy.clone(),
+            server: self.server.clone(),
+            handoff: self.handoff.clone(),
+        };
+        tokio::spawn(async move {
+            let reply = serving.reply(peer, later).await;
+            exchange.answer(peer, lane, id, reply);
+            drop(permit);
+        });
+    }
+
+    fn read(&self, key: &Bytes, selection: &Selection, after: Option<&[u8]>) -> Reply {
+        read(&self.coordinator, key, selection, after)
+    }
+
+    fn digests(&self, partitions: &[Partition]) -> Reply {
+        let view = self.coordinator.view.load();
+        let known = partitions.iter().filter(|partition| usize::from(partition.0) < view.partitions().len());
+        Reply::Digests(known.map(|partition| (*partition, view.partition(*partition).digest)).collect())
+    }
+
+    fn key_counts(&self, partitions: &[Partition]) -> Reply {
+        let view = self.coordinator.view.load();
+        let known = partitions.iter().filter(|partition| usize::from(partition.0) < view.partitions().len());
+        Reply::KeyCounts(known.map(|partition| (*partition, view.partition(*partition).keys)).collect())
+    }
+}
+
+fn read(coordinator: &Coordinator, key: &Bytes, selection: &Selection, after: Option<&[u8]>) -> Reply {
+    let view = coordinator.view.load();
+    let now = view.now(coordinator.clock.wall_ms());
+    match view.read(key, selection, after, now) {
+        Ok(page) => Reply::Page(Box::new(page)),
+        Err(error) => {
+            tracing::error!(%error, "a read for another peer failed");
+            Reply::Unavailable(error.to_string())
+        }
+    }
+}
+
+/// What serving a longer request needs.
+struct Serving {
+    coordinator: Coordinator,
+    anti_entropy: AntiEntropy<Ticket>,
+    server: serve::Server<Ticket>,
+    handoff: Handoff<Ticket>,
+}
+
+impl Serving {
+    async fn reply(self, peer: PeerId, request: Request) -> Reply {
+        let writer = &self.coordinator.writer;
+        let reply = match request {
+            Request::Read { key, selection, after } => return read(&self.coordinator, &key, &selection, after.as_deref()),
+            Request::PullOpen(asked) => writer.step(move |replica| Ok(Reply::PullStarts(replica.pull_starts(&asked)))).await,
+            Request::PullLeaves { partition, state_id, nodes } => {
+                let leaves = writer.step(move |replica| Ok(replica.leaves(partition, state_id, &nodes)));
+                leaves.await.map(|leaves| leaves.map_or(Reply::StateChanged, Reply::PullLeaves))
+            }
+            Request::PullRanges { partition, state_id, ranges } => Ok(self.server.ranges(peer, partition, state_id, ranges).await),
+            Request::PullRows { partition, state_id, leaf, addresses } => {
+                Ok(self.server.rows(peer, partition, state_id, leaf, addresses).await)
+            }
+            Request::Confirm { seals } => {
+                let topology = self.coordinator.topology.clone();
+                let confirm = move |replica: &mut crate::replica::Replica| {
+                    let cluster = topology.cluster();
+                    for (partition, seal) in seals {
+                        replica.confirmed(partition, seal, peer, cluster.ring.holders(partition), topology.replicas())?;
+                    }
+                    Ok(Reply::Done)
+                };
+                writer.step(confirm).await
+            }
+            Request::Deliver(deltas) => self.handoff.join_own(deltas).await.map(Reply::Delivered),
+            Request::PullFromMe(partitions) => Ok(Reply::Pulled(self.anti_entropy.pull_from(peer, Some(partitions)).await.rows)),
+            Request::Execute { .. } | Request::Replicated { .. } | Request::Digests(_) | Request::KeyCounts(_) => {
+                Ok(Reply::Unavailable("this request is served at once".to_owned()))
+            }
+        };
+        reply.unwrap_or_else(|error| Reply::Unavailable(error.to_string()))
+    }
+}

@@ -1,0 +1,418 @@
+//! A running peer: owns every task, dispatches what peers ask, and is the embedded API.
+
+mod dispatch;
+pub mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use self::dispatch::{Dispatch, Sink};
+pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
+use crate::anti_entropy::{AntiEntropy, serve};
+use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
+use crate::coordinator::Coordinator;
+pub use crate::coordinator::operation::{OperationError, Receipt, Written};
+use crate::coordinator::replication::{Replication, Ticket};
+use crate::crdt::command::{Answer, Mutation, Query};
+use crate::detector::State;
+use crate::env::message::{Reply, Request};
+use crate::env::{Clock, Lane, Network, NetworkEvent, Storage, StorageError};
+use crate::exchange::Exchange;
+use crate::handoff::Handoff;
+use crate::members::{Member, Members, Standing};
+use crate::membership::{MEMBERS_RECORD, Membership, SharedLiveness};
+use crate::replica::layout::Damaged;
+use crate::replica::owner::Writer;
+use crate::replica::{OpenError, Replica, partition};
+use crate::topology::Topology;
+use crate::types::{Digest, Level, Partition, PeerId};
+
+/// How often writes that nobody acknowledged are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a stop waits for writes that are on their way.
+const DRAIN: Duration = Duration::from_secs(3);
+/// Events between the tasks of a node that wait at most.
+const EVENTS: usize = 4096;
+
+/// A running peer. Clones are handles to the same peer.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: NodeConfig,
+    coordinator: Coordinator,
+    anti_entropy: AntiEntropy<Ticket>,
+    liveness: SharedLiveness,
+    failure: Arc<Failure>,
+    /// Short: taken at the start and the stop only.
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Why the peer has stopped by itself, once it has.
+#[derive(Default)]
+struct Failure {
+    reason: OnceLock<String>,
+    told: Notify,
+}
+
+impl Failure {
+    fn tell(&self, reason: &str) {
+        let _ = self.reason.set(reason.to_owned());
+        self.told.notify_waiters();
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The storage could not be read or written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The member list in the store is damaged.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+}
+
+impl Node {
+    /// Starts a peer on its backends. Returns once it can serve clients.
+    ///
+    /// # Errors
+    /// Where the storage cannot be used.
+    pub async fn start(
+        config: NodeConfig,
+        network: Arc<dyn Network>,
+        events: mpsc::Receiver<NetworkEvent>,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let mut random = SmallRng::seed_from_u64(config.seed);
+        let mut replica = Replica::open(Arc::clone(&storage), Arc::clone(&clock), config.partitions, random.random())?;
+        let members = known_members(&replica, &config, &*network, clock.wall_ms())?;
+        let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
+        replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
+
+        let exchange = Exchange::new(network);
+        let view = replica.view();
+        let failure = Arc::new(Failure::default());
+        let (hints, new_hints) = mpsc::channel(HINT_QUEUE);
+        let (stale, stale_peers) = mpsc::channel(EVENTS);
+        let (wake, woken) = mpsc::channel(EVENTS);
+        let (membership_events, for_membership) = mpsc::channel(EVENTS);
+        let replication = Replication::new(topology.clone(), exchange.clone(), config.request_timeout, hints);
+        let sink =
+            Sink { replication: replication.clone(), exchange: exchange.clone(), local: topology.local(), failure: Arc::clone(&failure) };
+        let writer = Writer::start(replica, config.durability, &storage, sink);
+        let patience = config.request_timeout;
+        let coordinator = Coordinator {
+            topology: topology.clone(),
+            exchange: exchange.clone(),
+            writer: writer.clone(),
+            view: Arc::clone(&view),
+            replication,
+            clock,
+            patience,
+            stale,
+        };
+        let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
+        let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
+        let liveness = SharedLiveness::default();
+        let membership = Membership::new(topology.clone(), exchange.clone(), writer.clone(), members, wake, Arc::clone(&liveness));
+        let dispatch = Dispatch::new(
+            coordinator.clone(),
+            anti_entropy.clone(),
+            serve::Server::new(topology, writer),
+            handoff.clone(),
+            membership_events,
+        );
+
+        let (for_anti_entropy, pull_wake) = mpsc::channel(EVENTS);
+        let (for_handoff, hint_wake) = mpsc::channel(EVENTS);
+        let actor = move || view.load().actor();
+        let tasks = vec![
+            tokio::spawn(membership.run(for_membership, actor)),
+            tokio::spawn(spread_wakes(woken, for_anti_entropy, for_handoff)),
+            tokio::spawn(anti_entropy.clone().run(pull_wake, stale_peers, config.anti_entropy_interval)),
+            tokio::spawn(handoff.run(new_hints, hint_wake)),
+            tokio::spawn(sweep(coordinator.replication.clone())),
+            tokio::spawn(dispatch.run(events)),
+        ];
+        let inner = Inner { config, coordinator, anti_entropy, liveness, failure, tasks: Mutex::new(tasks) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Changes a key. The command is queued before this returns, so commands of one caller on one key keep their order.
+    ///
+    /// # Errors
+    /// See [`OperationError`]; after `NoQuorum` and `Stopped` the outcome is unknown.
+    pub fn write(
+        &self,
+        level: Level,
+        key: Bytes,
+        mutation: Mutation,
+    ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
+        self.inner.coordinator.write(level, key, mutation)
+    }
+
+    /// Asks something about a key.
+    ///
+    /// # Errors
+    /// See [`OperationError`].
+    pub fn read(&self, level: Level, key: Bytes, query: Query) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<> {
+        self.inner.coordinator.read(level, key, query)
+    }
+
+    /// How many replicas have all of these writes.
+    pub async fn replicated(&self, writes: &[Receipt]) -> usize {
+        self.inner.coordinator.replicated(writes).await
+    }
+
+    /// The wall clock of this peer, in milliseconds since 1970.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.inner.coordinator.clock.wall_ms()
+    }
+
+    /// What this peer tells about itself.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let Inner { config, coordinator, .. } = &*self.inner;
+        let cluster = coordinator.topology.cluster();
+        let view = coordinator.view.load();
+        let held = || view.partitions().iter().filter(|partition| partition.holder);
+        Status {
+            peer: coordinator.topology.local(),
+            cluster: config.cluster.clone(),
+            members: cluster.members.joined().count(),
+            up: cluster.reachable.len() + 1,
+            partitions: config.partitions,
+            replicas: config.replicas,
+            keys: held().map(|partition| partition.keys).sum(),
+            hints: view.hints,
+            syncing: held().filter(|partition| partition.standing != crate::env::message::Standing::Counted).count(),
+            protected: config.protected,
+        }
+    }
+
+    /// Every member that this peer knows, itself included.
+    #[must_use]
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        let cluster = self.inner.coordinator.topology.cluster();
+        let local = self.inner.coordinator.topology.local();
+        let liveness = self.inner.liveness.load();
+        let status = |member: &Member| {
+            let known = liveness.get(&member.peer);
+            let state = match (member.standing, known.map(|known| known.state)) {
+                (Standing::Left | Standing::Forgotten, _) => PeerState::Left,
+                _ if member.peer == local => PeerState::Up,
+                (Standing::Joined, Some(State::Up)) => PeerState::Up,
+                (Standing::Joined, Some(State::Suspect)) => PeerState::Suspect,
+                (Standing::Joined, Some(State::Down) | None) => PeerState::Down,
+            };
+            PeerStatus {
+                peer: member.peer,
+                state,
+                zone: member.zone.clone(),
+                capacity: member.capacity,
+                address: member.addresses.first().cloned(),
+                partitions: cluster.ring.copies(member.peer),
+                last_seen_ms: if member.peer == local { Some(0) } else { known.and_then(|known| known.silent_ms) },
+            }
+        };
+        cluster.members.iter().map(status).collect()
+    }
+
+    /// The holders of every partition, in order of preference.
+    #[must_use]
+    pub fn ring(&self) -> Vec<Vec<PeerId>> {
+        let topology = &self.inner.coordinator.topology;
+        let cluster = topology.cluster();
+        topology.every_partition().map(|partition| cluster.ring.holders(partition).to_vec()).collect()
+    }
+
+    /// The holders of a key, in order of preference.
+    #[must_use]
+    pub fn owners(&self, key: &[u8]) -> Vec<PeerId> {
+        self.inner.coordinator.topology.cluster().ring.holders(self.partition(key)).to_vec()
+    }
+
+    /// The partition of a key.
+    #[must_use]
+    pub fn partition(&self, key: &[u8]) -> Partition {
+        self.inner.coordinator.topology.place(key).partition
+    }
+
+    /// The member that an author of dots belongs to, where it is known.
+    #[must_use]
+    pub fn author(&self, actor: u64) -> Option<PeerId> {
+        self.inner.coordinator.topology.cluster().members.author_of(actor)
+    }
+
+    /// Whether all owners that are up report the same digest, for the key's partition or for every partition of this peer.
+    pub async fn converged(&self, key: Option<&[u8]>) -> bool {
+        let Coordinator { topology, view, exchange, patience, .. } = &self.inner.coordinator;
+        let cluster = topology.cluster();
+        let partitions: Vec<Partition> = match key {
+            Some(key) => vec![self.partition(key)],
+            None => topology.every_partition().filter(|partition| cluster.ring.is_holder(*partition, topology.local())).collect(),
+        };
+        let mut digests: BTreeMap<Partition, BTreeSet<Digest>> = BTreeMap::new();
+        let mut shared: BTreeMap<PeerId, Vec<Partition>> = BTreeMap::new();
+        for partition in partitions {
+            if cluster.ring.is_holder(partition, topology.local()) {
+                digests.entry(partition).or_default().insert(view.load().partition(partition).digest);
+            }
+            for peer in cluster.reachable_holders(partition) {
+                shared.entry(peer).or_default().push(partition);
+            }
+        }
+        for (peer, partitions) in shared {
+            match exchange.ask(peer, Lane::Bulk, Request::Digests(partitions), *patience).await {
+                Ok(Reply::Digests(told)) => told.into_iter().for_each(|(partition, digest)| {
+                    digests.entry(partition).or_default().insert(digest);
+                }),
+                // Whoever went down meanwhile is not asked.
+                _ if !topology.cluster().reachable.contains(&peer) => {}
+                _ => return false,
+            }
+        }
+        digests.values().all(|digests| digests.len() == 1)
+    }
+
+    /// The digest of the live rows of every partition that this peer holds.
+    pub async fn digests(&self) -> Vec<(Partition, Digest)> {
+        let view = self.inner.coordinator.view.load();
+        let held = view.partitions().iter().zip(0..).filter(|(partition, _)| partition.holder);
+        held.map(|(partition, index)| (Partition(index), partition.digest)).collect()
+    }
+
+    /// Keys in the whole cluster, each partition counted at one of its holders that are up.
+    pub async fn key_count(&self) -> u64 {
+        let Coordinator { topology, view, exchange, patience, .. } = &self.inner.coordinator;
+        let cluster = topology.cluster();
+        let mut count = 0;
+        let mut elsewhere: BTreeMap<PeerId, Vec<Partition>> = BTreeMap::new();
+        for partition in topology.every_partition() {
+            if cluster.ring.is_holder(partition, topology.local()) {
+                count += view.load().partition(partition).keys;
+            } else if let Some(holder) = cluster.reachable_holders(partition).next() {
+                elsewhere.entry(holder).or_default().push(partition);
+            }
+        }
+        for (peer, partitions) in elsewhere {
+            if let Ok(Reply::KeyCounts(counts)) = exchange.ask(peer, Lane::Bulk, Request::KeyCounts(partitions), *patience).await {
+                count += counts.into_iter().map(|(_, keys)| keys).sum::<u64>();
+            }
+        }
+        count
+    }
+
+    /// Runs anti-entropy with every reachable co-replica now, in both directions.
+    pub async fn sync(&self) -> SyncReport {
+        let Coordinator { topology, exchange, .. } = &self.inner.coordinator;
+        let (started, before) = (Instant::now(), exchange.traffic());
+        let cluster = topology.cluster();
+        let mut report = SyncReport::default();
+        let local = topology.local();
+        for peer in cluster.reachable.iter().copied() {
+            let shared = topology
+                .every_partition()
+                .filter(|partition| cluster.ring.is_holder(*partition, peer) && cluster.ring.is_holder(*partition, local));
+            let shared: Vec<Partition> = shared.collect();
+            let pulled = self.inner.anti_entropy.pull_from(peer, None).await;
+            report.partitions += pulled.partitions;
+            report.rows_received += pulled.rows;
+            if let Ok(Reply::Pulled(rows)) = exchange.ask(peer, Lane::Bulk, Request::PullFromMe(shared), PULL_PATIENCE).await {
+                report.rows_sent += rows;
+            }
+        }
+        let after = exchange.traffic();
+        report.bytes_sent = after.0 - before.0;
+        report.bytes_received = after.1 - before.1;
+        report.duration = started.elapsed();
+        report
+    }
+
+    /// Resolves when the peer has stopped by itself, with the reason: its storage failed.
+    pub async fn failed(&self) -> String {
+        loop {
+            let told = self.inner.failure.told.notified();
+            if let Some(reason) = self.inner.failure.reason.get() {
+                return reason.clone();
+            }
+            told.await;
+        }
+    }
+
+    /// Stops the peer: lets writes that are on their way arrive, makes all durable. To be called after the servers have stopped taking
+    /// commands; whatever comes later fails.
+    pub async fn stop(&self) {
+        let replication = &self.inner.coordinator.replication;
+        let drained = timeout(DRAIN, async {
+            while !replication.is_idle() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        if drained.await.is_err() {
+            tracing::warn!("some writes were not acknowledged by every replica yet; anti-entropy will deliver them");
+        }
+        if let Err(error) = self.inner.coordinator.writer.stop().await {
+            tracing::error!(%error, "the store could not be closed cleanly");
+        }
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The members that this peer knew at its last stop, with itself among them.
+fn known_members(replica: &Replica, config: &NodeConfig, network: &dyn Network, now_ms: u64) -> Result<Members, StartError> {
+    let mut members: Members = match replica.named(MEMBERS_RECORD).map_err(OpenError::from)? {
+        Some(bytes) => partition::from_bytes("the member list", &bytes)?,
+        None => Members::default(),
+    };
+    let known = members.get(network.local());
+    let own = Member {
+        peer: network.local(),
+        zone: config.zone.clone(),
+        capacity: config.capacity,
+        addresses: network.addresses(),
+        actors: known.map(|known| known.actors.clone()).unwrap_or_default(),
+        born_ms: known.map_or(now_ms, |known| known.born_ms),
+        standing: Standing::Joined,
+    };
+    if known != Some(&own) {
+        members.put_own(own);
+    }
+    Ok(members)
+}
+
+/// Brings news of a peer to both who bring things home.
+async fn spread_wakes(mut woken: mpsc::Receiver<PeerId>, anti_entropy: mpsc::Sender<PeerId>, handoff: mpsc::Sender<PeerId>) {
+    while let Some(peer) = woken.recv().await {
+        // A full queue holds the same peers already, and the interval comes round.
+        let _ = anti_entropy.try_send(peer);
+        let _ = handoff.try_send(peer);
+    }
+}
+
+/// Gives up on writes that nobody acknowledged in time.
+async fn sweep(replication: Replication) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        replication.sweep();
+    }
+}
