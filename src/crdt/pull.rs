@@ -137,6 +137,15 @@ impl<P: Ord> Pull<P> {
         Self { theirs, state_ids: (my_state_id, their_state_id), compared: vec![false; LEAVES], ranges: BTreeMap::new() }
     }
 
+    /// Whether both replicas are still those that the pull began with. To be asked with every piece of it that arrives: a replica that has
+    /// started anew may have lost rows which the clock of the start calls seen.
+    ///
+    /// # Errors
+    /// Where one of the state ids is another than at the start.
+    pub fn check(&self, my_state_id: u64, their_state_id: u64) -> Result<(), Void> {
+        if self.state_ids == (my_state_id, their_state_id) { Ok(()) } else { Err(Void) }
+    }
+
     /// What the other replica had seen when the pull began.
     #[must_use]
     pub fn theirs(&self) -> &Causal {
@@ -189,9 +198,7 @@ impl<P: Ord> Pull<P> {
     /// # Errors
     /// Where one of the state ids is another than at the start. Nothing is changed.
     pub fn finish(self, mine: &mut Causal, my_state_id: u64, their_state_id: u64) -> Result<(), Void> {
-        if self.state_ids != (my_state_id, their_state_id) {
-            return Err(Void);
-        }
+        self.check(my_state_id, their_state_id)?;
         mine.clock.extend(&self.theirs.clock);
         for (scope, pending) in &self.theirs.pending {
             mine.supersede(scope, pending);
