@@ -74,10 +74,12 @@ struct Connection {
 
 /// Serves a client until it leaves, or is sent away, or the peer stops.
 pub(crate) async fn serve(mut stream: TcpStream, seat: Seat, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+    let mut parser = Parser::default();
+    parser.set_stranger(shared.asks_password());
     let mut connection = Connection {
         session: Session::new(seat.client.clone(), !shared.asks_password()),
         shared,
-        parser: Parser::default(),
+        parser,
         input: BytesMut::new(),
         starved: true,
         readable: true,

@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::clients::Seat;
 use self::shared::Shared;
 use super::statistics::Statistics;
 use crate::config::{DRAIN_CLIENTS, MAX_CLIENTS};
@@ -93,7 +94,12 @@ impl RespServer {
                 Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, address)) => {
-                        connections.spawn(welcome(stream, address, shared.clone(), stopping.clone()));
+                        let local = stream.local_addr().unwrap_or(shared.address);
+                        // In the order of arrival, so that the first ones get the last places.
+                        match shared.clients.admit(address, local, shared.max_clients()) {
+                            Some(seat) => connections.spawn(welcome(stream, seat, shared.clone(), stopping.clone())),
+                            None => connections.spawn(turn_away(stream, shared.clone())),
+                        };
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a client");
@@ -117,18 +123,19 @@ impl RespServer {
     }
 }
 
-/// Serves a client, or tells it that there are too many.
-async fn welcome(mut stream: TcpStream, address: SocketAddr, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+/// Serves a client.
+async fn welcome(stream: TcpStream, seat: Seat, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
     // Replies are gathered already; where the option can't be set they only come later.
     let _ = stream.set_nodelay(true);
-    let Some(seat) = shared.clients.admit(address, shared.address, shared.max_clients()) else {
-        shared.statistics.rejected_connections.add(1);
-        // The client is turned away whether it hears why or not.
-        let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(b"-ERR max number of clients reached\r\n")).await;
-        return;
-    };
     shared.statistics.connections.add(1);
     connection::serve(stream, seat, shared, stopping).await;
+}
+
+/// Tells a client that there are too many.
+async fn turn_away(mut stream: TcpStream, shared: Arc<Shared>) {
+    shared.statistics.rejected_connections.add(1);
+    // The client is turned away whether it hears why or not.
+    let _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(b"-ERR max number of clients reached\r\n")).await;
 }
 
 /// A connection that ends by a panic is a bug; it must not take the others with it, nor pass in silence.

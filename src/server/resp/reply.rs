@@ -3,6 +3,8 @@
 //! A reply means the same in both; version 2 only has fewer words for it: a map is an array of keys and values in turn,
 //! a set an array, a text a bulk string, and nothing is a string of length −1.
 
+use std::borrow::Cow;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// The version of the protocol that a connection speaks.
@@ -29,8 +31,8 @@ impl Protocol {
 /// What a command answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
-    /// A short fixed text such as `OK`.
-    Simple(&'static str),
+    /// A short text of one line, such as `OK`.
+    Simple(Cow<'static, str>),
     /// An error: its prefix, a space and what is wrong.
     Error(String),
     /// A number.
@@ -53,7 +55,13 @@ pub enum Reply {
 
 impl Reply {
     /// `OK`.
-    pub const OK: Self = Self::Simple("OK");
+    pub const OK: Self = Self::Simple(Cow::Borrowed("OK"));
+
+    /// A short text.
+    #[must_use]
+    pub fn simple(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::Simple(text.into())
+    }
 
     /// A string of any bytes.
     #[must_use]

@@ -109,9 +109,9 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         Answer::Bytes(bytes) => Reply::Bulk(bytes),
         Answer::Members(members) => Reply::Set(members.into_iter().map(Reply::Bulk).collect()),
         Answer::Flags(flags) => Reply::Array(flags.into_iter().map(|flag| Reply::Integer(i64::from(flag))).collect()),
-        Answer::Type(None) => Reply::Simple("none"),
-        Answer::Type(Some(DataType::String)) => Reply::Simple("string"),
-        Answer::Type(Some(DataType::Set)) => Reply::Simple("set"),
+        Answer::Type(None) => Reply::simple("none"),
+        Answer::Type(Some(DataType::String)) => Reply::simple("string"),
+        Answer::Type(Some(DataType::Set)) => Reply::simple("set"),
         Answer::Siblings { token, values } => {
             let values = values.into_iter().map(Reply::Bulk).collect();
             Reply::map([("token", Reply::Bulk(token)), ("values", Reply::Array(values))])

@@ -31,7 +31,7 @@ pub(super) const COMMANDS: &[Spec] = &[
 
 fn ping(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     match arguments {
-        [_] => Ok(Action::Reply(Reply::Simple("PONG"))),
+        [_] => Ok(Action::Reply(Reply::simple("PONG"))),
         [_, text] => Ok(Action::Reply(Reply::Bulk(text.clone()))),
         _ => Err(CommandError::WrongArity("ping".to_owned())),
     }
@@ -55,7 +55,7 @@ fn quit(_arguments: &[Bytes], _now_ms: i64) -> Parsed {
 
 fn reset(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     call.session.reset(!call.shared.asks_password());
-    Ok(Action::Reply(Reply::Simple("RESET")))
+    Ok(Action::Reply(Reply::simple("RESET")))
 }
 
 fn auth(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {

@@ -56,7 +56,7 @@ fn info(arguments: &[Bytes], _now_ms: i64) -> Parsed {
 
 /// A row of COMMAND INFO.
 fn details(spec: &'static Spec, container: Option<&'static Spec>) -> Reply {
-    let words = |words: Vec<&'static str>| Reply::Set(words.into_iter().map(Reply::Simple).collect());
+    let words = |words: Vec<&'static str>| Reply::Set(words.into_iter().map(Reply::simple).collect());
     let (first, last, step) = spec.keys;
     Reply::Array(vec![
         full_name(spec, container),
@@ -84,7 +84,7 @@ fn key_specification(spec: &Spec) -> Option<Reply> {
     let last = if last < 0 { last } else { last - first };
     let range = [("lastkey", Reply::Integer(last)), ("keystep", Reply::Integer(step)), ("limit", Reply::Integer(0))];
     Some(Reply::map([
-        ("flags", Reply::Set(flags.into_iter().map(Reply::Simple).collect())),
+        ("flags", Reply::Set(flags.into_iter().map(Reply::simple).collect())),
         ("begin_search", search("index", Reply::map([("index", Reply::Integer(first))]))),
         ("find_keys", search("range", Reply::map(range))),
     ]))
@@ -131,10 +131,10 @@ fn list(arguments: &[Bytes], _now_ms: i64) -> Parsed {
 
 /// What HELP of a command with subcommands replies.
 pub(super) fn help(command: &'static str, subcommands: &'static [Spec]) -> Reply {
-    let mut lines = vec![Reply::text(format_args!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"))];
+    let mut lines = vec![Reply::simple(format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"))];
     for spec in subcommands {
-        lines.push(Reply::text(spec.name.to_uppercase()));
-        lines.push(Reply::text(format_args!("    {}", spec.summary)));
+        lines.push(Reply::simple(spec.name.to_uppercase()));
+        lines.push(Reply::simple(format!("    {}", spec.summary)));
     }
     Reply::Array(lines)
 }

@@ -97,7 +97,7 @@ fn dispatch_command(arguments: Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
         return Err(CommandError::NoAuthentication);
     }
     if call.session.in_multi() && !spec.flags.has(Flags::UNQUEUED) {
-        return call.session.queue(arguments).map(|()| Action::Reply(Reply::Simple("QUEUED")));
+        return call.session.queue(arguments).map(|()| Action::Reply(Reply::simple("QUEUED")));
     }
     let action = match &spec.run {
         Run::Pure(parse) => parse(&arguments, call.shared.now_ms()),

@@ -229,7 +229,7 @@ fn an_unknown_command_is_quoted_as_redis_quotes_it() {
 fn replies_take_the_form_that_redis_gives_them() {
     assert_eq!(reply("SETNX k v", Answer::Ok), Reply::Integer(1));
     assert_eq!(reply("SETNX k v", Answer::Nil), Reply::Integer(0));
-    assert_eq!(reply("TYPE k", Answer::Type(None)), Reply::Simple("none"));
+    assert_eq!(reply("TYPE k", Answer::Type(None)), Reply::simple("none"));
     assert_eq!(reply("SISMEMBER k m", Answer::Flags(vec![true])), Reply::Integer(1));
     assert_eq!(reply("SMISMEMBER k m n", Answer::Flags(vec![true, false])), Reply::Array(vec![Reply::Integer(1), Reply::Integer(0)]));
     assert_eq!(reply("SMEMBERS k", Answer::Members(vec!["m".into()])), Reply::Set(vec![Reply::bulk("m")]));
