@@ -68,7 +68,7 @@ fn details(spec: &'static Spec, container: Option<&'static Spec>) -> Reply {
         words(spec.categories()),
         Reply::Set(Vec::new()),
         Reply::Set(key_specification(spec).into_iter().collect()),
-        Reply::Array(spec.subcommands().iter().map(|sub| details(sub, Some(spec))).collect()),
+        Reply::Set(spec.subcommands().iter().map(|sub| details(sub, Some(spec))).collect()),
     ])
 }
 

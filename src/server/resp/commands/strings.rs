@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::action::{Action, CommandError, Operation};
-use super::options::{Unit, expiry, integer, string_options};
+use super::options::{StringOptions, Unit, expiry, integer, string_options};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::{Answer, Mutation, Query, Refusal, SetCondition, SetExpiry};
 use crate::node::OperationError;
@@ -69,11 +69,16 @@ fn getset(arguments: &[Bytes], _now_ms: i64) -> Parsed {
 
 fn getex(arguments: &[Bytes], now_ms: i64) -> Parsed {
     let key = &arguments[1];
-    Ok(match string_options(&arguments[2..], now_ms, "getex")?.expiry {
-        None => Operation::read(key, Query::Get),
-        Some(expiry) => Operation::write(key, Mutation::GetExpire(expiry)),
+    match string_options(&arguments[2..], now_ms, "getex") {
+        Ok(StringOptions { expiry: None, .. }) => Ok(Operation::read(key, Query::Get).plain()),
+        Ok(StringOptions { expiry: Some(expiry), .. }) => Ok(Operation::write(key, Mutation::GetExpire(expiry)).plain()),
+        Err(CommandError::Syntax) => Err(CommandError::Syntax),
+        // Redis looks at the time only where there is a key.
+        Err(error) => Ok(Operation::read(key, Query::Get).shaped(|answer| match answer {
+            Answer::Nil => Reply::Null,
+            _ => error.into(),
+        })),
     }
-    .plain())
 }
 
 fn setnx(arguments: &[Bytes], _now_ms: i64) -> Parsed {

@@ -116,10 +116,9 @@ fn wrong_options_get_the_errors_of_redis() {
     for line in ["SET k v EX 0", "SET k v EX -1", "SET k v EX 9223372036854775807", "SET k v PX 9223372036854775807", "SET k v EXAT 0"] {
         assert_eq!(error(line), "ERR invalid expire time in 'set' command", "{line}");
     }
-    assert_eq!(error("GETEX k EX 0"), "ERR invalid expire time in 'getex' command");
     assert_eq!(error("SETEX k 0 v"), "ERR invalid expire time in 'setex' command");
     assert_eq!(error("PSETEX k -1 v"), "ERR invalid expire time in 'psetex' command");
-    for line in ["SET k v EX abc", "SET k v EX 99999999999999999999", "INCRBY k 1.5", "INCRBY k +1", "EXPIRE k abc", "GETEX k EX abc"] {
+    for line in ["SET k v EX abc", "SET k v EX 99999999999999999999", "INCRBY k 1.5", "INCRBY k +1", "EXPIRE k abc"] {
         assert_eq!(error(line), "ERR value is not an integer or out of range", "{line}");
     }
     assert_eq!(error("DECRBY k -9223372036854775808"), "ERR decrement would overflow");
@@ -132,6 +131,10 @@ fn wrong_options_get_the_errors_of_redis() {
 fn getex_without_options_only_reads() {
     assert_eq!(work("GETEX k"), Work::Read(Query::Get));
     assert_eq!(work("GETEX k PERSIST"), Work::Write(Mutation::GetExpire(SetExpiry::Clear)));
+    assert_eq!(work("GETEX k EX 0"), Work::Read(Query::Get));
+    assert_eq!(reply("GETEX k EX 0", Answer::Nil), Reply::Null);
+    let invalid = Reply::Error("ERR invalid expire time in 'getex' command".to_owned());
+    assert_eq!(reply("GETEX k EX 0", Answer::Bytes("v".into())), invalid);
     assert_eq!(work("GETEX k PX 5"), Work::Write(Mutation::GetExpire(SetExpiry::At(NOW_MS + 5))));
 }
 
