@@ -1,5 +1,7 @@
 //! The Redis protocol of a running peer: against a real Redis, against clients of all kinds, and against what is no client.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 mod connections;
 mod differential;
 mod hostile;

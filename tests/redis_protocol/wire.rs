@@ -2,19 +2,45 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ringtide::embed::{Peer, Settings};
+use bytes::Bytes;
+use ringtide::backend::{FjallOptions, FjallStorage, SystemClock};
+use ringtide::config::NodeConfig;
+use ringtide::env::{Lane, Network, NetworkEvent, SendError};
+use ringtide::node::Node;
 use ringtide::server::http::HttpServer;
 use ringtide::server::resp::{Options, RespServer};
-use tokio::sync::oneshot;
+use ringtide::types::PeerId;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+
+/// The network of a peer that is alone.
+struct Alone;
+
+impl Network for Alone {
+    fn local(&self) -> PeerId {
+        PeerId([7; 32])
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn send(&self, _to: PeerId, _lane: Lane, _frame: Bytes) -> Result<(), SendError> {
+        Err(SendError::Unconnected)
+    }
+
+    fn seek(&self, _peer: PeerId, _addresses: Vec<String>) {}
+}
 
 /// A lone peer with its own servers.
 pub(crate) struct Server {
     pub(crate) resp: SocketAddr,
     pub(crate) http: SocketAddr,
-    peer: Peer,
+    node: Node,
+    _events: mpsc::Sender<NetworkEvent>,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
     _folder: tempfile::TempDir,
@@ -23,17 +49,19 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start(options: Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let peer = Peer::start(Settings::new(folder.path())).await.unwrap();
+        let storage = Arc::new(FjallStorage::open(folder.path(), FjallOptions::default()).unwrap());
+        let (events, inbox) = mpsc::channel(1);
+        let node = Node::start(NodeConfig::default(), Arc::new(Alone), inbox, storage, Arc::new(SystemClock)).await.unwrap();
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = RespServer::bind(any_port, peer.node().clone(), options).await.unwrap();
-        let http = HttpServer::bind(any_port, peer.node().clone(), Some(server.statistics())).await.unwrap();
+        let server = RespServer::bind(any_port, node.clone(), options).await.unwrap();
+        let http = HttpServer::bind(any_port, node.clone(), Some(server.statistics())).await.unwrap();
         let (resp, http_address) = (server.local_addr(), http.local_addr());
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server.serve(async move {
             let _ = stopped.await;
         }));
         tokio::spawn(http.serve(std::future::pending()));
-        Self { resp, http: http_address, peer, stop: Some(stop), serving, _folder: folder }
+        Self { resp, http: http_address, node, _events: events, stop: Some(stop), serving, _folder: folder }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -51,7 +79,7 @@ impl Server {
     pub(crate) async fn stop(mut self) {
         self.begin_to_stop();
         self.serving.await.unwrap();
-        self.peer.stop().await;
+        self.node.stop().await;
     }
 }
 
