@@ -109,6 +109,7 @@ impl<T: Send + 'static> Membership<T> {
             MembershipEvent::Connected(peer) => {
                 self.detector.connected(peer, now_ms);
                 self.connected.insert(peer);
+                self.detector.tick(now_ms);
                 self.send_members(peer);
                 self.show_reachable();
                 let _ = self.wake.try_send(peer);
@@ -116,6 +117,7 @@ impl<T: Send + 'static> Membership<T> {
             MembershipEvent::Disconnected(peer) => {
                 self.detector.disconnected(peer);
                 self.connected.remove(&peer);
+                self.detector.tick(now_ms);
                 self.show_reachable();
             }
             MembershipEvent::Heartbeat(peer, digest) => {

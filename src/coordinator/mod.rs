@@ -86,7 +86,7 @@ impl Coordinator {
                     },
                     Started::There(peer, reply) => {
                         tried.push(peer);
-                        match settle(peer, reply.await, &mutation) {
+                        match settle(peer, reply.await) {
                             Settled::Done(result) => return result,
                             Settled::Elsewhere(error) => error,
                         }
@@ -191,8 +191,9 @@ enum Settled {
     Elsewhere(OperationError),
 }
 
-/// What another peer's answer means: an end, or a try elsewhere. Once a command may have been heard, only one that may be repeated is.
-fn settle(peer: PeerId, reply: Result<Reply, AskError>, mutation: &Mutation) -> Settled {
+/// What another peer's answer means: an end, or a try elsewhere. A command that may have been heard is never tried again: a second
+/// execution would be a second write event, and a later DEL that saw one of the two would leave the other.
+fn settle(peer: PeerId, reply: Result<Reply, AskError>) -> Settled {
     let unknown = OperationError::NoQuorum { reached: 0, needed: 1 };
     match reply {
         Ok(Reply::Executed(Ok((answer, batch)))) => Settled::Done(Ok(Written { answer, receipt: Receipt { executor: peer, batch } })),
@@ -201,11 +202,9 @@ fn settle(peer: PeerId, reply: Result<Reply, AskError>, mutation: &Mutation) -> 
             Failed::NotHolder => Settled::Elsewhere(OperationError::NoReplica),
             Failed::Busy => Settled::Done(Err(OperationError::Busy)),
             Failed::NoQuorum { reached, needed } => Settled::Done(Err(OperationError::NoQuorum { reached, needed })),
-            Failed::Stopped(_) if mutation.is_repeatable() => Settled::Elsewhere(unknown),
             Failed::Stopped(what) => Settled::Done(Err(OperationError::Stopped(what))),
         },
         Err(AskError::NotSent(_)) => Settled::Elsewhere(unknown),
-        Ok(_) | Err(AskError::Lost | AskError::TimedOut) if mutation.is_repeatable() => Settled::Elsewhere(unknown),
         Ok(_) | Err(AskError::Lost | AskError::TimedOut) => Settled::Done(Err(unknown)),
     }
 }

@@ -49,20 +49,6 @@ pub enum Mutation {
     },
 }
 
-impl Mutation {
-    /// Whether executing the mutation at two replicas leaves the same value as executing it once.
-    /// Only such a mutation may be tried again where the outcome of the first try is unknown.
-    #[must_use]
-    pub fn is_repeatable(&self) -> bool {
-        match self {
-            Self::Set { condition, get, .. } => *condition == SetCondition::Always && !get,
-            Self::Expire { condition, .. } => *condition == ExpireCondition::Always,
-            Self::Resolve { .. } | Self::Persist | Self::Delete | Self::Add(_) | Self::Remove(_) => true,
-            Self::Append(_) | Self::Increment(_) | Self::GetDelete | Self::GetExpire(_) => false,
-        }
-    }
-}
-
 /// What a SET or GETEX does to the key's expiry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum SetExpiry {

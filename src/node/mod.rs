@@ -376,6 +376,13 @@ impl Node {
     }
 }
 
+impl Drop for Inner {
+    /// A peer whose last handle is gone ends at once, as by a crash: nothing acknowledged is lost.
+    fn drop(&mut self) {
+        self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
+    }
+}
+
 /// The members that this peer knew at its last stop, with itself among them.
 fn known_members(replica: &Replica, config: &NodeConfig, network: &dyn Network, now_ms: u64) -> Result<Members, StartError> {
     let mut members: Members = match replica.named(MEMBERS_RECORD).map_err(OpenError::from)? {

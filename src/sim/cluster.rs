@@ -1,0 +1,130 @@
+//! Real nodes on simulated backends: started, crashed and restarted at will.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::{Instant, sleep};
+
+use super::clock::SimClock;
+use super::network::SimNetwork;
+use super::storage::{Crash, SimDisk};
+use crate::config::{Durability, NodeConfig};
+use crate::node::{Node, StartError};
+use crate::types::PeerId;
+
+/// Partitions of a simulated cluster: few, so that many seeds can be run.
+const PARTITIONS: u16 = 16;
+
+/// One simulated peer: its disk and clock outlive its processes.
+pub struct SimPeer {
+    /// Who.
+    pub id: PeerId,
+    /// Its disk.
+    pub disk: SimDisk,
+    /// Its wall clock.
+    pub clock: SimClock,
+    /// Its process, while it runs.
+    pub node: Option<Node>,
+}
+
+/// Some peers and what lies between them.
+pub struct SimCluster {
+    /// What lies between them.
+    pub network: SimNetwork,
+    /// The peers.
+    pub peers: Vec<SimPeer>,
+    durability: Durability,
+    random: SmallRng,
+}
+
+impl SimCluster {
+    /// Starts a cluster of peers that know nothing of each other yet.
+    ///
+    /// # Errors
+    /// Where a node did not start.
+    pub async fn start(peers: usize, seed: u64, durability: Durability) -> Result<Self, StartError> {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let network = SimNetwork::new(random.random());
+        let peer =
+            |random: &mut SmallRng| SimPeer { id: PeerId(random.random()), disk: SimDisk::default(), clock: SimClock::new(), node: None };
+        let peers = (0..peers).map(|_| peer(&mut random)).collect();
+        let mut cluster = Self { network, peers, durability, random };
+        for index in 0..cluster.peers.len() {
+            cluster.restart(index).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts the process of a peer on its disk, if none runs.
+    ///
+    /// # Errors
+    /// Where the node did not start.
+    pub async fn restart(&mut self, index: usize) -> Result<(), StartError> {
+        let peer = &mut self.peers[index];
+        if peer.node.is_some() {
+            return Ok(());
+        }
+        let config = NodeConfig {
+            partitions: PARTITIONS,
+            durability: self.durability,
+            seed: self.random.random(),
+            request_timeout: Duration::from_secs(2),
+            anti_entropy_interval: Duration::from_secs(20),
+            ..NodeConfig::default()
+        };
+        let (network, events) = self.network.join(peer.id);
+        peer.node = Some(Node::start(config, network, events, peer.disk.open(), Arc::new(peer.clock.clone())).await?);
+        Ok(())
+    }
+
+    /// Ends the process of a peer without asking it.
+    pub fn crash(&mut self, index: usize, crash: Crash) {
+        let peer = &mut self.peers[index];
+        self.network.leave(peer.id);
+        peer.node = None;
+        peer.disk.crash(crash);
+    }
+
+    /// The nodes that run.
+    pub fn running(&self) -> impl Iterator<Item = &Node> {
+        self.peers.iter().filter_map(|peer| peer.node.as_ref())
+    }
+
+    /// Waits until every running node knows and reaches all the others and all owners report the same digests.
+    ///
+    /// # Errors
+    /// Where that did not come about in time: what was missing.
+    pub async fn converge(&self, within: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + within;
+        loop {
+            let missing = self.difference().await;
+            match missing {
+                None => return Ok(()),
+                Some(missing) if Instant::now() >= deadline => return Err(missing),
+                Some(_) => sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+
+    /// What keeps the cluster from being converged, if anything.
+    async fn difference(&self) -> Option<String> {
+        let count = self.running().count();
+        for (index, node) in self.running().enumerate() {
+            let status = node.status();
+            if (status.members, status.up) != (self.peers.len(), count) {
+                return Some(format!("node {index} knows {} members and reaches {} of {count}", status.members, status.up));
+            }
+            if status.syncing > 0 || status.hints > 0 {
+                return Some(format!("node {index} has {} partitions syncing and {} hints", status.syncing, status.hints));
+            }
+        }
+        for (index, node) in self.running().enumerate() {
+            if !node.converged(None).await {
+                return Some(format!("node {index} holds other rows than its co-replicas"));
+            }
+        }
+        None
+    }
+}
