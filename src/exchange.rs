@@ -65,13 +65,13 @@ impl Inner {
 }
 
 impl Exchange {
-    /// Over a network.
+    /// Over a network. Questions are numbered from `first` on: a random number, so that those of two processes of one peer differ.
     #[must_use]
-    pub fn new(network: Arc<dyn Network>) -> Self {
+    pub fn new(network: Arc<dyn Network>, first: u64) -> Self {
         let inner = Inner {
             network,
             waiting: Mutex::default(),
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(first),
             bytes_sent: AtomicU64::new(0),
             bytes_received: AtomicU64::new(0),
         };

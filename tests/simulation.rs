@@ -1,37 +1,44 @@
-//! smoke
-use bytes::Bytes;
-use ringtide::config::Durability;
-use ringtide::crdt::command::*;
-use ringtide::sim::cluster::SimCluster;
-use ringtide::types::Level;
-use std::time::Duration;
+//! Whole clusters of real nodes, on simulated disks, networks and clocks: faults first, then healing, then everything that was promised
+//! must be true.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringtide::sim::run::run;
+
+const PEERS: usize = 5;
+const SEEDS: u64 = 300;
 
 #[test]
-fn smoke() {
-    tracing_subscriber::fmt().with_env_filter("info").with_test_writer().init();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
-        let cluster = SimCluster::start(3, 1, Durability::Always).await.unwrap();
-        let node = cluster.peers[0].node.clone().unwrap();
-        let k = Bytes::from_static(b"k");
-        let set = |v: &'static [u8]| Mutation::Set {
-            value: Bytes::from_static(v),
-            expiry: SetExpiry::Clear,
-            condition: SetCondition::Always,
-            get: false,
-        };
-        println!("{:?}", node.write(Level::Sloppy, k.clone(), set(b"1")).await);
-        println!("{:?}", node.read(Level::Sloppy, k.clone(), Query::Get).await);
-        println!("{:?}", cluster.converge(Duration::from_secs(60)).await);
-        for i in 0..3 {
-            let n = cluster.peers[i].node.clone().unwrap();
-            println!("{:?}", n.read(Level::Quorum, k.clone(), Query::Get).await);
-            println!("{:?}", n.write(Level::All, k.clone(), Mutation::Increment(5)).await);
-        }
-        println!("{:?}", node.read(Level::All, k.clone(), Query::Get).await);
-        println!("{:?}", node.read(Level::All, k.clone(), Query::Explain).await);
-        println!("{:?}", cluster.converge(Duration::from_secs(60)).await);
-        println!("{:?}", node.sync().await);
-        println!("{:?}", node.status());
+fn every_seed_keeps_what_was_promised() {
+    let next = AtomicU64::new(0);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut failures = Vec::new();
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= SEEDS {
+                            return failures;
+                        }
+                        if let Err(violation) = run(seed, PEERS) {
+                            failures.push(format!(
+                                "{violation}\n  replay: cargo run --release --example simulate -- --seed {seed} --seeds 1 --peers {PEERS}"
+                            ));
+                        }
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
+    assert!(failures.is_empty(), "{} of {SEEDS} seeds failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn one_seed_gives_one_trace() {
+    for seed in [3, 17] {
+        assert_eq!(run(seed, PEERS), run(seed, PEERS));
+    }
+    assert_ne!(run(3, PEERS).unwrap().trace, run(4, PEERS).unwrap().trace);
 }

@@ -1,5 +1,6 @@
 //! What other peers send: every frame is decoded here and brought to the part that it concerns.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -47,6 +48,27 @@ impl Outlet<Ticket> for Sink {
     }
 }
 
+/// Commands of other peers that were taken: one that comes twice is executed once.
+#[derive(Default)]
+struct Taken {
+    ids: BTreeMap<PeerId, BTreeSet<u64>>,
+}
+
+impl Taken {
+    /// Commands remembered of each peer: far more than a network holds back.
+    const REMEMBERED: usize = 4096;
+
+    /// Whether this one comes for the first time.
+    fn is_new(&mut self, peer: PeerId, id: u64) -> bool {
+        let ids = self.ids.entry(peer).or_default();
+        if ids.len() >= Self::REMEMBERED {
+            // Numbers grow, so the least is the oldest.
+            ids.pop_first();
+        }
+        ids.insert(id)
+    }
+}
+
 /// Brings frames to where they belong.
 pub(super) struct Dispatch {
     coordinator: Coordinator,
@@ -56,6 +78,7 @@ pub(super) struct Dispatch {
     membership: mpsc::Sender<MembershipEvent>,
     /// Bounds what strangers among the members can make this peer do at once.
     permits: Arc<Semaphore>,
+    taken: Taken,
 }
 
 impl Dispatch {
@@ -66,10 +89,11 @@ impl Dispatch {
         handoff: Handoff<Ticket>,
         membership: mpsc::Sender<MembershipEvent>,
     ) -> Self {
-        Self { coordinator, anti_entropy, server, handoff, membership, permits: Arc::new(Semaphore::new(REQUESTS_AT_ONCE)) }
+        let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
+        Self { coordinator, anti_entropy, server, handoff, membership, permits, taken: Taken::default() }
     }
 
-    pub(super) async fn run(self, mut events: mpsc::Receiver<NetworkEvent>) {
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
         while let Some(event) = events.recv().await {
             let told = match event {
                 NetworkEvent::Connected { peer, address } => {
@@ -91,7 +115,7 @@ impl Dispatch {
         }
     }
 
-    async fn take(&self, peer: PeerId, lane: Lane, frame: &Bytes) -> Result<(), mpsc::error::SendError<MembershipEvent>> {
+    async fn take(&mut self, peer: PeerId, lane: Lane, frame: &Bytes) -> Result<(), mpsc::error::SendError<MembershipEvent>> {
         self.coordinator.exchange.count_received(frame.len());
         let message = match Message::from_frame(frame) {
             Ok(message) => message,
@@ -117,7 +141,7 @@ impl Dispatch {
 
     /// Serves a request: at once where that takes microseconds, else in a task of its own. Commands are queued here, so that they keep
     /// their order.
-    fn serve(&self, peer: PeerId, lane: Lane, id: u64, request: Request) {
+    fn serve(&mut self, peer: PeerId, lane: Lane, id: u64, request: Request) {
         let exchange = self.coordinator.exchange.clone();
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             return exchange.answer(peer, lane, id, Reply::Unavailable("too many requests are being served".to_owned()));
@@ -133,6 +157,9 @@ impl Dispatch {
                 return exchange.answer(peer, lane, id, Reply::Count(count as u64));
             }
             Request::Execute { level, key, mutation } => {
+                if !self.taken.is_new(peer, id) {
+                    return;
+                }
                 let executing = self.coordinator.execute_for(level, &key, &mutation);
                 tokio::spawn(async move {
                     exchange.answer(peer, lane, id, Reply::Executed(executing.await));

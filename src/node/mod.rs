@@ -23,7 +23,7 @@ pub use crate::coordinator::operation::{OperationError, Receipt, Written};
 use crate::coordinator::replication::{Replication, Ticket};
 use crate::crdt::command::{Answer, Mutation, Query};
 use crate::detector::State;
-use crate::env::message::{Reply, Request};
+use crate::env::message::{Reply, Request, Standing as Counting};
 use crate::env::{Clock, Lane, Network, NetworkEvent, Storage, StorageError};
 use crate::exchange::Exchange;
 use crate::handoff::Handoff;
@@ -104,7 +104,7 @@ impl Node {
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
         replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
 
-        let exchange = Exchange::new(network);
+        let exchange = Exchange::new(network, random.random());
         let view = replica.view();
         let failure = Arc::new(Failure::default());
         let (hints, new_hints) = mpsc::channel(HINT_QUEUE);
@@ -201,7 +201,8 @@ impl Node {
             replicas: config.replicas,
             keys: held().map(|partition| partition.keys).sum(),
             hints: view.hints,
-            syncing: held().filter(|partition| partition.standing != crate::env::message::Standing::Counted).count(),
+            syncing: held().filter(|partition| partition.standing != Counting::Counted).count(),
+            handing_over: view.partitions().iter().filter(|partition| !partition.holder && partition.standing != Counting::Absent).count(),
             protected: config.protected,
         }
     }

@@ -25,6 +25,8 @@ pub struct Status {
     pub hints: u64,
     /// Partitions whose first sync is not done here.
     pub syncing: usize,
+    /// Partitions that this peer no longer holds, and keeps until their new holders have them durably.
+    pub handing_over: usize,
     /// Whether only peers of this machine are taken.
     pub protected: bool,
 }

@@ -116,8 +116,9 @@ impl SimCluster {
             if (status.members, status.up) != (self.peers.len(), count) {
                 return Some(format!("node {index} knows {} members and reaches {} of {count}", status.members, status.up));
             }
-            if status.syncing > 0 || status.hints > 0 {
-                return Some(format!("node {index} has {} partitions syncing and {} hints", status.syncing, status.hints));
+            if status.syncing + status.handing_over > 0 || status.hints > 0 {
+                let (syncing, handing_over, hints) = (status.syncing, status.handing_over, status.hints);
+                return Some(format!("node {index} has {syncing} partitions syncing, {handing_over} to hand over, and {hints} hints"));
             }
         }
         for (index, node) in self.running().enumerate() {

@@ -1,6 +1,12 @@
 //! The simulated backends: many peers in one process, on the paused clock, from one seed.
+//!
+//! The node code is the real one; only the three seams are simulated. [`run`] is a whole run; a failing seed replays exactly.
 
+pub mod checker;
 pub mod clock;
 pub mod cluster;
+pub mod faults;
 pub mod network;
+pub mod run;
 pub mod storage;
+pub mod workload;

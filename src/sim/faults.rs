@@ -1,0 +1,94 @@
+//! What goes wrong in a simulated run: drawn from the seed, in differing mixtures.
+
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
+use super::cluster::SimCluster;
+use super::network::{CALM, Weather};
+use super::storage::Crash;
+use crate::node::StartError;
+
+/// How likely each kind of fault is in one run; some runs have only a few kinds, so that each is also seen by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixture {
+    crash: u32,
+    cut: u32,
+    storm: u32,
+    skew: u32,
+    /// Whether a crash may lose what was not synced. Only where every write is synced before it is acknowledged.
+    pub lossy_crashes: bool,
+}
+
+impl Mixture {
+    /// Draws a mixture.
+    pub fn draw(random: &mut SmallRng) -> Self {
+        let mut weight = || if random.random_bool(0.6) { random.random_range(1..10) } else { 0 };
+        Self { crash: weight(), cut: weight(), storm: weight(), skew: weight(), lossy_crashes: random.random_bool(0.5) }
+    }
+
+    /// Lets one thing go wrong, or mends one. Never takes down more than all peers but one.
+    ///
+    /// # Errors
+    /// Where a node did not start.
+    pub async fn strike(&self, cluster: &mut SimCluster, random: &mut SmallRng) -> Result<(), StartError> {
+        let index = random.random_range(0..cluster.peers.len());
+        let other = random.random_range(0..cluster.peers.len());
+        let kinds = self.crash + self.cut + self.storm + self.skew;
+        let mut roll = random.random_range(0..kinds + 4);
+        let mut falls = |weight: u32| {
+            let within = roll < weight;
+            roll = roll.saturating_sub(weight);
+            within
+        };
+        if falls(self.crash) {
+            if cluster.running().count() > 1 && cluster.peers[index].node.is_some() {
+                cluster.crash(index, self.crash(random));
+            }
+        } else if falls(self.cut) {
+            let (from, to) = (cluster.peers[index].id, cluster.peers[other].id);
+            if from != to {
+                cluster.network.cut(from, to);
+                if random.random_bool(0.5) {
+                    cluster.network.cut(to, from);
+                }
+            }
+        } else if falls(self.storm) {
+            cluster.network.set_weather(Weather {
+                latency_ms: (1, random.random_range(2..400)),
+                lost: random.random_range(0..60),
+                doubled: random.random_range(0..60),
+                overtaking: random.random_bool(0.5),
+            });
+        } else if falls(self.skew) {
+            cluster.peers[index].clock.set_skew(random.random_range(-20_000..20_000));
+        } else if random.random_bool(0.5) {
+            cluster.restart(index).await?;
+        } else {
+            cluster.network.set_weather(CALM);
+            cluster.network.heal();
+        }
+        Ok(())
+    }
+
+    fn crash(&self, random: &mut SmallRng) -> Crash {
+        match (self.lossy_crashes, random.random_range(0..3)) {
+            (false, _) | (true, 0) => Crash::Process,
+            (true, 1) => Crash::Machine,
+            (true, _) => Crash::Midway(random.random()),
+        }
+    }
+}
+
+/// Mends everything: all peers run, nothing is cut, every clock is right.
+///
+/// # Errors
+/// Where a node did not start.
+pub async fn mend(cluster: &mut SimCluster) -> Result<(), StartError> {
+    cluster.network.set_weather(CALM);
+    cluster.network.heal();
+    for index in 0..cluster.peers.len() {
+        cluster.peers[index].clock.set_skew(0);
+        cluster.restart(index).await?;
+    }
+    Ok(())
+}
