@@ -160,6 +160,7 @@ mod tests {
             keys: 7,
             hints: 0,
             syncing: 1,
+            handing_over: 0,
             protected: true,
         };
         let member =
