@@ -46,12 +46,6 @@ impl Tally {
         self.peers.insert(peer);
     }
 
-    /// Whether a peer has been counted.
-    #[must_use]
-    pub fn has(&self, peer: PeerId) -> bool {
-        self.peers.contains(&peer)
-    }
-
     /// Asks for fewer, since fewer can be reached. Never for more.
     pub fn lower(&mut self, needed: usize) {
         self.needed = self.needed.min(needed);
@@ -102,7 +96,7 @@ mod tests {
         let mut tally = Tally::new(2);
         tally.record(PeerId([1; 32]));
         tally.record(PeerId([1; 32]));
-        assert_eq!((tally.reached(), tally.is_reached(), tally.has(PeerId([1; 32]))), (1, false, true));
+        assert_eq!((tally.reached(), tally.is_reached()), (1, false));
         tally.record(PeerId([2; 32]));
         assert!(tally.is_reached());
         tally.lower(5);

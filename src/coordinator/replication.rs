@@ -54,6 +54,8 @@ struct Pending {
     level: Level,
     /// Replicas that have it, hints not counted.
     replicas: usize,
+    /// Everybody that it was sent to: nobody is a fallback twice.
+    asked: BTreeSet<PeerId>,
     waiting: Option<(oneshot::Sender<WriteResult>, Answer)>,
 }
 
@@ -149,11 +151,11 @@ impl Replication {
             tally.record(local);
             let holds = holders.contains(&local);
             let mut absent = None;
-            let mut asked = 1;
+            let mut asked = BTreeSet::from([local]);
             for holder in holders.iter().filter(|holder| **holder != local) {
                 if cluster.reachable.contains(holder) {
                     plan.entry(*holder).or_default().push((place, None));
-                    asked += 1;
+                    asked.insert(*holder);
                 } else {
                     absent = Some(*holder);
                     // A write that was executed blind has become hints for every holder already, in the same commit.
@@ -162,15 +164,15 @@ impl Replication {
                     }
                 }
             }
-            if let (Level::Sloppy, Some(home), true) = (ticket.level, absent, asked < tally.needed()) {
+            if let (Level::Sloppy, Some(home), true) = (ticket.level, absent, asked.len() < tally.needed()) {
                 if let Some(fallback) = cluster.reachable.iter().find(|peer| !holders.contains(peer)) {
                     plan.entry(*fallback).or_default().push((place, Some(home)));
-                    asked += 1;
+                    asked.insert(*fallback);
                 }
             }
             let mut pending =
                 Pending { tally, level: ticket.level, replicas: usize::from(holds), waiting: Some((ticket.reply, executed.answer)) };
-            pending.give_up_unless(asked);
+            pending.give_up_unless(possible);
             sent.push(Sent { partition: executed.partition, delta: executed.delta, hint_for: None });
             writes.push(pending);
         }
@@ -273,8 +275,9 @@ impl Replication {
                     let mut possible = pending.tally.reached() + expected.get(place).copied().unwrap_or(0);
                     if pending.level == Level::Sloppy && pending.waiting.is_some() {
                         pending.tally.lower(quorum::needed_for_write(Level::Sloppy, self.topology.replicas(), cluster.reachable.len() + 1));
-                        let fallback = cluster.reachable.iter().find(|peer| **peer != key.0 && !pending.tally.has(**peer));
+                        let fallback = cluster.reachable.iter().find(|peer| !pending.asked.contains(peer));
                         if let (true, Some(fallback)) = (possible < pending.tally.needed(), fallback) {
+                            pending.asked.insert(*fallback);
                             fallbacks.entry(*fallback).or_default().push((*place, Some(key.0)));
                             possible += 1;
                         }
