@@ -170,8 +170,9 @@ impl Replication {
                     asked.insert(*fallback);
                 }
             }
-            let mut pending =
-                Pending { tally, level: ticket.level, replicas: usize::from(holds), waiting: Some((ticket.reply, executed.answer)) };
+            let possible = asked.len();
+            let waiting = Some((ticket.reply, executed.answer));
+            let mut pending = Pending { tally, level: ticket.level, replicas: usize::from(holds), asked, waiting };
             pending.give_up_unless(possible);
             sent.push(Sent { partition: executed.partition, delta: executed.delta, hint_for: None });
             writes.push(pending);
