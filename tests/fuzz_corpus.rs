@@ -11,32 +11,33 @@ mod deltas;
 mod rows;
 
 /// Runs every file of a target's corpus, and each of them cut short at several places.
-fn replay(target: &str, run: fn(&[u8])) {
+fn replay(target: &str, run: fn(&[u8])) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files = std::fs::read_dir(&folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
     files.sort();
     assert!(files.len() >= 20, "{} holds {} files only", folder.display(), files.len());
     for file in files {
-        let data = std::fs::read(&file).unwrap();
         println!("{}", file.display());
+        let data = std::fs::read(&file)?;
         run(&data);
         for parts in 1..8 {
             run(&data[..data.len() * parts / 8]);
         }
     }
+    Ok(())
 }
 
 #[test]
-fn client_bytes() {
-    replay("client", client::run);
+fn client_bytes() -> std::io::Result<()> {
+    replay("client", client::run)
 }
 
 #[test]
-fn stored_rows() {
-    replay("rows", rows::run);
+fn stored_rows() -> std::io::Result<()> {
+    replay("rows", rows::run)
 }
 
 #[test]
-fn joined_deltas() {
-    replay("deltas", deltas::run);
+fn joined_deltas() -> std::io::Result<()> {
+    replay("deltas", deltas::run)
 }

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use ringtide::server::resp::parser::{Parser, ProtocolError, Request};
 
 /// The first byte tells how the rest is cut, and whether the client has given the password.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Some((choice, stream)) = data.split_first() else { return };
     let stranger = choice & 1 == 1;
     let whole = understand([stream], stranger);

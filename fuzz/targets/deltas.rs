@@ -14,7 +14,7 @@ use ringtide::crdt::memory::MemoryState;
 const DELTAS: usize = 4;
 
 /// Each delta stands behind two bytes with its length, the highest first.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let mut deltas = Vec::new();
     let mut rest = data;
     while let (Some((length, after)), true) = (rest.split_first_chunk::<2>(), deltas.len() < DELTAS) {

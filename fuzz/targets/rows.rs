@@ -5,7 +5,7 @@ use ringtide::crdt::{encode, wire};
 use ringtide::replica::lease::Lease;
 
 /// The first byte chooses the format, the rest is read in it.
-pub fn run(data: &[u8]) {
+pub(crate) fn run(data: &[u8]) {
     let Some((format, rest)) = data.split_first() else { return };
     let bytes = Bytes::copy_from_slice(rest);
     let again = match format % 6 {

@@ -1,0 +1,192 @@
+//! The proof of the kernel by histories: 2 to 5 replicas under partial, repeated, reordered and lost delivery, pulls interleaved step by
+//! step with writes and broken off anywhere, crashes that lose the unsynced tail, deaths, restored backups, lost rows, replicas that
+//! leave and return, coordinators without a replica, quorum reads with repair. After healing every replica equals every other, and all of them
+//! equal the meaning of the history (see `history/graph.rs`).
+//!
+//! A failure prints its seed and the shortest trace that still fails.
+
+use crate::history::graph::{Effects, INCREMENT_BITS, Operations, sum_of_runs};
+use crate::history::random::Random;
+use crate::history::{COUNTER, Event, LOSSES, SET, World};
+use bytes::Bytes;
+use ringtide::crdt::command::{Answer, Query};
+use ringtide::crdt::delta::{Payload, RowAddress};
+use ringtide::crdt::memory::MemoryState;
+use ringtide::crdt::wire::rows_to_bytes;
+use ringtide::types::Timestamp;
+
+/// Histories per test; there are several tests, run side by side.
+const HISTORIES: u64 = 6_000;
+
+/// One history in numbers.
+#[derive(Clone)]
+struct History {
+    /// Whether nothing is lost for good: nobody dies, no backup is restored, no row lost.
+    calm: bool,
+    replicas: usize,
+    absent: usize,
+    fine: bool,
+    /// Which replicas live on, bit by bit.
+    survivors: u32,
+    late_hints: bool,
+    events: Vec<Event>,
+}
+
+impl History {
+    fn random(seed: u64, calm: bool) -> Self {
+        let mut random = Random::new(seed);
+        let replicas = 2 + random.below(4) as usize;
+        let everybody = (1 << replicas) - 1;
+        let survivors = if calm { everybody } else { random.next() as u32 & everybody };
+        let absent = usize::from(random.below(3) == 0);
+        let (fine, late_hints) = (random.below(2) == 0, random.below(2) == 0);
+        let mut events = random.history();
+        events.retain(|event| !(calm && LOSSES.contains(&event.0)));
+        Self { calm, replicas, absent, fine, survivors, late_hints, events }
+    }
+
+    /// Plays it, heals, and judges. Returns the trace beside, if one was asked for.
+    fn play(&self, traced: bool) -> (Result<(), String>, String) {
+        let mut world = World::new(self.replicas, self.absent, self.fine, traced);
+        for event in &self.events {
+            world.step(*event);
+        }
+        if let Some(violation) = world.replicas.iter().find_map(|replica| replica.now.state.violation()) {
+            return (Err(format!("INVARIANT {violation}")), world.trace());
+        }
+        let everybody = (1 << self.replicas) - 1;
+        let lives = |world: &World, mask: u32| (0..self.replicas).any(|index| mask >> index & 1 == 1 && world.replicas[index].present);
+        let alive = if lives(&world, self.survivors) { self.survivors } else { everybody };
+        world.stop_everything();
+        world.tell(|_| format!("from here only {alive:b} live; they heal"));
+        let heal_and_judge = |world: &mut World| {
+            world.heal(alive);
+            judge(world, alive, self.calm)
+        };
+        let mut verdict = heal_and_judge(&mut world);
+        if verdict.is_ok() && self.late_hints {
+            world.deliver_all(alive);
+            verdict = heal_and_judge(&mut world).map_err(|text| format!("{text} [after late hints]"));
+        }
+        (verdict, world.trace())
+    }
+
+    /// The shortest history found by leaving things out that fails in the same way.
+    fn shrink(mut self, class: &str) -> Self {
+        let fails = |history: &Self| history.play(false).0.is_err_and(|text| text.starts_with(class));
+        loop {
+            let before = self.events.len();
+            for index in (0..before).rev() {
+                let mut shorter = self.clone();
+                shorter.events.remove(index);
+                if fails(&shorter) {
+                    self = shorter;
+                }
+            }
+            if self.events.len() == before {
+                return self;
+            }
+        }
+    }
+}
+
+/// Compares the replicas that live on with each other and with the meaning of the history.
+fn judge(world: &World, alive: u32, calm: bool) -> Result<(), String> {
+    let survivors: Vec<_> = (0..world.replicas.len())
+        .filter(|index| alive >> index & 1 == 1)
+        .map(|index| &world.replicas[index])
+        .filter(|replica| replica.present)
+        .collect();
+    let Some(first) = survivors.first() else { return Ok(()) };
+    let state = &first.now.state;
+    let (mut known, mut observed): (Operations, Effects) = (if calm { world.left } else { 0 }, 0);
+    for replica in &survivors {
+        if let Some(violation) = replica.now.state.violation() {
+            return Err(format!("INVARIANT {violation}"));
+        }
+        if replica.now.state.causal != state.causal || rows_to_bytes(&replica.now.state.rows) != rows_to_bytes(&state.rows) {
+            return Err(format!("DIVERGED {state:?} and {:?}", replica.now.state));
+        }
+        known |= replica.now.known;
+        observed |= replica.now.observed;
+    }
+    world.graph.check(state, known, observed)?;
+    for key in [COUNTER, SET] {
+        let bits = judge_value(state, &key)?;
+        world.graph.check_counter(&key, bits, known, observed)?;
+    }
+    judge_members(state)
+}
+
+fn answer(state: &MemoryState, key: &Bytes, query: &Query) -> Answer {
+    crate::history::answer(state, key, query, Timestamp::from_millis(1 << 20))
+}
+
+/// What GET shows is the SET that shows plus every increment that counts. Returns the increments, bit by bit.
+fn judge_value(state: &MemoryState, key: &Bytes) -> Result<u64, String> {
+    let row = state.rows.get(&RowAddress::value(key)).cloned().unwrap_or_default();
+    let base = row.iter().filter_map(|(dot, entry)| match &entry.payload {
+        Payload::Value(value) => Some((entry.timestamp, *dot, value)),
+        _ => None,
+    });
+    let base = base.max().and_then(|(_, _, value)| std::str::from_utf8(value).ok()?.parse::<i128>().ok());
+    let sum = sum_of_runs(&row);
+    let bits =
+        u64::try_from(sum).ok().filter(|bits| *bits < 1 << INCREMENT_BITS).ok_or_else(|| format!("COUNTER {key:?} sums up to {sum}"))?;
+    match (answer(state, key, &Query::Get), base) {
+        (Answer::Bytes(shown), base) if shown == (base.unwrap_or(0) + sum).to_string().as_bytes() => {}
+        (Answer::Nil, None) if sum == 0 => {}
+        (shown, base) => return Err(format!("SHOWN {key:?} as {shown:?}, base {base:?} and runs {sum}")),
+    }
+    Ok(bits)
+}
+
+/// A key that shows no string shows as members exactly those with a live dot.
+fn judge_members(state: &MemoryState) -> Result<(), String> {
+    let live: Vec<Bytes> = [&b"m1"[..], b"m2"]
+        .into_iter()
+        .map(Bytes::from_static)
+        .filter(|member| state.rows.contains_key(&RowAddress::member(&SET, member)))
+        .collect();
+    match answer(state, &SET, &Query::Members) {
+        Answer::Members(shown) if shown == live || state.rows.contains_key(&RowAddress::value(&SET)) => Ok(()),
+        _ if state.rows.contains_key(&RowAddress::value(&SET)) => Ok(()),
+        shown => Err(format!("MEMBERS {shown:?} are shown and {live:?} are live")),
+    }
+}
+
+fn prove(first_seed: u64, calm: bool) {
+    for seed in first_seed..first_seed + HISTORIES {
+        let history = History::random(seed, calm);
+        if let (Err(text), _) = history.play(false) {
+            let class = text.split(' ').next().unwrap_or_default().to_owned();
+            let shortest = history.shrink(&class);
+            let (verdict, trace) = shortest.play(true);
+            panic!(
+                "seed {seed}: {text}\nshrunk to {} events of {} replicas: {verdict:?}\n{trace}",
+                shortest.events.len(),
+                shortest.replicas
+            );
+        }
+    }
+}
+
+#[test]
+fn histories_in_which_nothing_is_lost_for_good_1() {
+    prove(1, true);
+}
+
+#[test]
+fn histories_in_which_nothing_is_lost_for_good_2() {
+    prove(1_000_001, true);
+}
+
+#[test]
+fn histories_with_deaths_and_losses_1() {
+    prove(2_000_001, false);
+}
+
+#[test]
+fn histories_with_deaths_and_losses_2() {
+    prove(3_000_001, false);
+}

@@ -1,0 +1,125 @@
+//! Commands of the small world: executed by the real kernel, recorded in the graph.
+
+use bytes::Bytes;
+use ringtide::crdt::command::{ExpireCondition, Mutation, SetCondition, SetExpiry};
+use ringtide::crdt::delta::{Delta, RowAddress, Scope};
+use ringtide::crdt::dot::Dot;
+use ringtide::crdt::execute::{Author, execute, execute_blind};
+use ringtide::types::{Actor, Timestamp};
+
+use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces};
+use super::trace::describe;
+use super::{COUNTER, SET, World};
+
+/// So far ahead that no key expires.
+const FAR_MS: i64 = 1 << 42;
+
+impl World {
+    /// Executes a command at a replica and sends its delta to all the others.
+    pub(super) fn operate(&mut self, here: usize, choice: u32) {
+        if self.graph.operations.len() >= MOST_OPERATIONS {
+            return;
+        }
+        let number = self.graph.operations.len();
+        let (name, key, mutation, replaces) = self.command(choice, number);
+        let replica = &mut self.replicas[here];
+        let (actor, next) = (replica.actor, &mut replica.next);
+        let mut mint = || {
+            let dot = Dot { actor, counter: *next };
+            *next += 1;
+            dot
+        };
+        let mut author = Author { actor, now: replica.clock.tick(self.time), mint: &mut mint, runs_since: replica.runs_since };
+        let state = &replica.now.state;
+        let Ok(executed) = execute(state, &state.causal, &mut author, &key, &mutation) else { return };
+        if executed.delta.is_empty() {
+            return;
+        }
+        let observed = replica.now.observed;
+        let effects = self.record(number, format!("{name} at {here}"), &key, &mutation, replaces, observed, &executed.delta);
+        let replica = &mut self.replicas[here];
+        replica.now.state.join(&executed.delta);
+        replica.now.known |= 1 << number;
+        replica.now.observed |= effects;
+        self.send(Some(here), executed.delta, Some(number));
+    }
+
+    /// Executes a command at a coordinator that holds no replica and has observed nothing.
+    pub(super) fn operate_blind(&mut self, choice: u32) {
+        if self.graph.operations.len() >= MOST_OPERATIONS {
+            return;
+        }
+        let number = self.graph.operations.len();
+        let (name, key, mutation, _) = self.command([0, 4, 6, 8, 12][choice as usize % 5], number);
+        let next = &mut self.fallback_next;
+        let actor = Actor(99);
+        let mut mint = || {
+            let dot = Dot { actor, counter: *next };
+            *next += 1;
+            dot
+        };
+        let now = Timestamp::from_millis(self.time);
+        let mut author = Author { actor, now, mint: &mut mint, runs_since: u64::MAX };
+        let Ok(executed) = execute_blind(&mut author, &key, &mutation) else { return };
+        self.record(number, format!("{name} blind"), &key, &mutation, Replaces::Nothing, 0, &executed.delta);
+        self.send(None, executed.delta, Some(number));
+    }
+
+    /// A command, told by a number; what is SET or added names the operation.
+    pub(super) fn command(&mut self, choice: u32, number: usize) -> (&'static str, Bytes, Mutation, Replaces) {
+        let value = Bytes::from(((number as u64 + 1) << INCREMENT_BITS).to_string());
+        let set = |expiry| Mutation::Set { value, expiry, condition: SetCondition::Always, get: false };
+        let expire = Mutation::Expire { at_ms: FAR_MS + number as i64, condition: ExpireCondition::Always };
+        let (first, second) = (Bytes::from_static(b"m1"), Bytes::from_static(b"m2"));
+        let member = |member: &Bytes| Replaces::Row(RowAddress::member(&SET, member));
+        let key = |key: Bytes| Replaces::Key(key);
+        let expiry = |key: &Bytes| Replaces::Row(RowAddress::expiry(key));
+        match choice % 20 {
+            0 | 1 => ("SET c", COUNTER, set(SetExpiry::Clear), key(COUNTER)),
+            2 | 14 => ("DEL c", COUNTER, Mutation::Delete, key(COUNTER)),
+            3 => ("DEL s", SET, Mutation::Delete, key(SET)),
+            4 => ("SADD s m1", SET, Mutation::Add(vec![first.clone()]), member(&first)),
+            5 => ("SREM s m1", SET, Mutation::Remove(vec![first.clone()]), member(&first)),
+            6 => ("SADD s m2", SET, Mutation::Add(vec![second.clone()]), member(&second)),
+            7 => ("SREM s m2", SET, Mutation::Remove(vec![second.clone()]), member(&second)),
+            8 => ("SET s", SET, set(SetExpiry::Clear), key(SET)),
+            9 => ("GETDEL c", COUNTER, Mutation::GetDelete, key(COUNTER)),
+            10 => ("EXPIRE c", COUNTER, expire, expiry(&COUNTER)),
+            11 => ("PERSIST c", COUNTER, Mutation::Persist, expiry(&COUNTER)),
+            12 => ("SETEX c", COUNTER, set(SetExpiry::At(FAR_MS + number as i64)), key(COUNTER)),
+            13 => ("EXPIRE s", SET, expire, expiry(&SET)),
+            19 => ("INCR s", SET, self.increment(), Replaces::Nothing),
+            _ => ("INCR c", COUNTER, self.increment(), Replaces::Nothing),
+        }
+    }
+
+    pub(super) fn increment(&mut self) -> Mutation {
+        self.increments += 1;
+        Mutation::Increment(1 << ((self.increments - 1) % INCREMENT_BITS))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the operation")]
+    pub(super) fn record(
+        &mut self,
+        number: usize,
+        name: String,
+        key: &Bytes,
+        mutation: &Mutation,
+        replaces: Replaces,
+        observed: Effects,
+        delta: &Delta,
+    ) -> Effects {
+        let increment = if let Mutation::Increment(amount) = mutation { Some((key.clone(), amount.trailing_zeros())) } else { None };
+        // A write that finds no data may clear what an earlier life of the key left in its expiry row.
+        let expiry = Scope::Row(RowAddress::expiry(key));
+        let replaces = match replaces {
+            Replaces::Nothing if delta.replaces.iter().any(|replaced| replaced.scope == expiry) => Replaces::Row(RowAddress::expiry(key)),
+            Replaces::Row(row) if delta.replaces.iter().any(|replaced| replaced.scope == expiry) => Replaces::RowAndExpiry(row),
+            replaces => replaces,
+        };
+        let effects = delta.adds.iter().fold(0, |set, (address, dot, entry)| set | self.graph.write(number, address, *dot, &entry.payload));
+        self.tell(|_| format!("{number} {name}: {}", describe(delta)));
+        self.graph.operations.push(Operation { name, replaces, observed, increment });
+        effects
+    }
+}

@@ -1,0 +1,8 @@
+//! The proof of the kernel (`ARCHITECTURE.md`, "How this is proved"): its laws, whole histories against an independent model of their
+//! meaning, the types of another crate as further oracles, and a test for each rule without which data is lost or comes back.
+
+mod corpora;
+mod histories;
+mod history;
+mod laws;
+mod oracles;
