@@ -10,6 +10,56 @@ pub const MAX_VALUE: usize = 16 * 1024 * 1024;
 pub const MAX_FRAME: usize = 32 * 1024 * 1024;
 /// Frames queued for one peer and lane before [`crate::env::SendError::Full`], in bytes.
 pub const MAX_PEER_QUEUE: usize = 64 * 1024 * 1024;
+/// What one write to a peer gathers from waiting frames, in bytes: large enough that small frames cost little, small enough that a
+/// large body does not hold up what waits behind it for long.
+pub const WRITE_GATHER: usize = 64 * 1024;
+/// Events that wait for the node before connections are no longer read.
+pub const NETWORK_EVENTS: usize = 256;
+/// An idle link says that it is alive this often.
+pub const KEEPALIVE: Duration = Duration::from_secs(5);
+/// A link that says nothing, or takes nothing, for this long is closed: several times [`KEEPALIVE`].
+pub const LINK_SILENCE: Duration = Duration::from_secs(20);
+/// How long both peers have to open their lanes on a connection.
+pub const LANES_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a second connection to the same peer is left open before it is closed as spare.
+pub const SPARE_CONNECTION_GRACE: Duration = Duration::from_secs(5);
+/// How long a connection may take from its first byte to admission.
+pub const ADMISSION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest message of the admission exchange, in bytes.
+pub const MAX_ADMISSION_MESSAGE: usize = 8 * 1024;
+/// Lines about peers that are kept out or cannot be reached, a minute.
+pub const REFUSALS_LOGGED: usize = 64;
+/// Connections that are being made, each way.
+pub const PENDING_CONNECTIONS: usize = 32;
+/// Connections that one address of another machine may be making to this peer, so that one stranger cannot hold all of
+/// [`PENDING_CONNECTIONS`].
+pub const PENDING_PER_ADDRESS: usize = 8;
+/// Connections to admitted peers.
+pub const PEER_CONNECTIONS: usize = 512;
+/// Connections to one peer: two where both dial at once, and room for old ones that are not yet known to be dead.
+pub const CONNECTIONS_PER_PEER: usize = 4;
+/// Streams on one connection: four for the lanes, the others for Kademlia. Each may hold 256 KiB of unread data.
+pub const STREAMS_PER_CONNECTION: usize = 48;
+/// Addresses that are kept of one peer.
+pub const PEER_ADDRESSES: usize = 16;
+/// Waits between dials of a member or bootstrap address: the first, and the longest that doubling leads to.
+pub const DIAL_WAIT_FIRST: Duration = Duration::from_secs(1);
+/// See [`DIAL_WAIT_FIRST`].
+pub const DIAL_WAIT_LONGEST: Duration = Duration::from_secs(30);
+/// Peers that mDNS told of and that are remembered. Anybody on the network can make them up.
+pub const DISCOVERED_PEERS: usize = 1024;
+/// Waits between dials of a discovered peer, which is usually a stranger if the first dial fails.
+pub const DISCOVERED_WAIT_FIRST: Duration = Duration::from_secs(10);
+/// See [`DISCOVERED_WAIT_FIRST`].
+pub const DISCOVERED_WAIT_LONGEST: Duration = Duration::from_secs(300);
+/// How often mDNS asks who is there.
+pub const MDNS_INTERVAL: Duration = Duration::from_secs(15);
+/// How long an mDNS answer counts: several times [`MDNS_INTERVAL`], since single packets get lost.
+pub const MDNS_TTL: Duration = Duration::from_secs(60);
+/// How often Kademlia looks for peers that are not yet known.
+pub const KADEMLIA_INTERVAL: Duration = Duration::from_secs(60);
+/// Longest message of Kademlia, in bytes.
+pub const KADEMLIA_PACKET: usize = 16 * 1024;
 /// Rows that one reply of a read carries, in bytes, before the reader has to ask for the next page.
 pub const READ_PAGE: usize = 4 * 1024 * 1024;
 /// Commands and deltas that wait for the writer before a client is told `BUSY`.

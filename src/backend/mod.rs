@@ -4,6 +4,7 @@ pub mod clock;
 pub mod fjall;
 pub mod identity;
 mod lease_file;
+pub mod libp2p;
 mod slot_file;
 
 pub use clock::SystemClock;
