@@ -19,6 +19,8 @@ pub const NETWORK_EVENTS: usize = 256;
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
 /// A link that says nothing, or takes nothing, for this long is closed: several times [`KEEPALIVE`].
 pub const LINK_SILENCE: Duration = Duration::from_secs(20);
+/// How long a link that ends may take to pass on what had arrived, and a network that stops to write what was queued.
+pub const LINK_DRAIN: Duration = Duration::from_secs(1);
 /// How long both peers have to open their lanes on a connection.
 pub const LANES_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a second connection to the same peer is left open before it is closed as spare.

@@ -16,7 +16,7 @@ use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, kad, mdns};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::{debug, info, warn};
 
 use super::dialler::{Dial, Dialler};
@@ -27,7 +27,7 @@ use super::links::{LaneStreams, LinkEvent, Links};
 use super::pending::Pending;
 use super::quiet::Quiet;
 use super::transport::is_loopback;
-use crate::config::{DISCOVERED_PEERS, PEER_CONNECTIONS};
+use crate::config::{DISCOVERED_PEERS, LINK_DRAIN, PEER_CONNECTIONS};
 use crate::env::NetworkEvent;
 use crate::types;
 
@@ -129,6 +129,18 @@ impl Driver {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
             }
         }
+        // Connections that are closed in order write first what their streams hold.
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // Fails where the peer has just gone by itself.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        let _ = timeout(LINK_DRAIN, closed).await;
         self.links.shutdown().await;
     }
 
@@ -178,14 +190,21 @@ impl Driver {
     }
 
     fn on_admitted(&mut self, Admitted { peer, addresses }: Admitted) {
-        for address in &addresses {
-            self.swarm.behaviour_mut().kademlia.add_address(&peer, address.clone());
-        }
         if self.told.len() > 2 * PEER_CONNECTIONS {
             let swarm = &self.swarm;
             self.told.retain(|peer, _| swarm.is_connected(peer));
         }
         self.told.insert(peer, addresses);
+        if self.swarm.is_connected(&peer) {
+            self.make_known(&peer);
+        }
+    }
+
+    /// Lets others learn of a connected peer. Of a peer that is admitted but not the one that was dialled, nobody does.
+    fn make_known(&mut self, peer: &PeerId) {
+        for address in self.told.get(peer).into_iter().flatten() {
+            self.swarm.behaviour_mut().kademlia.add_address(peer, address.clone());
+        }
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -208,7 +227,10 @@ impl Driver {
                     self.dialler.lost(peer);
                 }
             }
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => self.dialler.connected(peer_id, connection_id),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. } => {
+                self.dialler.connected(peer_id, connection_id);
+                self.make_known(&peer_id);
+            }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 debug!(peer = %peer_id, ?cause, "disconnected");
                 self.dialler.disconnected(peer_id, Instant::now(), chance());

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::frame::{self, FrameError, Splitter};
 use super::links::LaneStreams;
 use super::outbox::{Gathered, Outbox};
-use crate::config::{KEEPALIVE, LINK_SILENCE, WRITE_GATHER};
+use crate::config::{KEEPALIVE, LINK_DRAIN, LINK_SILENCE, WRITE_GATHER};
 use crate::env::{Lane, NetworkEvent};
 use crate::types::PeerId;
 
@@ -105,7 +105,7 @@ impl Link {
             });
         };
         let mut told = false;
-        let mut tasks = JoinSet::new();
+        let (mut writers, mut readers) = (JoinSet::new(), JoinSet::new());
         let work = async {
             change(&|routes| {
                 routes.insert(peer, Arc::clone(&route));
@@ -113,11 +113,16 @@ impl Link {
             events.send(NetworkEvent::Connected { peer, address }).await.map_err(|_| LinkError::NodeGone)?;
             told = true;
             for LaneStreams { lane, writing, reading } in lanes {
-                tasks.spawn(write(Arc::clone(route.outbox(lane)), writing));
-                tasks.spawn(read(peer, lane, reading, events.clone()));
+                writers.spawn(write(Arc::clone(route.outbox(lane)), writing));
+                readers.spawn(read(peer, lane, reading, events.clone()));
             }
             // The first to end ends all; a task that panicked counts as an end too.
-            tasks.join_next().await.and_then(Result::ok).unwrap_or(Err(LinkError::Closed))
+            let first = tokio::select! {
+                biased;
+                end = readers.join_next() => end,
+                end = writers.join_next() => end,
+            };
+            first.and_then(Result::ok).unwrap_or(Err(LinkError::Closed))
         };
         let outcome: Option<Result<(), LinkError>> = tokio::select! {
             biased;
@@ -127,8 +132,11 @@ impl Link {
         change(&|routes| {
             routes.remove(&peer);
         });
+        writers.shutdown().await;
+        // What arrived before the end is still good; a stream that is closed ends after it.
+        let _ = timeout(LINK_DRAIN, async { while readers.join_next().await.is_some() {} }).await;
         // No frame may come after the disconnect.
-        tasks.shutdown().await;
+        readers.shutdown().await;
         if told {
             // Fails where the node is gone, and then nobody needs to know.
             let _ = events.send(NetworkEvent::Disconnected { peer }).await;

@@ -47,14 +47,12 @@ use links::Links;
 use pending::Pending;
 use quiet::Quiet;
 
-use crate::config::{CONNECTIONS_PER_PEER, NETWORK_EVENTS, PEER_CONNECTIONS, PENDING_CONNECTIONS};
+use crate::config::{CONNECTIONS_PER_PEER, LINK_DRAIN, NETWORK_EVENTS, PEER_CONNECTIONS, PENDING_CONNECTIONS};
 use crate::env::{Lane, Network, NetworkEvent, SendError};
 use crate::types::PeerId;
 
 /// A connection without streams is closed after this long; links always have streams.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long stopping waits for frames that are queued.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a peer takes part in the network.
 #[derive(Clone)]
@@ -200,13 +198,13 @@ impl Libp2pNetwork {
         let Some((stop, task)) = running else {
             return;
         };
-        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let deadline = Instant::now() + LINK_DRAIN;
         while Instant::now() < deadline && !self.routes.load().values().all(|route| route.is_empty()) {
             sleep(Duration::from_millis(5)).await;
         }
         // Fails where the task is already over.
         let _ = stop.send(());
-        let _ = timeout(DRAIN_TIMEOUT, task).await;
+        let _ = timeout(LINK_DRAIN * 2, task).await;
     }
 }
 
