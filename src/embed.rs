@@ -1,34 +1,42 @@
 //! A whole peer in one value: settings in, a running peer out. The program and programs that embed a peer start it here,
 //! so that there is one wiring of node, backends and servers.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use ringtide::embed::{Peer, Settings};
+//!
+//! let peer = Peer::start(Settings::new("/var/lib/my-program/ringtide")).await?;
+//! peer.set("greeting", "hello").await?;
+//! assert_eq!(peer.get("greeting").await?.as_deref(), Some(&b"hello"[..]));
+//! peer.stop().await;
+//! # Ok(())
+//! # }
+//! ```
 
-use std::fmt;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use libp2p::Multiaddr;
+use bytes::Bytes;
 use libp2p::multiaddr::Protocol;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
+pub use crate::backend::libp2p::{Multiaddr, Secret};
+
+use crate::backend::clock::SystemClock;
+use crate::backend::fjall::{FjallOptions, FjallStorage, OpenError};
+use crate::backend::identity::{self, IdentityError};
+use crate::backend::libp2p::{Libp2pNetwork, NetworkConfig, NetworkError};
 use crate::config::NodeConfig;
-use crate::node::Node;
-use crate::types::PeerId;
-
-/// The secret that all peers of a cluster share. Never shown.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// A secret as it was typed.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+use crate::crdt::command::{Answer, Mutation, Query, SetCondition, SetExpiry};
+use crate::env::Network;
+use crate::node::{Node, OperationError, StartError};
+use crate::server::http::HttpServer;
+use crate::server::resp::{Options, RespServer};
+use crate::types::{Level, PeerId};
 
 /// What a peer is started with.
 #[derive(Clone, Debug)]
@@ -73,21 +81,108 @@ impl Settings {
 
 /// Why a peer did not start.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartFailure(String);
+pub enum StartFailure {
+    /// The data folder can't be used.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
+    /// The peer has no identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// An address can't be listened at.
+    #[error("cannot listen on {address} ({flag}): {reason}")]
+    Address {
+        /// Where.
+        address: SocketAddr,
+        /// The program's flag that sets it.
+        flag: &'static str,
+        /// What the operating system says.
+        reason: io::Error,
+    },
+    /// Other peers can't be reached.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The node refuses.
+    #[error(transparent)]
+    Node(#[from] StartError),
+}
 
-/// A running peer with its backends and servers.
+/// A server that runs until it is told to stop.
+struct Running {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn stop(self) {
+        // Fails where the server has ended already.
+        let _ = self.stop.send(());
+        let _ = self.task.await;
+    }
+}
+
+/// A running peer with its backends and servers. Dropping it ends it without waiting for anything; [`Peer::stop`] ends it cleanly.
 pub struct Peer {
+    resp: Option<Running>,
+    http: Option<Running>,
     node: Node,
+    network: Arc<Libp2pNetwork>,
+    storage: Arc<FjallStorage>,
 }
 
 impl Peer {
     /// Starts a peer. Returns once it serves clients.
     ///
+    /// The data folder is locked and ports are taken before other peers hear of this one, so that a second start by mistake
+    /// leaves no trace in the cluster.
+    ///
     /// # Errors
-    /// Where the data folder, an address or the network cannot be used.
-    pub async fn start(_settings: Settings) -> Result<Self, StartFailure> {
-        Err(StartFailure("the backends are not there yet".to_owned()))
+    /// Where the data folder, an address or the network cannot be used. Nothing runs then.
+    pub async fn start(settings: Settings) -> Result<Self, StartFailure> {
+        let resp_listener = listen(settings.resp, "--resp").await?;
+        let http_listener = listen(settings.http, "--http").await?;
+        let storage = Arc::new(FjallStorage::open(&settings.data_dir, FjallOptions::new(settings.memory_bytes))?);
+        let keypair = identity::load_or_create(&settings.data_dir)?;
+        let (network, events) = Libp2pNetwork::start(NetworkConfig {
+            keypair,
+            cluster: settings.node.cluster.clone(),
+            secret: settings.secret,
+            partitions: settings.node.partitions,
+            listen: settings.listen,
+            bootstrap: settings.bootstrap,
+            mdns: settings.mdns,
+            protected: settings.node.protected,
+        })
+        .await?;
+        let started = Node::start(settings.node, network.clone(), events, storage.clone(), Arc::new(SystemClock)).await;
+        let node = match started {
+            Ok(node) => node,
+            Err(error) => {
+                network.stop().await;
+                return Err(error.into());
+            }
+        };
+        let mut peer = Self { resp: None, http: None, node, network, storage };
+        let served = peer.serve(resp_listener, http_listener);
+        if let Err(failure) = served {
+            peer.stop().await;
+            return Err(failure);
+        }
+        Ok(peer)
+    }
+
+    fn serve(&mut self, resp: Option<TcpListener>, http: Option<TcpListener>) -> Result<(), StartFailure> {
+        let mut statistics = None;
+        if let Some(listener) = resp {
+            let server = RespServer::on(listener, self.node.clone(), Options::default()).map_err(|error| nameless("--resp", error))?;
+            statistics = Some(server.statistics());
+            self.resp = Some(run(server.local_addr(), |shutdown| server.serve(shutdown)));
+        }
+        if let Some(listener) = http {
+            let server = HttpServer::on(listener, self.node.clone(), statistics).map_err(|error| nameless("--http", error))?;
+            self.http = Some(run(server.local_addr(), |shutdown| server.serve(shutdown)));
+        }
+        Ok(())
     }
 
     /// The node: reads, writes, and what it tells about itself.
@@ -96,28 +191,49 @@ impl Peer {
         &self.node
     }
 
+    /// Writes a string at the default level. Every other command: [`Node::write`].
+    ///
+    /// # Errors
+    /// See [`OperationError`].
+    pub async fn set(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<(), OperationError> {
+        let (expiry, condition) = (SetExpiry::Clear, SetCondition::Always);
+        let mutation = Mutation::Set { value: value.into(), expiry, condition, get: false };
+        self.node.write(Level::default(), key.into(), mutation).await.map(drop)
+    }
+
+    /// Reads a string at the default level; `None` where there is none. Every other question: [`Node::read`].
+    ///
+    /// # Errors
+    /// See [`OperationError`].
+    pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>, OperationError> {
+        match self.node.read(Level::default(), key.into(), Query::Get).await? {
+            Answer::Bytes(value) => Ok(Some(value)),
+            _ => Ok(None),
+        }
+    }
+
     /// The identity of this peer.
     #[must_use]
     pub fn id(&self) -> PeerId {
-        self.node.status().peer
+        self.network.local()
     }
 
     /// Where the Redis protocol is served, if it is.
     #[must_use]
     pub fn resp(&self) -> Option<SocketAddr> {
-        None
+        self.resp.as_ref().map(|server| server.address)
     }
 
     /// Where health check and metrics are served, if they are.
     #[must_use]
     pub fn http(&self) -> Option<SocketAddr> {
-        None
+        self.http.as_ref().map(|server| server.address)
     }
 
     /// The multiaddresses at which other peers reach this one.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
-        Vec::new()
+        self.network.addresses()
     }
 
     /// Resolves when the peer has stopped by itself, with the reason.
@@ -125,8 +241,50 @@ impl Peer {
         self.node.failed().await
     }
 
-    /// Stops the peer: takes no more commands, finishes those under way, makes all durable.
-    pub async fn stop(&self) {
-        self.node.stop().await;
+    /// Stops the peer: takes no more commands, finishes those under way, hands hints over where it can, makes all durable.
+    /// When it returns, the data folder can be opened again.
+    pub async fn stop(self) {
+        let Self { resp, http, node, network, storage } = self;
+        let servers = [resp, http].into_iter().flatten().map(Running::stop);
+        futures::future::join_all(servers).await;
+        node.stop().await;
+        network.stop().await;
+        drop((node, network));
+        // Closing the store waits for its tasks and for the disk, which must not block the runtime that these tasks need.
+        let (closed, wait) = oneshot::channel();
+        std::thread::spawn(move || {
+            storage.join_tasks();
+            drop(storage);
+            // Nobody waits where this future was dropped.
+            let _ = closed.send(());
+        });
+        // Fails where no thread could be had; dropping the store then closed it.
+        let _ = wait.await;
     }
 }
+
+async fn listen(address: Option<SocketAddr>, flag: &'static str) -> Result<Option<TcpListener>, StartFailure> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await.map_err(|reason| StartFailure::Address { address, flag, reason })?;
+    Ok(Some(listener))
+}
+
+/// The failure of a listener that cannot even tell its address.
+fn nameless(flag: &'static str, reason: io::Error) -> StartFailure {
+    StartFailure::Address { address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), flag, reason }
+}
+
+fn run<Served>(address: SocketAddr, serve: impl FnOnce(Shutdown) -> Served) -> Running
+where
+    Served: Future<Output = ()> + Send + 'static,
+{
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(serve(Box::pin(async {
+        // A sender that is gone means the same: the peer was dropped.
+        let _ = stopped.await;
+    })));
+    Running { address, stop, task }
+}
+
+/// Resolves when a server is to stop.
+type Shutdown = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;

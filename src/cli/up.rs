@@ -35,6 +35,7 @@ async fn serve(settings: Up) -> Result<(), Failure> {
         () = stop.wait() => return Ok(()),
         started = Peer::start(settings.peer) => started.map_err(|error| Failure::Failed(error.to_string()))?,
     };
+    warn_of_open_doors(&peer);
     // The reader of the line may be gone; the peer serves all the same.
     let _ = writeln!(std::io::stdout(), "{}", ready_line(&peer));
     let outcome = tokio::select! {
@@ -49,6 +50,18 @@ async fn serve(settings: Up) -> Result<(), Failure> {
             "the peer did not stop cleanly within {} s; what was acknowledged is stored as --durability promises",
             config::STOP_TIMEOUT.as_secs()
         )))),
+    }
+}
+
+/// Says who can reach this peer, where that may surprise.
+fn warn_of_open_doors(peer: &Peer) {
+    if peer.node().status().protected {
+        tracing::warn!(
+            "protected mode: without --secret-file this peer accepts peers of this machine only, and looks for none on the network"
+        );
+    }
+    if let Some(address) = peer.resp().filter(|address| !address.ip().is_loopback()) {
+        tracing::warn!(%address, "clients need no password: whoever can reach the address of --resp can read and write everything");
     }
 }
 

@@ -45,7 +45,14 @@ impl HttpServer {
     /// # Errors
     /// Where the address can't be listened at.
     pub async fn bind(address: SocketAddr, node: Node, clients: Option<Arc<Statistics>>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::on(TcpListener::bind(address).await?, node, clients)
+    }
+
+    /// As [`HttpServer::bind`], on a listener that is there already: so a port that is taken is noticed before a node runs.
+    ///
+    /// # Errors
+    /// Where the listener has no address.
+    pub fn on(listener: TcpListener, node: Node, clients: Option<Arc<Statistics>>) -> io::Result<Self> {
         Ok(Self { address: listener.local_addr()?, listener, sources: Sources { node, clients } })
     }
 

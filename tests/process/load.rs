@@ -218,8 +218,7 @@ impl Book {
             };
             let lost: Vec<_> = set.present.difference(&members).collect();
             let back: Vec<_> = set.absent.intersection(&members).collect();
-            let strange: Vec<_> =
-                members.iter().filter(|member| !set.present.contains(member) && !set.either.contains(member)).collect();
+            let strange: Vec<_> = members.iter().filter(|member| !set.present.contains(member) && !set.either.contains(member)).collect();
             if !(lost.is_empty() && back.is_empty() && strange.is_empty()) {
                 faults.push(format!("{key}: lost {lost:?}, back again {back:?}, of unknown origin {strange:?}"));
             }

@@ -62,8 +62,7 @@ fn a_local_cluster_shares_its_keys_and_cleans_up() {
     assert!(folder.is_dir());
     eventually("the first peer sees all three as up", || {
         let mut connection = reach(ports[0]).map_err(|error| error.to_string())?;
-        let peers: Vec<redis::Value> =
-            redis::cmd("RINGTIDE").arg("PEERS").query(&mut connection).map_err(|error| error.to_string())?;
+        let peers: Vec<redis::Value> = redis::cmd("RINGTIDE").arg("PEERS").query(&mut connection).map_err(|error| error.to_string())?;
         if peers.len() == 3 { Ok(()) } else { Err(format!("{} peers", peers.len())) }
     });
     let _: () = redis::cmd("SET").arg("key").arg("value").query(&mut reach(ports[0]).unwrap()).unwrap();

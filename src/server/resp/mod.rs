@@ -62,7 +62,14 @@ impl RespServer {
     /// # Errors
     /// Where the address can't be listened at.
     pub async fn bind(address: SocketAddr, node: Node, options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::on(TcpListener::bind(address).await?, node, options)
+    }
+
+    /// As [`RespServer::bind`], on a listener that is there already: so a port that is taken is noticed before a node runs.
+    ///
+    /// # Errors
+    /// Where the listener has no address.
+    pub fn on(listener: TcpListener, node: Node, options: Options) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let idle_timeout_s = options.idle_timeout.as_secs();
         let shared = Shared::new(node, address, options.password.as_deref(), options.max_clients, idle_timeout_s);
