@@ -43,7 +43,7 @@ use crate::types::{Level, PeerId};
 pub struct Settings {
     /// Folder for identity and data. One peer at a time.
     pub data_dir: PathBuf,
-    /// Settings of the node itself. `protected` has to say whether there is no secret.
+    /// Settings of the node itself. `protected` has to say whether there is no secret; `seed` is drawn anew at every start.
     pub node: NodeConfig,
     /// Only peers that know the same secret are let in; without one, only peers of this machine.
     pub secret: Option<Secret>,
@@ -101,6 +101,9 @@ pub enum StartFailure {
     /// Other peers can't be reached.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The operating system gives no randomness.
+    #[error("the operating system gave no randomness: {0}")]
+    Randomness(String),
     /// The node refuses.
     #[error(transparent)]
     Node(#[from] StartError),
@@ -154,7 +157,9 @@ impl Peer {
             protected: settings.node.protected,
         })
         .await?;
-        let started = Node::start(settings.node, network.clone(), events, storage.clone(), Arc::new(SystemClock)).await;
+        // Actors are drawn from this generator, and two peers with one actor would take each other's writes for their own.
+        let node_config = NodeConfig { seed: getrandom::u64().map_err(|error| StartFailure::Randomness(error.to_string()))?, ..settings.node };
+        let started = Node::start(node_config, network.clone(), events, storage.clone(), Arc::new(SystemClock)).await;
         let node = match started {
             Ok(node) => node,
             Err(error) => {

@@ -1,10 +1,13 @@
 //! Logging on stderr; stdout is kept for the one line that programs read.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt;
 
-/// What is logged without `--log`: everything noteworthy of our own, of libraries only what is wrong.
-pub(crate) const DEFAULT_FILTER: &str = "warn,ringtide=info";
+/// What is logged without `--log`: everything noteworthy of our own, of libraries only what is wrong. Kademlia calls it a warning
+/// that the first peer of a cluster knows no other yet.
+pub(crate) const DEFAULT_FILTER: &str = "warn,ringtide=info,libp2p_kad=error";
 
 /// Form of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -24,7 +27,8 @@ pub(crate) fn check_filter(text: &str) -> Result<String, String> {
 /// Switches logging on for this process. A filter that does not parse logs errors only; [`check_filter`] has seen it before.
 pub(crate) fn start(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(filter).unwrap_or_default();
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Another subscriber is there only where a program embeds this function; then that one stays.
     let _ = match format {
         LogFormat::Text => builder.try_init(),
