@@ -158,7 +158,8 @@ impl Peer {
         })
         .await?;
         // Actors are drawn from this generator, and two peers with one actor would take each other's writes for their own.
-        let node_config = NodeConfig { seed: getrandom::u64().map_err(|error| StartFailure::Randomness(error.to_string()))?, ..settings.node };
+        let node_config =
+            NodeConfig { seed: getrandom::u64().map_err(|error| StartFailure::Randomness(error.to_string()))?, ..settings.node };
         let started = Node::start(node_config, network.clone(), events, storage.clone(), Arc::new(SystemClock)).await;
         let node = match started {
             Ok(node) => node,

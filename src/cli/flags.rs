@@ -121,7 +121,7 @@ pub(crate) struct LocalFlags {
     /// Folder for the data of all peers, kept afterwards [default: a temporary folder, removed afterwards]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<String>,
-    /// What the peers log on stderr, as in RUST_LOG [default: warn]
+    /// What the peers log on stderr, as in RUST_LOG [default: warnings]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
 }

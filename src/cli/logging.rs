@@ -9,6 +9,9 @@ use tracing_subscriber::fmt;
 /// that the first peer of a cluster knows no other yet.
 pub(crate) const DEFAULT_FILTER: &str = "warn,ringtide=info,libp2p_kad=error";
 
+/// What the peers of `ringtide local` log without `--log`: that each is in protected mode goes without saying.
+pub(crate) const LOCAL_FILTER: &str = "warn,ringtide::cli=error,libp2p_kad=error";
+
 /// Form of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum LogFormat {

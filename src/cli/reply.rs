@@ -104,6 +104,7 @@ impl Reply {
     /// In as many lines as there are items.
     fn block(&self) -> String {
         match self {
+            Self::List(items) if items.iter().any(|item| matches!(item, Self::Map(_))) => records(items).trim_fmt(),
             Self::List(items) => items.iter().map(Self::line).collect::<Vec<_>>().join("\n"),
             Self::Map(pairs) => pairs.iter().map(|(name, value)| format!("{name}: {}", value.line())).collect::<Vec<_>>().join("\n"),
             single => single.line(),

@@ -120,7 +120,7 @@ impl Local {
         Ok(Self {
             peers: narrow(layers.number("peers", 1..=32)?, 3),
             data_dir: layers.parse("data-dir", path)?,
-            log: layers.parse("log", logging::check_filter)?.unwrap_or_else(|| "warn".to_owned()),
+            log: layers.parse("log", logging::check_filter)?.unwrap_or_else(|| logging::LOCAL_FILTER.to_owned()),
         })
     }
 }
