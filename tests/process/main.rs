@@ -1,5 +1,8 @@
 //! The built program, run as users run it: child processes on loopback, real clients, real crashes.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
+#![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
+
 mod cluster;
 mod harness;
 mod hostile;
