@@ -52,6 +52,13 @@ pub struct Member {
 }
 
 impl Member {
+    /// Keeps the first addresses and the latest authors, so that others (and this peer, at its next start) accept the record.
+    fn trim(&mut self) {
+        self.addresses.retain(|address| address.len() <= MAX_ADDRESSES.1);
+        self.addresses.truncate(MAX_ADDRESSES.0);
+        self.actors.drain(..self.actors.len().saturating_sub(MAX_ACTORS));
+    }
+
     /// What is wrong with a record that came from outside, if anything.
     fn fault(&self) -> Option<&'static str> {
         if self.addresses.len() > MAX_ADDRESSES.0 || self.addresses.iter().any(|address| address.len() > MAX_ADDRESSES.1) {
@@ -139,10 +146,15 @@ impl Members {
         *self != before
     }
 
-    /// Writes a member's record in place of whatever is known of it.
-    pub fn put_own(&mut self, member: Member) {
+    /// Writes a member's record, cut to what a record may hold, in place of whatever is known of it. Whether anything changed.
+    pub fn put_own(&mut self, mut member: Member) -> bool {
+        member.trim();
+        if self.get(member.peer) == Some(&member) {
+            return false;
+        }
         let version = self.registers.get(&member.peer).map_or(0, |register| register.marker.0);
         self.put(version.saturating_add(1), member);
+        true
     }
 
     /// A member's record.
@@ -242,6 +254,21 @@ mod tests {
         assert!(!members.clone().merge_from(&others));
         assert_eq!(members.get(PeerId([1; 32])).unwrap().capacity, 2);
         assert_eq!(members.author_of(1), Some(PeerId([1; 32])));
+    }
+
+    #[test]
+    fn an_own_record_is_cut_to_what_others_accept() {
+        let addresses: Vec<String> = std::iter::once("x".repeat(MAX_ADDRESSES.1 + 1)).chain((0..40).map(|port| port.to_string())).collect();
+        let full = Member { addresses: addresses.clone(), actors: (0..100).collect(), ..member(1, 1) };
+        let mut members = Members::default();
+        assert!(members.put_own(full.clone()));
+        let kept = members.get(full.peer).unwrap().clone();
+        assert_eq!(kept.addresses, addresses[1..=MAX_ADDRESSES.0]);
+        assert_eq!(kept.actors, (36..100).collect::<Vec<u64>>());
+        let records: Vec<(u64, Member)> = members.clone().into();
+        assert_eq!(Members::try_from(records).unwrap(), members);
+        // The same once more is no news: else every tick would send the list around.
+        assert!(!members.put_own(full));
     }
 
     #[test]

@@ -168,7 +168,9 @@ impl<T: Send + 'static> Membership<T> {
             return Ok(());
         }
         let mut members = self.members.clone();
-        members.put_own(renewed);
+        if !members.put_own(renewed) {
+            return Ok(());
+        }
         self.adopt(members, BTreeMap::new(), None).await
     }
 

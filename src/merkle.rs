@@ -125,10 +125,16 @@ impl Tree {
         let mut reader = Reader::versioned(&source, "tree", VERSION)?;
         let mut tree = Self::new();
         let count = reader.count("leaves", LEAVES)?;
+        let mut lowest = 0;
         for _ in 0..count {
             let leaf = reader.count("leaf", LEAVES - 1)?;
             let (upper, lower) = (reader.word("digest")?, reader.word("digest")?);
-            tree.change(leaf, Digest::default(), Digest(u128::from(upper) << 64 | u128::from(lower)));
+            let digest = Digest(u128::from(upper) << 64 | u128::from(lower));
+            if leaf < lowest || digest == Digest::default() {
+                return Err(DecodeError::Invalid("the leaves of a tree are not in order, or one of them is empty"));
+            }
+            lowest = leaf + 1;
+            tree.change(leaf, Digest::default(), digest);
         }
         reader.finish()?;
         Ok(tree)
@@ -190,5 +196,18 @@ mod tests {
         let mut long = Tree::new().to_bytes();
         long.push(0);
         assert!(Tree::from_bytes(&long).is_err());
+        let tree = |leaves: &[(usize, u128)]| {
+            let mut writer = Writer::versioned(VERSION);
+            writer.count(leaves.len());
+            for (leaf, digest) in leaves {
+                writer.count(*leaf);
+                writer.raw(&digest.to_be_bytes());
+            }
+            Tree::from_bytes(&writer.into_bytes())
+        };
+        assert!(tree(&[(3, 1), (LEAVES - 1, 2)]).is_ok());
+        for refused in [&[(3, 1), (3, 2)][..], &[(4, 1), (3, 2)], &[(3, 0)], &[(LEAVES, 1)]] {
+            assert!(tree(refused).is_err());
+        }
     }
 }
