@@ -143,7 +143,7 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// only costs time.
 pub const TOKENS_PER_PEER: usize = 64;
 /// Tokens on the ring; where capacities ask for more, everybody gets fewer. Bounds what a wrong capacity costs.
-pub const MAX_TOKENS: usize = 64 * 1024;
+pub const MAX_TOKENS: usize = 16 * 1024;
 /// How often a peer says that it is there.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Silence after which a peer is suspect: three heartbeats.

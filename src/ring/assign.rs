@@ -31,6 +31,9 @@ impl<'a> Assignment<'a> {
     /// All partitions walk at one speed and take what they meet. A few may end short of copies: those that are left over when
     /// nearly all places are taken.
     fn walk(&mut self, tokens: &[Token]) {
+        if self.shares.copies == 0 {
+            return;
+        }
         let count = self.holders.len() as u128;
         let walks: Vec<(u64, usize)> = (0..count)
             .map(|partition| {
@@ -39,22 +42,26 @@ impl<'a> Assignment<'a> {
             })
             .collect();
         let token = |partition: usize, step: usize| tokens[(walks[partition].1 + step) % tokens.len()];
-        let meeting =
-            |partition: usize, step: usize| Reverse((token(partition, step).position.wrapping_sub(walks[partition].0), partition, step));
-        let mut meetings = BinaryHeap::new();
-        if self.shares.copies > 0 {
-            meetings.extend((0..walks.len()).map(|partition| meeting(partition, 0)));
-        }
+        // What a partition cannot take now it can never take later, so it passes by at once.
+        let next = |assignment: &Self, partition: usize, from: usize| {
+            let step = (from..tokens.len()).find(|step| assignment.may_take(partition, token(partition, *step).member))?;
+            Some(Reverse((token(partition, step).position.wrapping_sub(walks[partition].0), partition, step)))
+        };
+        let mut meetings: BinaryHeap<_> = (0..walks.len()).filter_map(|partition| next(self, partition, 0)).collect();
         while let Some(Reverse((_, partition, step))) = meetings.pop() {
             let member = token(partition, step).member;
-            if self.load[member] < self.shares.places[member] && self.may_hold(partition, member, None) {
+            if self.may_take(partition, member) {
                 self.holders[partition].push(member);
                 self.load[member] += 1;
             }
-            if self.holders[partition].len() < self.shares.copies && step + 1 < tokens.len() {
-                meetings.push(meeting(partition, step + 1));
+            if self.holders[partition].len() < self.shares.copies {
+                meetings.extend(next(self, partition, step + 1));
             }
         }
+    }
+
+    fn may_take(&self, partition: usize, member: usize) -> bool {
+        self.load[member] < self.shares.places[member] && self.may_hold(partition, member, None)
     }
 
     /// Whether a member could become a holder of a partition, if `leaving` were none any more.

@@ -125,6 +125,15 @@ fn members() -> impl Strategy<Value = Vec<RingMember>> {
         .prop_map(|members| members.into_iter().map(|(number, (zone, capacity))| RingMember { zone, capacity, ..member(number) }).collect())
 }
 
+/// How often each of the items occurs.
+fn counts<T: Ord>(items: impl Iterator<Item = T>) -> Vec<usize> {
+    let mut counts = BTreeMap::new();
+    for item in items {
+        *counts.entry(item).or_insert(0) += 1;
+    }
+    counts.into_values().collect()
+}
+
 fn equals() -> impl Strategy<Value = Vec<RingMember>> {
     prop::collection::btree_set(0..1_000_000_u64, 1..65).prop_map(|numbers| numbers.into_iter().map(member).collect())
 }
@@ -140,14 +149,16 @@ proptest! {
         prop_assert_eq!(&ring, &Ring::build(&order, partitions, replicas), "the order in which members are learnt matters");
         let zone_of: BTreeMap<PeerId, (Option<&String>, Option<PeerId>)> =
             members.iter().map(|member| (member.peer, (member.zone.as_ref(), member.zone.is_none().then_some(member.peer)))).collect();
-        let zones: BTreeSet<_> = zone_of.values().collect();
+        let zones: Vec<usize> = counts(zone_of.values());
+        let mut per_zone = 1..;
+        let per_zone = per_zone.find(|most| zones.iter().map(|size| *size.min(most)).sum::<usize>() >= replicas.min(members.len())).unwrap();
         for partition in (0..partitions).map(Partition) {
             let holders = ring.holders(partition);
             let distinct: BTreeSet<&PeerId> = holders.iter().collect();
             prop_assert_eq!(distinct.len(), replicas.min(members.len()));
             prop_assert_eq!(holders.len(), distinct.len());
-            let used: BTreeSet<_> = holders.iter().map(|peer| zone_of[peer]).collect();
-            prop_assert_eq!(used.len(), replicas.min(zones.len()));
+            let used = counts(holders.iter().map(|peer| &zone_of[peer]));
+            prop_assert!(used.iter().all(|copies| *copies <= per_zone), "copies per zone: {used:?}, possible: {per_zone}");
         }
         prop_assert_eq!(ring.members().map(|peer| ring.copies(peer)).sum::<usize>(), usize::from(partitions) * replicas.min(members.len()));
         for peer in ring.members() {
