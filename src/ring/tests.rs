@@ -1,3 +1,5 @@
+//! Balance, distinct holders and zones, and how little moves when somebody joins or leaves.
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;

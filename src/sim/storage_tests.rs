@@ -1,3 +1,5 @@
+//! What the simulated disk keeps and loses.
+
 use std::ops::ControlFlow;
 
 use super::*;

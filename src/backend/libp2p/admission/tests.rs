@@ -1,3 +1,5 @@
+//! Two sides of the exchange, said and heard without a network.
+
 use super::*;
 
 fn terms(cluster: &str, secret: Option<&str>, partitions: u16) -> Terms {

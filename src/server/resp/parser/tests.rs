@@ -1,3 +1,5 @@
+//! The parser beside an independent decoder, over bytes that arrive in any pieces.
+
 use proptest::prelude::*;
 use redis_protocol::resp2::types::{OwnedFrame, Resp2Frame};
 
