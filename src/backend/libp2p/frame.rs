@@ -57,7 +57,7 @@ impl Splitter {
     ///
     /// # Errors
     /// Where the stream holds something else than frames; then nothing after it can be trusted.
-    pub fn next(&mut self) -> Result<Option<Bytes>, FrameError> {
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         loop {
             let Some(&[a, b, c, d, kind]) = self.buffer.first_chunk::<HEADER>() else {
                 return Ok(None);
@@ -102,7 +102,7 @@ mod tests {
             let (mut splitter, mut frames) = (Splitter::default(), Vec::new());
             for bytes in encode(&bodies).chunks(piece) {
                 splitter.extend(bytes);
-                while let Some(frame) = splitter.next().unwrap() {
+                while let Some(frame) = splitter.next_frame().unwrap() {
                     frames.push(frame.to_vec());
                 }
             }
@@ -113,7 +113,7 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut splitter = Splitter::default();
             splitter.extend(&bytes);
-            while let Ok(Some(_)) = splitter.next() {}
+            while let Ok(Some(_)) = splitter.next_frame() {}
         }
     }
 
@@ -121,7 +121,7 @@ mod tests {
     fn a_length_beyond_the_limit_is_refused_as_soon_as_it_is_read() {
         let mut splitter = Splitter::default();
         splitter.extend(&[0xff, 0xff, 0xff, 0xff, 1]);
-        assert_eq!(splitter.next(), Err(FrameError::TooLong(u32::MAX)));
+        assert_eq!(splitter.next_frame(), Err(FrameError::TooLong(u32::MAX)));
         assert!(header(MAX_FRAME).is_some());
         assert!(header(MAX_FRAME + 1).is_none());
     }
@@ -130,12 +130,12 @@ mod tests {
     fn the_longest_frame_passes_and_one_byte_more_does_not() {
         let mut splitter = Splitter::default();
         splitter.extend(&header(MAX_FRAME).unwrap());
-        assert_eq!(splitter.next(), Ok(None));
+        assert_eq!(splitter.next_frame(), Ok(None));
         let longer = u32::try_from(MAX_FRAME + 2).unwrap();
         let mut splitter = Splitter::default();
         splitter.extend(&longer.to_be_bytes());
         splitter.extend(&[KIND_FRAME]);
-        assert_eq!(splitter.next(), Err(FrameError::TooLong(longer)));
+        assert_eq!(splitter.next_frame(), Err(FrameError::TooLong(longer)));
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         {
             let mut splitter = Splitter::default();
             splitter.extend(&bytes);
-            assert_eq!(splitter.next(), Err(error));
+            assert_eq!(splitter.next_frame(), Err(error));
         }
     }
 }

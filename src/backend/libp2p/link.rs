@@ -97,19 +97,10 @@ impl Link {
             let _ = former.await;
         }
         let route = Arc::new(Route::default());
-        let change = |change: &dyn Fn(&mut BTreeMap<PeerId, Arc<Route>>)| {
-            routes.rcu(|routes| {
-                let mut routes = BTreeMap::clone(routes);
-                change(&mut routes);
-                routes
-            });
-        };
         let mut told = false;
         let (mut writers, mut readers) = (JoinSet::new(), JoinSet::new());
         let work = async {
-            change(&|routes| {
-                routes.insert(peer, Arc::clone(&route));
-            });
+            set_route(&routes, peer, Some(&route));
             events.send(NetworkEvent::Connected { peer, address }).await.map_err(|_| LinkError::NodeGone)?;
             told = true;
             for LaneStreams { lane, writing, reading } in lanes {
@@ -129,9 +120,7 @@ impl Link {
             _ = &mut abandoned => None,
             outcome = work => Some(outcome),
         };
-        change(&|routes| {
-            routes.remove(&peer);
-        });
+        set_route(&routes, peer, None);
         writers.shutdown().await;
         // What arrived before the end is still good; a stream that is closed ends after it.
         let _ = timeout(LINK_DRAIN, async { while readers.join_next().await.is_some() {} }).await;
@@ -144,6 +133,17 @@ impl Link {
         drop(ended);
         LinkEnd { peer, connection, error: outcome.and_then(Result::err) }
     }
+}
+
+fn set_route(routes: &Routes, peer: PeerId, route: Option<&Arc<Route>>) {
+    routes.rcu(|routes| {
+        let mut routes = BTreeMap::clone(routes);
+        match route {
+            Some(route) => routes.insert(peer, Arc::clone(route)),
+            None => routes.remove(&peer),
+        };
+        routes
+    });
 }
 
 /// Writes what is queued, many small frames at once.
@@ -179,7 +179,7 @@ async fn read(peer: PeerId, lane: Lane, mut stream: impl AsyncRead + Unpin, even
             return Err(LinkError::Closed);
         }
         splitter.extend(&piece[..length]);
-        while let Some(frame) = splitter.next()? {
+        while let Some(frame) = splitter.next_frame()? {
             events.send(NetworkEvent::Frame { peer, lane, frame }).await.map_err(|_| LinkError::NodeGone)?;
         }
     }

@@ -117,7 +117,7 @@ mod tests {
             writes += 1;
             splitter.extend(&gathered.buffer);
             splitter.extend(gathered.body.as_deref().unwrap_or_default());
-            while let Some(frame) = splitter.next().unwrap() {
+            while let Some(frame) = splitter.next_frame().unwrap() {
                 read.push(frame);
             }
         }
