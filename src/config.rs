@@ -77,6 +77,10 @@ pub const STORAGE_STALL: Duration = Duration::from_secs(30);
 pub const STORAGE_FILES: usize = 256;
 /// Dots removed by one write that are named one by one; beyond, the replaced key and the writer's clock say it.
 pub const NAMED_REMOVES: usize = 128;
+/// Bytes of elements in such names.
+pub const NAMED_REMOVE_BYTES: usize = 256 * 1024;
+/// Longest token of `RINGTIDE SIBLINGS`, in bytes: some tens of thousands of concurrent values.
+pub const MAX_TOKEN: usize = 1024 * 1024;
 /// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.
 pub const MAX_CLOCK_ACTORS: usize = 64 * 1024;
 /// Ranges of one clock. Each is a hole that a crash or a lost delta left, and the next pull closes most; so many never are.

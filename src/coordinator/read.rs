@@ -40,8 +40,7 @@ impl Coordinator {
         let now = self.view.load().now(self.clock.wall_ms());
         if let [only] = heard.as_slice() {
             // Nothing to merge: the common case of a local read.
-            let seen = only.page.causal.seen_for(&RowAddress::value(&key));
-            let view = KeyView { rows: only.page.rows.clone(), seen };
+            let view = KeyView { rows: only.page.rows.clone() };
             return Ok(answer::answer(&view, now, &key, &query)?);
         }
         let (view, complete) = self.merge(place, &key, &selection, heard, now);
@@ -156,7 +155,7 @@ impl Coordinator {
             voices.push(Voice { rows, causal: page.causal });
             peers.push(peer);
         }
-        let merged = merge(key, &voices);
+        let merged = merge(&voices);
         for repair in merged.repairs {
             let Some(peer) = peers.get(repair.voice).copied() else { continue };
             self.repair(place, peer, repair.adds, repair.must_pull);

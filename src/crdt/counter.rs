@@ -1,156 +1,271 @@
-//! Counters: the visible SET (or 0) plus every increment that no SET and no DEL had observed, each counted once.
+//! Counters: the visible SET, or 0, plus every increment that no SET and no DEL had observed. Each counts once.
 //!
-//! An actor's increments are one *run*: an entry with their sum, replaced under a new dot at each further one. Whoever resets a counter
-//! removes the runs that it sees and leaves a *floor* for each: how far it had seen the run, and its total there. Increments that the
-//! reset had not seen arrive as a later entry of the same run and count from the floor on.
+//! An actor adds its increments up in one entry, its *run*, which it rewrites under new dots. A SET or DEL removes the runs that it
+//! observed; should it miss the latest rewriting of one, a *floor* says how much of it was observed, and so no longer counts.
 //!
 //! ```text
-//! a: INCR 5            run a1: total 5 (dot a1)
-//! a: INCR 2            run a1: total 7 (dot a2, a1 is gone)
-//! b: DEL, saw dot a1   floor of a1: upto a1, total 5
-//! merged               run a1 total 7 at a2 > a1, so 7 - 5 = 2 counts: the increment that b had not seen
+//! a: INCR, INCR       Run(a1, total 2) under a2
+//! b: sees a2, SET 10  Value 10, Floor(a1, upto 2, total 2); a2 is removed
+//! a: INCR meanwhile   Run(a1, total 3) under a3, in place of a2
+//! both                10 + (3 - 2) = 11
 //! ```
 //!
-//! A run is never continued across a crash, an emptying or a restore, and never from a floor: the entries that would say how far it had come
-//! may be lost. Running totals that their owner re-bases, or folding old increments under new dots, lose or repeat increments.
+//! A run is continued from its Run entry only, never from a Floor, and never across a crash, an emptying or a restore: a replica that
+//! fell back would go on from a total that others have already left behind.
+//!
+//! Totals are added with wrapping, so that the sum does not depend on the order; they are 128 bits wide, increments are 64.
 
 use std::collections::BTreeMap;
 
-use super::delta::{Entry, Payload, Row};
-use super::dot::Dot;
-use super::expiry::Decisions;
-use crate::types::{Actor, Timestamp};
+use super::delta::{Delta, Entry, Payload, Row, RowAddress};
+use super::dot::{Clock, Dot};
+use crate::types::Actor;
 
-/// What a row says of one run.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    /// The live entry of the greatest dot: its counter and total.
-    latest: Option<(u64, i128)>,
-    /// The floor that reaches furthest: its counter and total.
-    floor: Option<(u64, i128)>,
+/// What is live of one run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Run {
+    /// The dot of its first increment, its name.
+    pub name: Dot,
+    /// Its latest live entry.
+    pub latest: Dot,
+    /// The total in that entry.
+    pub total: i128,
+    /// What the run adds to the counter; `None` where a SET or DEL had observed its latest entry.
+    pub counts: Option<i128>,
 }
 
-impl Seen {
-    /// What the run adds, if it counts.
-    fn counts(&self) -> Option<i128> {
-        match (self.latest, self.floor) {
-            (None, _) => None,
-            (Some((_, total)), None) => Some(total),
-            (Some((dot, total)), Some((upto, floor))) => (dot > upto).then(|| total.wrapping_sub(floor)),
-        }
-    }
+/// How much of a run was observed by whoever removed it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Observed {
+    /// The greatest counter of the run's actor that was observed in the run.
+    pub upto: u64,
+    /// The total at that dot.
+    pub total: i128,
 }
 
-fn runs<'a>(entries: impl Iterator<Item = (&'a Dot, &'a Entry)>) -> BTreeMap<Dot, Seen> {
-    let mut runs: BTreeMap<Dot, Seen> = BTreeMap::new();
-    for (dot, entry) in entries {
+/// Every run that has a live entry, in order of name.
+#[must_use]
+pub fn runs(row: &Row) -> Vec<Run> {
+    let mut latest: BTreeMap<Dot, (Dot, i128)> = BTreeMap::new();
+    let mut floors: BTreeMap<Dot, Observed> = BTreeMap::new();
+    for (dot, entry) in row {
         match entry.payload {
-            Payload::Run { run, total } => {
-                let seen = runs.entry(run).or_default();
-                seen.latest = seen.latest.max(Some((dot.counter, total)));
-            }
-            Payload::Floor { run, upto, total } => {
-                let seen = runs.entry(run).or_default();
-                seen.floor = seen.floor.max(Some((upto, total)));
-            }
+            // Dots of one run have one actor, and a row is in order of dots: the last is the greatest.
+            Payload::Run { run, total } => drop(latest.insert(run, (*dot, total))),
+            Payload::Floor { run, upto, total } => raise(&mut floors, run, Observed { upto, total }),
             Payload::Value(_) | Payload::Present | Payload::Decision(_) => {}
         }
     }
-    runs
-}
-
-/// The sum of the runs that count at a moment, `None` where none does. Floors hold whether they are hidden or not.
-#[must_use]
-pub fn sum(row: &Row, decisions: &Decisions, now: Timestamp) -> Option<i128> {
-    let shows = |(_, entry): &(&Dot, &Entry)| matches!(entry.payload, Payload::Floor { .. }) || !decisions.hides(entry, now);
-    let counting = runs(row.iter().filter(shows)).into_values().filter_map(|seen| seen.counts());
-    counting.reduce(i128::wrapping_add)
-}
-
-/// The floors that a write leaves which removes these entries: one for each run, as far as it was seen.
-#[must_use]
-pub fn floors<'a>(removed: impl Iterator<Item = (&'a Dot, &'a Entry)>) -> Vec<Payload> {
-    let floor = |(run, seen): (Dot, Seen)| seen.latest.max(seen.floor).map(|(upto, total)| Payload::Floor { run, upto, total });
-    runs(removed).into_iter().filter_map(floor).collect()
-}
-
-/// An increment as an entry: the next of the actor's own run, whose entries it replaces, or the first of a new one.
-#[must_use]
-pub fn increment(
-    row: &Row,
-    decisions: &Decisions,
-    now: Timestamp,
-    actor: Actor,
-    runs_since: u64,
-    dot: Dot,
-    by: i64,
-) -> (Payload, Vec<Dot>) {
-    let own = row.iter().filter_map(|(at, entry)| match entry.payload {
-        Payload::Run { run, total } if at.actor == actor && run.actor == actor && run.counter >= runs_since => {
-            Some((*at, run, total, entry))
-        }
-        _ => None,
-    });
-    let Some((_, run, total, _)) = own.clone().filter(|(_, _, _, entry)| !decisions.hides(entry, now)).max_by_key(|(at, ..)| *at) else {
-        return (Payload::Run { run: dot, total: i128::from(by) }, Vec::new());
+    let counted = |name: &Dot, latest: Dot, total: i128| match floors.get(name) {
+        None => Some(total),
+        Some(floor) => (latest.counter > floor.upto).then(|| total.wrapping_sub(floor.total)),
     };
-    let replaced = own.filter(|(_, other, _, _)| *other == run).map(|(at, ..)| at).collect();
-    (Payload::Run { run, total: total.wrapping_add(i128::from(by)) }, replaced)
+    latest.into_iter().map(|(name, (latest, total))| Run { name, latest, total, counts: counted(&name, latest, total) }).collect()
+}
+
+fn raise(floors: &mut BTreeMap<Dot, Observed>, run: Dot, observed: Observed) {
+    let floor = floors.entry(run).or_insert(observed);
+    *floor = (*floor).max(observed);
+}
+
+/// What the removal of some dots of a row has observed of each run: to be left behind as floors.
+#[must_use]
+pub fn observed(row: &Row, is_removed: impl Fn(&Dot) -> bool) -> BTreeMap<Dot, Observed> {
+    let mut floors = BTreeMap::new();
+    for (dot, entry) in row.iter().filter(|(dot, _)| is_removed(dot)) {
+        match entry.payload {
+            Payload::Run { run, total } => raise(&mut floors, run, Observed { upto: dot.counter, total }),
+            Payload::Floor { run, upto, total } => raise(&mut floors, run, Observed { upto, total }),
+            Payload::Value(_) | Payload::Present | Payload::Decision(_) => {}
+        }
+    }
+    floors
+}
+
+/// The dots of live floors of runs that `is_removed` removes an entry of: a new floor takes their place.
+pub(super) fn floors_of_removed<'a>(row: &'a Row, is_removed: impl Fn(&Dot) -> bool + 'a) -> impl Iterator<Item = Dot> + 'a {
+    let removed_runs = observed(row, is_removed);
+    row.iter().filter_map(move |(dot, entry)| match &entry.payload {
+        Payload::Floor { run, .. } if removed_runs.contains_key(run) => Some(*dot),
+        _ => None,
+    })
+}
+
+/// The run that this actor may continue: its own, begun since the dot counter `since`, and not hidden.
+#[must_use]
+pub fn continued(row: &Row, actor: Actor, since: u64, is_hidden: impl Fn(&Entry) -> bool) -> Option<Run> {
+    let is_own = |run: &Run| run.name.actor == actor && run.name.counter >= since;
+    let shows = |run: &Run| row.get(&run.latest).is_some_and(|entry| !is_hidden(entry));
+    runs(row).into_iter().filter(|run| is_own(run) && shows(run)).max_by_key(|run| run.latest)
+}
+
+/// The delta that takes away floors which have done their work: their run has no live entry here at its owner, was begun since
+/// the dot counter `since`, and every replica holds all of its dots *durably* (`durable`: one clock a replica, none left out). Only the owner, `actor`, may
+/// do this: nobody else can tell that the run is over.
+#[must_use]
+pub fn clear_floors(address: &RowAddress, row: &Row, actor: Actor, since: u64, durable: &[Clock]) -> Delta {
+    let unfinished: Vec<Dot> = runs(row).into_iter().map(|run| run.name).collect();
+    let floors = observed(row, |_| true);
+    let is_done = |run: &Dot| {
+        let mut dots = Clock::new();
+        if let Some(floor) = floors.get(run) {
+            dots.insert_range(run.actor, run.counter, floor.upto);
+        }
+        run.actor == actor && run.counter >= since && !unfinished.contains(run) && durable.iter().all(|clock| clock.covers(&dots))
+    };
+    let done = row.iter().filter(|(_, entry)| matches!(&entry.payload, Payload::Floor { run, .. } if is_done(run)));
+    Delta { removes: done.map(|(dot, _)| (address.clone(), *dot)).collect(), ..Delta::default() }
+}
+
+/// The number that a string is, by the rules of Redis: decimal, of 64 bits, without plus sign, blanks or needless zeros.
+#[must_use]
+pub fn parse(text: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == text).then_some(number)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::{Mutation, Refusal};
+    use super::super::testing::{Replica, add, key, set, settle, text};
     use super::*;
 
-    const A: Actor = Actor(1);
-    const NOW: Timestamp = Timestamp(1 << 20);
+    const ONE: Mutation = Mutation::Increment(1);
 
-    fn dot(counter: u64) -> Dot {
-        Dot { actor: A, counter }
-    }
-
-    fn entry(payload: Payload) -> Entry {
-        Entry { timestamp: Timestamp(1), decision: None, payload }
-    }
-
-    fn run(first: u64, total: i128) -> Entry {
-        entry(Payload::Run { run: dot(first), total })
-    }
-
-    fn floor(first: u64, upto: u64, total: i128) -> Entry {
-        entry(Payload::Floor { run: dot(first), upto, total })
-    }
-
-    fn sum_of<const N: usize>(entries: [(u64, Entry); N]) -> Option<i128> {
-        let row: Row = entries.into_iter().map(|(counter, entry)| (Dot { actor: A, counter }, entry)).collect();
-        sum(&row, &Decisions::default(), NOW)
+    #[test]
+    fn increments_on_both_sides_count_once_each() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set("10"));
+        b.pull(&a);
+        let deltas = [a.write(&ONE), a.write(&ONE), b.write(&Mutation::Increment(-5))];
+        settle(&mut [&mut a, &mut b]);
+        for delta in &deltas {
+            a.hear(delta);
+        }
+        assert_eq!((a.get(), b.get()), (text("7"), text("7")));
+        assert_eq!(a.ask(&ONE), super::super::command::Answer::Integer(8));
     }
 
     #[test]
-    fn a_floor_takes_away_what_was_seen_and_nothing_else() {
-        assert_eq!(sum_of([(2, run(1, 7))]), Some(7));
-        assert_eq!(sum_of([(2, run(1, 7)), (9, floor(1, 1, 5))]), Some(2));
-        assert_eq!(sum_of([(2, run(1, 7)), (9, floor(1, 2, 7))]), None);
-        assert_eq!(sum_of([(2, run(1, 7)), (9, floor(1, 3, 8))]), None);
-        assert_eq!(sum_of([(9, floor(1, 3, 8))]), None);
-        assert_eq!(sum_of([(2, run(1, 7)), (9, floor(1, 1, 5)), (8, floor(1, 2, 7))]), None);
-        assert_eq!(sum_of([(2, run(1, 7)), (4, run(4, -3))]), Some(4));
+    fn a_set_resets_exactly_the_increments_that_it_had_observed() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&Mutation::Increment(2));
+        b.pull(&a);
+        let reset = b.write(&set("10"));
+        a.write(&ONE);
+        a.hear(&reset);
+        assert_eq!(a.get(), text("11"));
+        settle(&mut [&mut a, &mut b]);
+        // Once more, and now b's floor takes the place of the former one.
+        b.write(&set("0"));
+        a.write(&ONE);
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("1"), text("1")));
     }
 
     #[test]
-    fn a_run_goes_on_only_where_it_was_begun_in_this_state() {
-        let row: Row = [(dot(5), run(3, 7))].into_iter().collect();
-        let next = |since| increment(&row, &Decisions::default(), NOW, A, since, dot(6), 2);
-        assert_eq!(next(3), (Payload::Run { run: dot(3), total: 9 }, vec![dot(5)]));
-        assert_eq!(next(4), (Payload::Run { run: dot(6), total: 2 }, vec![]));
-        let floors: Row = [(dot(5), floor(3, 5, 7))].into_iter().collect();
-        assert_eq!(increment(&floors, &Decisions::default(), NOW, A, 1, dot(6), 2).0, Payload::Run { run: dot(6), total: 2 });
+    fn a_delete_resets_and_the_key_is_gone() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&ONE);
+        b.pull(&a);
+        b.write(&Mutation::Delete);
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(a.get(), super::super::command::Answer::Nil);
+        assert_eq!(a.ask(&Mutation::Delete), super::super::command::Answer::Integer(0));
+        // The owner goes on with a new run: from a floor nobody continues.
+        a.write(&ONE);
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(b.get(), text("1"));
     }
 
     #[test]
-    fn a_reset_leaves_one_floor_for_each_run() {
-        let row: Row = [(dot(5), run(3, 7)), (dot(8), floor(3, 4, 6)), (dot(9), floor(1, 2, 1))].into_iter().collect();
-        let expected = vec![Payload::Floor { run: dot(1), upto: 2, total: 1 }, Payload::Floor { run: dot(3), upto: 5, total: 7 }];
-        assert_eq!(floors(row.iter()), expected);
+    fn a_run_is_not_continued_after_a_fall_back() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&ONE);
+        let fallen = a.state.clone();
+        let lost = a.write(&ONE);
+        b.hear(&lost);
+        // The unsynced tail is gone: a continues behind its lease, with a new state id.
+        a.state = fallen;
+        a.counter += 100;
+        a.runs_since = a.counter + 1;
+        a.write(&ONE);
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(a.get(), text("3"));
+    }
+
+    #[test]
+    fn others_runs_and_older_entries_are_left_alone() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&ONE);
+        b.pull(&a);
+        let delta = b.write(&ONE);
+        assert!(delta.removes.is_empty() && delta.replaces.is_empty());
+        assert_eq!(b.write(&ONE).removes.len(), 1);
+        assert_eq!(b.get(), text("3"));
+    }
+
+    #[test]
+    fn a_blind_increment_counts_beside_all_others() {
+        let (mut a, mut fallback) = (Replica::new(1), Replica::new(9));
+        a.write(&set("5"));
+        let blind = fallback.blind(&Mutation::Increment(3)).unwrap();
+        a.hear(&blind);
+        a.hear(&blind);
+        a.write(&ONE);
+        assert_eq!(a.get(), text("9"));
+    }
+
+    #[test]
+    fn floors_go_only_when_their_owner_knows_that_every_replica_is_past_the_run() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&ONE);
+        let last = a.write(&ONE);
+        b.hear(&last);
+        b.write(&Mutation::Delete);
+        a.pull(&b);
+        let address = RowAddress::value(&key());
+        let row = a.state.rows[&address].clone();
+        let clear = |actor, since, clocks: &[&Clock]| {
+            let clocks: Vec<Clock> = clocks.iter().map(|clock| (*clock).clone()).collect();
+            clear_floors(&address, &row, actor, since, &clocks).removes.len()
+        };
+        let (all, none) = (a.state.causal.clock.clone(), Clock::new());
+        assert_eq!(clear(a.actor, 1, &[&all, &all]), 1);
+        assert_eq!(clear(a.actor, 1, &[&all, &none]), 0, "a replica may still hold the run");
+        assert_eq!(clear(a.actor, 2, &[&all, &all]), 0, "the run is older than the state");
+        assert_eq!(clear(b.actor, 1, &[&all, &all]), 0, "not the owner");
+        let mut running = row.clone();
+        let run = Dot { actor: a.actor, counter: 1 };
+        let payload = Payload::Run { run, total: 3 };
+        running.insert(Dot { actor: a.actor, counter: 7 }, Entry { timestamp: a.now(), decision: None, payload });
+        assert!(clear_floors(&address, &running, a.actor, 1, &[all]).is_empty(), "the run goes on");
+    }
+
+    #[test]
+    fn numbers_are_those_of_redis() {
+        for (text, number) in [("0", 0), ("-7", -7), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)] {
+            assert_eq!(parse(text.as_bytes()), Some(number));
+        }
+        for text in ["", "+1", "01", "-0", " 1", "1 ", "1.0", "9223372036854775808", "x", "-"] {
+            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
+        }
+        let mut a = Replica::new(1);
+        a.write(&set("9223372036854775807"));
+        assert_eq!(a.attempt(&ONE), Err(Refusal::Overflow));
+        a.write(&set("01"));
+        assert_eq!(a.attempt(&ONE), Err(Refusal::NotAnInteger));
+        a.write(&Mutation::Delete);
+        a.write(&add(&["x"]));
+        assert_eq!(a.attempt(&ONE), Err(Refusal::WrongType));
+    }
+
+    #[test]
+    fn increments_beside_a_text_do_not_show_and_are_not_lost() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&ONE);
+        b.write(&set("text"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("text"), text("text")));
     }
 }

@@ -1,54 +1,44 @@
-//! A command becomes a delta: reads the rows that it names, decides, and says what is to be joined, here and everywhere.
+//! From a command to its delta: the one door through which clients change anything.
+//!
+//! A replica reads the rows that the command names, decides, and builds a delta. Nothing is changed here: the caller joins the delta
+//! into its own rows and sends the same delta to the other replicas. See [`super::answer`] for the way back, from rows to an answer.
 
 use bytes::Bytes;
 
-use super::command::{Answer, Mutation, Refusal, SetCondition, SetExpiry};
-use super::delta::{Causal, Delta, Payload, RowAddress, Rows};
-use super::dot::Dot;
-use super::write::Write;
-use super::{key as keys, set, string};
-use crate::types::{Actor, Timestamp};
+use super::command::{Answer, ExpireCondition, Mutation, Refusal, SetCondition, SetExpiry};
+use super::delta::{Causal, Decision, Delta, Payload, RowAddress, Rows};
+use super::draft::Draft;
+use super::shown::Shown;
+use super::{set, string};
+use crate::config::MAX_VALUE;
 
-/// Who writes, and when.
-pub struct Author<'a> {
-    /// The author of the dots.
-    pub actor: Actor,
-    /// The time of the write, taken first: later than every entry stored here, and the moment at which expiry is judged.
-    pub now: Timestamp,
-    /// Names a new write event.
-    pub mint: &'a mut dyn FnMut() -> Dot,
-    /// Own counter runs whose first dot has this counter or a greater one were begun in this state, and may be continued.
-    pub runs_since: u64,
-}
+pub use super::answer::{KeyView, answer, selection, shows};
+pub use super::draft::Author;
 
-/// What executing a command gives. Nothing is joined yet.
-#[derive(Debug)]
+/// A command carried out on paper.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Executed {
-    /// What is to be joined; empty where nothing changes.
+    /// What it changes; empty where it changes nothing.
     pub delta: Delta,
-    /// What the client is answered.
+    /// What the client is told.
     pub answer: Answer,
 }
 
-/// Why a command was not executed.
-#[derive(Debug)]
+/// Why a command was not carried out. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
 pub enum ExecuteError<E> {
-    /// Refused for what the key holds.
-    Refused(Refusal),
-    /// Rows could not be read.
+    /// For what the key holds.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The rows could not be read.
+    #[error("the rows could not be read: {0}")]
     Rows(E),
 }
 
-impl<E> From<Refusal> for ExecuteError<E> {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-/// Executes a command on the rows of a replica.
+/// Executes a mutation on the rows of a replica. Builds the delta and does not join it.
 ///
 /// # Errors
-/// Where it is refused, or rows could not be read.
+/// Where the key holds something that the command does not fit, or the rows could not be read.
 pub fn execute<R: Rows>(
     rows: &R,
     causal: &Causal,
@@ -56,55 +46,115 @@ pub fn execute<R: Rows>(
     key: &Bytes,
     mutation: &Mutation,
 ) -> Result<Executed, ExecuteError<R::Error>> {
-    let write = Write::new(author, causal, key);
-    match mutation {
+    let shown = Shown::read(rows, key, author.now).map_err(ExecuteError::Rows)?;
+    let draft = Draft::new(key, causal, author);
+    let (delta, answer) = match mutation {
         Mutation::Set { value, expiry, condition, get } => {
-            string::set(rows, write, &string::Set { value, expiry: *expiry, condition: *condition, get: *get })
+            string::set(rows, &shown, draft, &string::Set { value, expiry: *expiry, condition: *condition, get: *get })?
         }
-        Mutation::Append(suffix) => string::append(rows, write, suffix),
-        Mutation::Increment(by) => string::increment(rows, write, *by),
-        Mutation::Delete => keys::delete(rows, write),
-        Mutation::GetDelete => string::get_delete(rows, write),
-        Mutation::GetExpire(expiry) => string::get_expire(rows, write, *expiry),
-        Mutation::Add(members) => set::add(rows, write, members),
-        Mutation::Remove(members) => set::remove(rows, write, members),
-        Mutation::Expire { at_ms, condition } => keys::expire(rows, write, *at_ms, *condition),
-        Mutation::Persist => keys::persist(rows, write),
-        Mutation::Resolve { token, value } => string::resolve(rows, write, token, value),
+        Mutation::Append(tail) => string::append(rows, &shown, draft, tail)?,
+        Mutation::Increment(amount) => string::increment(rows, &shown, draft, *amount)?,
+        Mutation::Delete => {
+            let (delta, existed) = string::delete(rows, &shown, draft)?;
+            (delta, flag(existed))
+        }
+        Mutation::GetDelete => string::get_delete(rows, &shown, draft)?,
+        Mutation::GetExpire(expiry) => string::get_expire(rows, &shown, draft, *expiry)?,
+        Mutation::Add(members) => set::add(rows, &shown, draft, members)?,
+        Mutation::Remove(members) => set::remove(rows, &shown, draft, members)?,
+        Mutation::Expire { at_ms, condition } => expire(rows, &shown, draft, *at_ms, *condition)?,
+        Mutation::Persist => persist(&shown, draft),
+        Mutation::Resolve { token, value } => string::resolve(rows, &shown, draft, token, value)?,
+    };
+    Ok(Executed { delta, answer })
+}
+
+fn flag(yes: bool) -> Answer {
+    Answer::Integer(i64::from(yes))
+}
+
+/// EXPIRE. A time that has passed already deletes.
+fn expire<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    at_ms: i64,
+    condition: ExpireCondition,
+) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    let until = shown.end().map(|end| i64::try_from(end).unwrap_or(i64::MAX));
+    let takes_effect = match condition {
+        ExpireCondition::Always => true,
+        ExpireCondition::NoExpiry => until.is_none(),
+        ExpireCondition::HasExpiry => until.is_some(),
+        ExpireCondition::Later => until.is_some_and(|until| at_ms > until),
+        ExpireCondition::Earlier => until.is_none_or(|until| at_ms < until),
+        ExpireCondition::HasExpiryAndEarlier => until.is_some_and(|until| at_ms < until),
+    };
+    if shown.data_type.is_none() || !takes_effect {
+        return Ok((Delta::default(), flag(false)));
+    }
+    match string::future(at_ms, draft.author.now) {
+        None => Ok((string::delete(rows, shown, draft)?.0, flag(true))),
+        Some(time) => {
+            shown.decide(&mut draft, Some(time));
+            Ok((draft.finish(), flag(true)))
+        }
     }
 }
 
-/// Executes a command at a peer that holds no replica of the key: having observed nothing, it adds and never removes.
+/// PERSIST: a decision for *never*.
+fn persist(shown: &Shown, mut draft: Draft<'_, '_>) -> (Delta, Answer) {
+    if shown.end().is_none() {
+        return (Delta::default(), flag(false));
+    }
+    shown.decide(&mut draft, None);
+    (draft.finish(), flag(true))
+}
+
+/// Executes a mutation for replicas that cannot be reached, at a peer that holds none. It has observed nothing, so it may add and
+/// never remove or replace: a SET becomes a sibling that shows for being latest, an increment a run of its own. Its answers say what would be true
+/// were the key new: the amount for an increment, the number of distinct members for an add.
 ///
 /// # Errors
-/// Where the command must know what is there.
+/// [`Refusal::NeedsReplica`] where the command has to know what is there.
 pub fn execute_blind(author: &mut Author<'_>, key: &Bytes, mutation: &Mutation) -> Result<Executed, Refusal> {
     let causal = Causal::default();
     let now = author.now;
-    let mut write = Write::new(author, &causal, key);
-    match mutation {
-        Mutation::Set { value, expiry: expiry @ (SetExpiry::Clear | SetExpiry::At(_)), condition: SetCondition::Always, get: false } => {
+    let mut draft = Draft::new(key, &causal, author);
+    let answer = match mutation {
+        Mutation::Set { value, expiry, condition: SetCondition::Always, get: false } => {
+            if value.len() > MAX_VALUE {
+                return Err(Refusal::TooBig);
+            }
             let decision = match expiry {
-                SetExpiry::At(at) => {
-                    let time = u64::try_from(*at).unwrap_or(0);
-                    if Timestamp::from_millis(time) <= now {
-                        return Err(Refusal::NeedsReplica);
-                    }
-                    let decision = super::delta::Decision { time: Some(time), timestamp: now, since: now };
-                    write.add(RowAddress::expiry(key), Payload::Decision(decision), None);
-                    Some(decision)
+                SetExpiry::Clear => None,
+                SetExpiry::Keep => return Err(Refusal::NeedsReplica),
+                SetExpiry::At(at_ms) => {
+                    let time = string::future(*at_ms, now).ok_or(Refusal::NeedsReplica)?;
+                    Some(Decision { time: Some(time), timestamp: now, since: now })
                 }
-                SetExpiry::Clear | SetExpiry::Keep => None,
             };
-            write.add(RowAddress::value(key), Payload::Value(value.clone()), decision);
-            Ok(write.done(Answer::Ok))
+            if let Some(decision) = decision {
+                draft.decide(decision);
+            }
+            draft.add(RowAddress::value(key), decision, Payload::Value(value.clone()));
+            Answer::Ok
+        }
+        Mutation::Increment(amount) => {
+            string::begin_run(&mut draft, None, *amount);
+            Answer::Integer(*amount)
         }
         Mutation::Add(members) => {
-            for member in members {
-                write.add(RowAddress::member(key, member), Payload::Present, None);
+            if members.iter().any(|member| member.len() > MAX_VALUE) {
+                return Err(Refusal::TooBig);
             }
-            Ok(write.done(Answer::Integer(i64::try_from(members.len()).unwrap_or(i64::MAX))))
+            let members: std::collections::BTreeSet<&Bytes> = members.iter().collect();
+            for member in &members {
+                draft.add(RowAddress::member(key, member), None, Payload::Present);
+            }
+            Answer::Integer(i64::try_from(members.len()).unwrap_or(i64::MAX))
         }
-        _ => Err(Refusal::NeedsReplica),
-    }
+        _ => return Err(Refusal::NeedsReplica),
+    };
+    Ok(Executed { delta: draft.finish(), answer })
 }

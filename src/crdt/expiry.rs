@@ -1,209 +1,156 @@
-//! Expiry: when a key ends, decided by replicas that may not hold what they decide about.
+//! Expiry: which entries a decision hides, and the decisions that EXPIRE, PERSIST and SET take.
 //!
-//! A [`Decision`] `(time, timestamp, since)` stands under a dot in the key's expiry row. It says when the key ends, when that was
-//! decided, and from when on this life of the key is unbroken. A later decision *overtakes* an earlier one if it was about the same
-//! life: its `since` lies before the earlier one's time. A write to a key that shows copies the decision that governs it into its own
-//! entry, so that each entry knows by itself what rules it, whatever rows its replica holds.
+//! A [`Decision`] says when a key dies. It stands in the key's expiry row, and each entry that was written while the key showed
+//! under it carries a copy. An EXPIRE speaks of data that its replica may not hold, and may meet a PERSIST that it never heard of; so
+//! a decision is judged for each entry on its own:
 //!
 //! ```text
-//! 10: SET k          entry e1@10
-//! 20: EXPIRE k 90    d = (time 90, timestamp 20, since 20): rules e1, which is stamped before it
-//! 30: INCR k         entry e2@30 carries d
-//! 95:                e1 and e2 are hidden: 90 is past, and nothing overtakes d
-//! 96: SADD k x       entry e3@96 carries nothing: a new life, which d does not reach
+//! d rules e        e carries d, or is stamped before d, or carries a decision that d overtakes
+//! d' overtakes d   d' is later, and about the same life: d'.since < d.time
+//! d hides e        d rules e, e was written before d.time, and nothing in the row or in e overtakes d
 //! ```
 //!
-//! Hiding is all that a single replica may do. Rows go only when a quorum agrees that a decision is past by a grace time: a fast clock may
-//! hide a value for a moment, and never destroys it for others. Simpler rules each lost live values within a few events.
+//! An entry is hidden once a decision that hides it has passed. A worked example: SADD `x`, EXPIRE at 50, SADD `y` (which carries the decision).
+//! Both are hidden from 50 on. A PERSIST at 40, with since 10, overtakes the decision (10 < 50), and both stay. SADD `z` at 60, when nothing
+//! shows, begins a new life: no decision rules `z`. A PERSIST at 61 has since 61, and does not reach back to raise `x`.
+//!
+//! Nothing here removes anything: see [`super::removal`].
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Rows, Scope};
-use super::dot::Dot;
+use super::delta::{Decision, Entry, Payload, Row};
 use crate::types::Timestamp;
 
-impl Decision {
-    /// The first moment at which the key has ended; `None` where it never does.
-    fn end(&self) -> Option<Timestamp> {
-        self.time.map(Timestamp::from_millis)
-    }
-
-    /// Whether the decision's time is past.
-    #[must_use]
-    pub fn is_past(&self, now: Timestamp) -> bool {
-        self.end().is_some_and(|end| end <= now)
-    }
-
-    /// Whether the decision's time comes after a moment.
-    fn ends_after(&self, moment: Timestamp) -> bool {
-        self.end().is_none_or(|end| moment < end)
-    }
-
-    /// Whether this decision was taken after another.
-    fn is_later_than(&self, other: &Self) -> bool {
-        (self.timestamp, *self) > (other.timestamp, *other)
-    }
-
-    /// Whether this decision takes another's place: it is later, and about the same life of the key.
-    #[must_use]
-    pub fn overtakes(&self, other: &Self) -> bool {
-        self.is_later_than(other) && other.ends_after(self.since)
-    }
-
-    /// Whether this decision is about an entry: the entry carries it, or was written before it, or carries one that it overtakes.
-    fn rules(&self, entry: &Entry) -> bool {
-        entry.timestamp < self.timestamp || entry.decision.is_some_and(|carried| carried == *self || self.overtakes(&carried))
-    }
+/// The time of a decision as a timestamp; the end of all time for *never*.
+#[must_use]
+pub fn deadline(decision: &Decision) -> Timestamp {
+    decision.time.map_or(Timestamp(u64::MAX), Timestamp::from_millis)
 }
 
-/// The decisions that stand in a key's expiry row.
-#[derive(Clone, Debug, Default)]
-pub struct Decisions {
-    standing: Vec<(Dot, Decision)>,
+/// The order of decisions. Decisions with equal ranks are equal, and do the same.
+fn rank(decision: &Decision) -> (Timestamp, u64, Timestamp) {
+    (decision.timestamp, decision.time.unwrap_or(u64::MAX), decision.since)
 }
 
-impl Decisions {
-    /// Those of an expiry row.
+/// Whether a decision is later than another, and about the same life of the key.
+#[must_use]
+pub fn overtakes(later: &Decision, decision: &Decision) -> bool {
+    rank(later) > rank(decision) && later.since < deadline(decision)
+}
+
+/// Whether a decision is about this entry.
+fn rules(decision: &Decision, entry: &Entry) -> bool {
+    decision.timestamp > entry.timestamp || entry.decision.is_some_and(|carried| carried == *decision || overtakes(decision, &carried))
+}
+
+/// Whether a decision reached a replica so late that others may have agreed on a removal that it should have prevented. It is joined
+/// all the same, but not acknowledged. `now` is the replica's own clock, which never steps back.
+#[must_use]
+pub fn is_late(decision_timestamp: Timestamp, now: Timestamp, grace: Duration) -> bool {
+    later_by(decision_timestamp, grace) <= now
+}
+
+/// A timestamp moved into the future.
+pub(super) fn later_by(timestamp: Timestamp, duration: Duration) -> Timestamp {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Timestamp(timestamp.0.saturating_add(millis.saturating_mul(1 << 16)))
+}
+
+/// The decisions in a key's expiry row, judged at one time.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Expiry {
+    standing: BTreeSet<Decision>,
+    now: Timestamp,
+}
+
+impl Expiry {
+    /// Reads an expiry row at a time. An empty row holds no decision.
     #[must_use]
-    pub fn of(row: &Row) -> Self {
-        let decision = |(dot, entry): (&Dot, &Entry)| match entry.payload {
-            Payload::Decision(decision) => Some((*dot, decision)),
-            Payload::Value(_) | Payload::Run { .. } | Payload::Floor { .. } | Payload::Present => None,
-        };
-        Self { standing: row.iter().filter_map(decision).collect() }
+    pub fn of(row: &Row, now: Timestamp) -> Self {
+        let decision = |entry: &Entry| if let Payload::Decision(decision) = entry.payload { Some(decision) } else { None };
+        Self { standing: row.values().filter_map(decision).collect(), now }
     }
 
-    /// Whether no decision stands.
+    /// The decisions that stand in the row.
+    pub fn standing(&self) -> impl Iterator<Item = &Decision> {
+        self.standing.iter()
+    }
+
+    /// Whether a decision stands in the row.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.standing.is_empty()
+    pub fn holds(&self, decision: &Decision) -> bool {
+        self.standing.contains(decision)
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Decision> {
-        self.standing.iter().map(|(_, decision)| decision)
-    }
-
-    /// The dots of decisions that were past at a moment: only a removal takes these away.
+    /// Whether the time of a decision has come.
     #[must_use]
-    pub fn past(&self, now: Timestamp) -> Vec<Dot> {
-        self.standing.iter().filter(|(_, decision)| decision.is_past(now)).map(|(dot, _)| *dot).collect()
+    pub fn has_passed(&self, decision: &Decision) -> bool {
+        deadline(decision) <= self.now
     }
 
-    /// The dots of decisions that were not past at a moment: what a SET, DEL, EXPIRE or PERSIST takes away.
+    /// Whether a decision in the row overtakes this one.
     #[must_use]
-    pub fn ahead(&self, now: Timestamp) -> Vec<Dot> {
-        self.standing.iter().filter(|(_, decision)| !decision.is_past(now)).map(|(dot, _)| *dot).collect()
+    pub fn is_overtaken(&self, decision: &Decision) -> bool {
+        self.standing.iter().any(|other| overtakes(other, decision))
     }
 
-    /// Every dot.
+    /// Whether a decision hides an entry from its time on, passed or not.
     #[must_use]
-    pub fn dots(&self) -> Vec<Dot> {
-        self.standing.iter().map(|(dot, _)| *dot).collect()
-    }
-
-    /// The decision that a write at this moment stands under: the latest, if its time is still to come.
-    #[must_use]
-    pub fn governing(&self, now: Timestamp) -> Option<Decision> {
-        let latest = self.iter().copied().reduce(|latest, next| if next.is_later_than(&latest) { next } else { latest })?;
-        (!latest.is_past(now)).then_some(latest)
-    }
-
-    /// From when on this life of the key is unbroken, as a decision taken now has to say.
-    #[must_use]
-    pub fn since(&self, now: Timestamp) -> Timestamp {
-        let broken = |decision: &&Decision| self.iter().any(|past| past.is_past(now) && past.is_later_than(decision));
-        let unbroken = self.iter().filter(|decision| !decision.is_past(now)).filter(|decision| !broken(decision));
-        unbroken.map(|decision| decision.since).min().unwrap_or(now).min(now)
-    }
-
-    fn is_overtaken(&self, decision: &Decision, carried: Option<&Decision>) -> bool {
-        self.iter().chain(carried).any(|other| other.overtakes(decision))
-    }
-
-    /// Whether an entry is hidden at a moment: a decision that rules it is past, and nothing overtakes that.
-    #[must_use]
-    pub fn hides(&self, entry: &Entry, now: Timestamp) -> bool {
+    pub fn is_hidden_by(&self, entry: &Entry, decision: &Decision) -> bool {
         let carried = entry.decision.as_ref();
-        let mut ruling = self.iter().chain(carried).filter(|decision| decision.rules(entry));
-        ruling.any(|decision| decision.is_past(now) && decision.ends_after(entry.timestamp) && !self.is_overtaken(decision, carried))
+        (self.holds(decision) || carried == Some(decision))
+            && rules(decision, entry)
+            && entry.timestamp < deadline(decision)
+            && !self.is_overtaken(decision)
+            && !carried.is_some_and(|carried| overtakes(carried, decision))
     }
 
-    /// Whether a removal of what `decision` hides takes an entry.
-    fn removes(&self, decision: &Decision, entry: &Entry) -> bool {
+    /// The decisions that hide an entry from their time on.
+    fn hiders<'e>(&'e self, entry: &'e Entry) -> impl Iterator<Item = &'e Decision> {
         let carried = entry.decision.as_ref();
-        let stands = self.iter().any(|standing| standing == decision) || carried == Some(decision);
-        stands && decision.rules(entry) && decision.ends_after(entry.timestamp) && !self.is_overtaken(decision, carried)
+        self.standing.iter().chain(carried).filter(move |decision| self.is_hidden_by(entry, decision))
     }
-}
 
-/// Whether a decision reaches a replica so late that a quorum may already have agreed on a removal it should have prevented:
-/// it is joined, and not acknowledged.
-#[must_use]
-pub fn is_late(decision: Timestamp, now: Timestamp, grace: Duration) -> bool {
-    now >= after_grace(decision.millis(), grace)
-}
-
-fn after_grace(time_ms: u64, grace: Duration) -> Timestamp {
-    Timestamp::from_millis(time_ms.saturating_add(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)))
-}
-
-/// A decision of a key whose removal may be asked for: past by the grace time, overtaken by nothing that is known here, and nothing is
-/// pending for the expiry row.
-#[must_use]
-pub fn removable(key: &Bytes, rows: &BTreeMap<RowAddress, Row>, causal: &Causal, now: Timestamp, grace: Duration) -> Option<Decision> {
-    let address = RowAddress::expiry(key);
-    let decisions = rows.get(&address).map(Decisions::of).unwrap_or_default();
-    let carried = rows
-        .iter()
-        .filter(|(address, _)| address.kind != Kind::Expiry)
-        .flat_map(|(_, row)| row.values())
-        .filter_map(|entry| entry.decision);
-    let mut candidates = decisions.iter().copied().chain(carried);
-    candidates.find(|decision| attests(&address, rows.get(&address), causal, decision, now, grace))
-}
-
-/// What a replica confirms to one that wants to remove what a decision hides: by its own clock the decision is past by the grace time,
-/// nothing that it knows of overtakes it, it has not seen it superseded, and nothing is pending for the row.
-#[must_use]
-pub fn attests(address: &RowAddress, row: Option<&Row>, causal: &Causal, decision: &Decision, now: Timestamp, grace: Duration) -> bool {
-    let decisions = row.map(Decisions::of).unwrap_or_default();
-    let past = decision.time.is_some_and(|time| now >= after_grace(time, grace));
-    past && !decisions.is_overtaken(decision, None)
-        && causal.pending_for(&Scope::Row(address.clone())).is_empty()
-        && causal.pending_for(&Scope::Key(address.key.clone())).is_empty()
-}
-
-/// Removes exactly the observed entries that a decision hides, the decision itself, and what it overtook. `None` where there is nothing
-/// to remove. To be called once a quorum has confirmed.
-///
-/// # Errors
-/// Where the key's rows could not be read.
-pub fn removal<R: Rows>(rows: &R, causal: &Causal, key: &Bytes, decision: &Decision) -> Result<Option<Delta>, R::Error> {
-    let decisions = Decisions::of(&rows.row(&RowAddress::expiry(key))?);
-    let stands = decisions.iter().any(|standing| standing == decision);
-    let mut delta = Delta::default();
-    let mut keeps = Vec::new();
-    for (address, row) in rows.rows_of(key)? {
-        for (dot, entry) in row {
-            let goes = match entry.payload {
-                Payload::Decision(other) => other == *decision || stands && decision.overtakes(&other),
-                Payload::Value(_) | Payload::Run { .. } | Payload::Floor { .. } | Payload::Present => decisions.removes(decision, &entry),
-            };
-            if goes {
-                delta.removes.push((address.clone(), dot));
-            } else {
-                keeps.push(dot);
-            }
-        }
+    /// The passed decision that hides an entry, the last to pass where there are several.
+    #[must_use]
+    pub fn hider(&self, entry: &Entry) -> Option<Decision> {
+        self.hiders(entry).filter(|decision| self.has_passed(decision)).max_by_key(|decision| deadline(decision)).copied()
     }
-    if delta.removes.is_empty() {
-        return Ok(None);
+
+    /// Whether an entry does not show at this time.
+    #[must_use]
+    pub fn hides(&self, entry: &Entry) -> bool {
+        self.hider(entry).is_some()
     }
-    let scope = Scope::Key(key.clone());
-    delta.replaces.push(Replacement { pending: causal.pending_for(&scope), scope, keeps });
-    delta.seen = causal.clock.clone();
-    Ok(Some(delta))
+
+    /// When an entry that shows will be hidden, in milliseconds since 1970; `None`: never, as things stand.
+    #[must_use]
+    pub fn end_of(&self, entry: &Entry) -> Option<u64> {
+        self.hiders(entry).filter_map(|decision| decision.time).min()
+    }
+
+    /// The decision that a new entry is written under: the latest, unless it has passed.
+    #[must_use]
+    pub fn governing(&self) -> Option<Decision> {
+        self.standing.iter().max_by_key(|decision| rank(decision)).filter(|decision| !self.has_passed(decision)).copied()
+    }
+
+    /// The decision that new entries copy where these entries show: what governs, if it is about any of them.
+    #[must_use]
+    pub fn governing_any<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) -> Option<Decision> {
+        let governing = self.governing()?;
+        let is_about = |entry: &Entry| rules(&governing, entry) && entry.timestamp < deadline(&governing);
+        entries.into_iter().any(is_about).then_some(governing)
+    }
+
+    /// A decision taken now, in place of those that have not passed. It continues the life that they were about.
+    #[must_use]
+    pub fn decide(&self, time: Option<u64>) -> Decision {
+        let ends_before =
+            |decision: &Decision| self.standing.iter().any(|later| self.has_passed(later) && later.timestamp > decision.timestamp);
+        let continued = self.standing.iter().filter(|decision| !self.has_passed(decision) && !ends_before(decision));
+        let since = continued.map(|decision| decision.since).min().map_or(self.now, |since| since.min(self.now));
+        Decision { time, timestamp: self.now, since }
+    }
 }

@@ -1,55 +1,197 @@
-//! Sets: a row per member. An add wins over a concurrent remove, which takes away only what it had seen.
+//! Sets: a row a member. A member is in the set while its row has a live entry that shows.
+//!
+//! Adding writes a new dot even where the member is there already: a concurrent remove had not seen that dot, so the add wins.
+//! Changing one member of a set of a million reads and writes the row of that member, and the first row that shows.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use super::command::{Answer, DataType, Refusal};
-use super::delta::{Payload, RowAddress, Rows};
-use super::execute::{ExecuteError, Executed};
-use super::look::{Look, row_shows};
-use super::write::Write;
+use super::delta::{Delta, Kind, Payload, RowAddress, Rows};
+use super::dot::Clock;
+use super::draft::Draft;
+use super::execute::ExecuteError;
+use super::expiry::Expiry;
+use super::shown::Shown;
+use crate::config::MAX_VALUE;
 
-fn look<R: Rows>(rows: &R, write: &Write<'_, '_>) -> Result<Look, ExecuteError<R::Error>> {
-    let look = Look::at(rows, write.key, write.now()).map_err(ExecuteError::Rows)?;
-    match look.shown {
-        None | Some(DataType::Set) => Ok(look),
-        Some(DataType::String) => Err(Refusal::WrongType.into()),
-    }
+/// Whether the row of a member shows it.
+fn is_member<R: Rows>(rows: &R, expiry: &Expiry, address: &RowAddress) -> Result<bool, R::Error> {
+    Ok(rows.row(address)?.values().any(|entry| !expiry.hides(entry)))
+}
+
+/// The members that show.
+pub(super) fn members<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Result<Vec<Bytes>, R::Error> {
+    let mut members = Vec::new();
+    rows.visit(key, &mut |address, row| {
+        if address.kind == Kind::Member && row.values().any(|entry| !expiry.hides(entry)) {
+            members.push(address.element.clone());
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(members)
+}
+
+/// For each element whether it is a member.
+pub(super) fn contains<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry, elements: &[Bytes]) -> Result<Vec<bool>, R::Error> {
+    elements.iter().map(|element| is_member(rows, expiry, &RowAddress::member(key, element))).collect()
 }
 
 /// SADD.
-pub(super) fn add<R: Rows>(rows: &R, mut write: Write<'_, '_>, members: &[Bytes]) -> Result<Executed, ExecuteError<R::Error>> {
-    let look = look(rows, &write)?;
-    let expiry_row = rows.row(&RowAddress::expiry(write.key)).map_err(ExecuteError::Rows)?;
-    let carried = write.carry(&look, &expiry_row);
-    let mut added = 0;
-    let mut members: Vec<&Bytes> = members.iter().collect();
-    members.sort_unstable();
-    members.dedup();
-    for member in members {
-        let address = RowAddress::member(write.key, member);
-        let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-        added += i64::from(!row_shows(&row, &look.decisions, look.now));
-        // A member that is there is written anew all the same: only so does this add win over a concurrent remove.
-        write.replace_row(&address, &row, Vec::new());
-        write.add(address, Payload::Present, carried);
+pub(super) fn add<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    members: &[Bytes],
+) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    if shown.data_type == Some(DataType::String) {
+        return Err(Refusal::WrongType.into());
     }
-    Ok(write.done(Answer::Integer(added)))
+    let members: BTreeSet<&Bytes> = members.iter().collect();
+    if members.iter().any(|member| member.len() > MAX_VALUE) {
+        return Err(Refusal::TooBig.into());
+    }
+    if members.is_empty() {
+        return Ok((Delta::default(), Answer::Integer(0)));
+    }
+    let decision = shown.write_under(&mut draft);
+    let mut added = 0;
+    for member in members {
+        let address = RowAddress::member(draft.key, member);
+        let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+        added += i64::from(!row.values().any(|entry| !shown.expiry.hides(entry)));
+        draft.replace_row(address.clone(), &row, Vec::new(), &Clock::new());
+        draft.add(address, decision, Payload::Present);
+    }
+    Ok((draft.finish(), Answer::Integer(added)))
 }
 
-/// SREM.
-pub(super) fn remove<R: Rows>(rows: &R, mut write: Write<'_, '_>, members: &[Bytes]) -> Result<Executed, ExecuteError<R::Error>> {
-    let look = look(rows, &write)?;
+/// SREM. A member that does not show is not there, and is left to the removal of what its decision hides.
+pub(super) fn remove<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    members: &[Bytes],
+) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    if shown.data_type == Some(DataType::String) {
+        return Err(Refusal::WrongType.into());
+    }
     let mut removed = 0;
-    let mut members: Vec<&Bytes> = members.iter().collect();
-    members.sort_unstable();
-    members.dedup();
-    for member in members {
-        let address = RowAddress::member(write.key, member);
+    for member in members.iter().collect::<BTreeSet<&Bytes>>() {
+        let address = RowAddress::member(draft.key, member);
         let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-        if row_shows(&row, &look.decisions, look.now) {
-            write.replace_row(&address, &row, Vec::new());
+        if row.values().any(|entry| !shown.expiry.hides(entry)) {
             removed += 1;
+            draft.replace_row(address, &row, Vec::new(), &Clock::new());
         }
     }
-    Ok(write.done(Answer::Integer(removed)))
+    Ok((draft.finish(), Answer::Integer(removed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::convert::Infallible;
+    use std::ops::ControlFlow;
+
+    use super::super::command::{Mutation, Query};
+    use super::super::delta::Row;
+    use super::super::memory::MemoryState;
+    use super::super::testing::{Replica, add, bytes, key, remove, set, settle, text};
+    use super::*;
+
+    #[test]
+    fn an_add_wins_over_a_concurrent_remove() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        assert_eq!(a.ask(&add(&["x", "y", "x"])), Answer::Integer(2));
+        b.pull(&a);
+        assert_eq!(a.ask(&add(&["x"])), Answer::Integer(0));
+        assert_eq!(b.ask(&remove(&["x", "y", "z", "y"])), Answer::Integer(2));
+        assert_eq!(b.query(&Query::Type), Ok(Answer::Type(None)));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.members(), b.members()), (vec!["x".to_owned()], vec!["x".to_owned()]));
+    }
+
+    #[test]
+    fn a_remove_of_what_is_not_there_changes_nothing() {
+        let mut a = Replica::new(1);
+        assert!(a.write(&remove(&["x"])).is_empty());
+        assert!(a.write(&add(&[])).is_empty());
+        a.write(&add(&["x"]));
+        let before = a.state.clone();
+        assert!(a.write(&remove(&["y"])).is_empty());
+        assert_eq!(a.state, before);
+    }
+
+    #[test]
+    fn answers_about_members() {
+        let mut a = Replica::new(1);
+        let contains = |a: &Replica| a.query(&Query::Contains(vec![bytes("b"), bytes("c")]));
+        assert_eq!((contains(&a), a.members()), (Ok(Answer::Flags(vec![false, false])), vec![]));
+        a.write(&add(&["b", "a"]));
+        assert_eq!((contains(&a), a.members()), (Ok(Answer::Flags(vec![true, false])), vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(a.query(&Query::Cardinality), Ok(Answer::Integer(2)));
+        for query in [Query::Get, Query::Length, Query::Siblings] {
+            assert_eq!(a.query(&query), Err(Refusal::WrongType));
+        }
+        a.write(&set("s"));
+        assert_eq!(contains(&a), Err(Refusal::WrongType));
+        assert_eq!(a.attempt(&add(&["x"])), Err(Refusal::WrongType));
+        assert_eq!(a.attempt(&remove(&["x"])), Err(Refusal::WrongType));
+    }
+
+    #[test]
+    fn of_two_types_the_string_shows_and_a_delete_takes_both() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set("s"));
+        b.write(&add(&["x"]));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("s"), text("s")));
+        let Ok(Answer::Explained(told)) = a.query(&Query::Explain) else { panic!("not explained") };
+        assert_eq!(told.iter().map(|dot| (dot.kind.as_str(), dot.shows)).collect::<Vec<_>>(), [("value", true), ("member", false)]);
+        b.write(&Mutation::Delete);
+        settle(&mut [&mut a, &mut b]);
+        assert!(a.state.rows.is_empty());
+    }
+
+    /// Counts the rows that are read.
+    struct Counted<'s>(&'s MemoryState, Cell<usize>);
+
+    impl Rows for Counted<'_> {
+        type Error = Infallible;
+
+        fn row(&self, address: &RowAddress) -> Result<Row, Infallible> {
+            self.1.set(self.1.get() + 1);
+            self.0.row(address)
+        }
+
+        fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
+            self.0.visit(key, &mut |address, row| {
+                self.1.set(self.1.get() + 1);
+                visitor(address, row)
+            })
+        }
+    }
+
+    #[test]
+    fn changing_a_large_set_reads_little_and_deleting_it_says_little() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        let members: Vec<String> = (0..2000).map(|n| format!("m{n}")).collect();
+        a.write(&Mutation::Add(members.iter().map(|member| bytes(member)).collect()));
+        b.pull(&a);
+        let rows_read = |a: &mut Replica, mutation: &Mutation| {
+            a.author(|state, author| {
+                let counted = Counted(state, Cell::new(0));
+                let executed = super::super::execute::execute(&counted, &state.causal, author, &key(), mutation).unwrap();
+                (counted.1.get(), executed.delta)
+            })
+        };
+        assert!(rows_read(&mut a, &add(&["m7"])).0 <= 3);
+        assert!(rows_read(&mut a, &remove(&["m7", "m8"])).0 <= 4);
+        let (read, delta) = rows_read(&mut a, &Mutation::Delete);
+        assert!(read < 200 && delta.removes.len() == crate::config::NAMED_REMOVES);
+        b.hear(&delta);
+        assert!(b.state.rows.is_empty());
+    }
 }

@@ -1,212 +1,331 @@
-//! Strings: the entry with the greatest (timestamp, dot) shows, the other live entries are its siblings.
+//! Strings and counters: one row, whose Value entries are *siblings*, and whose counter runs are added to the one that shows.
 //!
-//! Increments stand in the same row, so a string that is a number is a counter too: what shows is the visible value plus the runs.
+//! The sibling of the greatest (timestamp, dot) shows. Only a write that had seen another sibling removes it: two concurrent SETs leave both,
+//! RINGTIDE SIBLINGS tells them all, and the next SET replaces them. Where the shown value is an integer, or there is none, the runs
+//! that count are added to it (see [`super::counter`]); to any other text nothing can be added, and it shows alone.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::command::{Answer, DataType, Refusal, SetCondition, SetExpiry};
-use super::counter;
-use super::delta::{Decision, Entry, Payload, Row, RowAddress, Rows};
+use super::counter::{self, Run};
+use super::delta::{Decision, Delta, Entry, Payload, Row, RowAddress, Rows};
 use super::dot::Dot;
-use super::execute::{ExecuteError, Executed};
-use super::expiry::Decisions;
-use super::look::Look;
-use super::write::Write;
+use super::draft::Draft;
+use super::execute::ExecuteError;
+use super::expiry::Expiry;
+use super::shown::Shown;
+use super::token::Token;
 use crate::config::MAX_VALUE;
 use crate::types::Timestamp;
 
-/// What a string's row shows at a moment.
+/// What is to be seen in a value row at one time.
 #[derive(Clone, Debug, Default)]
-pub struct Shown {
-    /// What a reader gets, if anything.
-    pub value: Option<Bytes>,
-    /// The values that concurrent writes left beside it, the newest first.
-    pub siblings: Vec<Bytes>,
-    /// The entry that shows.
-    pub dot: Option<Dot>,
+pub struct StringView {
+    /// The siblings that show, the one that stands for the string first.
+    siblings: Vec<(Dot, Entry, Bytes)>,
+    /// The counter runs that count.
+    runs: Vec<(Run, Entry)>,
+    hides_data: bool,
 }
 
-/// The number that a string is, if it is one: 64 bits, in the one way to write it that Redis takes.
-#[must_use]
-pub fn integer(text: &[u8]) -> Option<i64> {
-    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == text).then_some(number)
-}
+impl StringView {
+    /// Reads a value row.
+    #[must_use]
+    pub fn of(row: &Row, expiry: &Expiry) -> Self {
+        let mut view = Self::default();
+        for (dot, entry) in row {
+            if let Payload::Value(bytes) = &entry.payload {
+                if expiry.hides(entry) {
+                    view.hides_data = true;
+                } else {
+                    view.siblings.push((*dot, entry.clone(), bytes.clone()));
+                }
+            }
+        }
+        view.siblings.sort_by_key(|(dot, entry, _)| std::cmp::Reverse((entry.timestamp, *dot)));
+        for run in counter::runs(row).into_iter().filter(|run| run.counts.is_some()) {
+            match row.get(&run.latest) {
+                Some(entry) if !expiry.hides(entry) => view.runs.push((run, entry.clone())),
+                _ => view.hides_data = true,
+            }
+        }
+        view
+    }
 
-/// What a row shows.
-#[must_use]
-pub fn shown(row: &Row, decisions: &Decisions, now: Timestamp) -> Shown {
-    let visible = |(dot, entry): (&Dot, &Entry)| match &entry.payload {
-        Payload::Value(value) if !decisions.hides(entry, now) => Some((entry.timestamp, *dot, value.clone())),
-        _ => None,
-    };
-    let mut values: Vec<(Timestamp, Dot, Bytes)> = row.iter().filter_map(visible).collect();
-    values.sort_unstable_by_key(|(timestamp, dot, _)| Reverse((*timestamp, *dot)));
-    let mut values = values.into_iter();
-    let first = values.next();
-    let siblings = values.map(|(_, _, value)| value).collect();
-    let dot = first.as_ref().map(|(_, dot, _)| *dot);
-    let base = first.map(|(_, _, value)| value);
-    let value = match (counter::sum(row, decisions, now), base) {
-        (None, base) => base,
-        (Some(sum), None) => Some(sum.to_string().into()),
-        (Some(sum), Some(base)) => Some(match integer(&base) {
-            Some(number) => sum.wrapping_add(i128::from(number)).to_string().into(),
-            // Increments concurrent with a SET of something else: the SET shows.
-            None => base,
-        }),
-    };
-    Shown { value, siblings, dot }
-}
-
-impl Look {
-    /// What the key's string shows; refused where the key holds another type.
-    pub(super) fn string(&self) -> Result<Shown, Refusal> {
-        match self.shown {
-            None => Ok(Shown::default()),
-            Some(DataType::String) => Ok(shown(&self.value, &self.decisions, self.now)),
-            Some(_) => Err(Refusal::WrongType),
+    /// The string; `None` where there is none.
+    #[must_use]
+    pub fn shown(&self) -> Option<Bytes> {
+        let base = self.siblings.first().map(|(_, _, bytes)| bytes);
+        match (base, self.number()) {
+            (None, _) if self.runs.is_empty() => None,
+            (Some(base), None) => Some(base.clone()),
+            (Some(base), Some(_)) if self.runs.is_empty() => Some(base.clone()),
+            (_, number) => number.map(|number| number.to_string().into()),
         }
     }
 
-    /// The value row among the rows of a key.
-    pub(super) fn value_of(&self, rows: &BTreeMap<RowAddress, Row>, key: &Bytes) -> Row {
-        rows.get(&RowAddress::value(key)).cloned().unwrap_or_default()
+    /// The counter's value, 0 where there is no string; `None` where the string is no integer.
+    #[must_use]
+    pub fn number(&self) -> Option<i128> {
+        let base = match self.siblings.first() {
+            Some((_, _, bytes)) => i128::from(counter::parse(bytes)?),
+            None => 0,
+        };
+        Some(self.runs.iter().filter_map(|(run, _)| run.counts).fold(base, i128::wrapping_add))
+    }
+
+    /// Every value that concurrent writes left, the one that shows first.
+    #[must_use]
+    pub fn values(&self) -> Vec<Bytes> {
+        self.shown().into_iter().chain(self.siblings.iter().skip(1).map(|(_, _, bytes)| bytes.clone())).collect()
+    }
+
+    /// The entries that show.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.siblings.iter().map(|(_, entry, _)| entry).chain(self.runs.iter().map(|(_, entry)| entry))
+    }
+
+    /// Whether the row has data that does not show.
+    #[must_use]
+    pub fn hides_data(&self) -> bool {
+        self.hides_data
+    }
+
+    /// The dot of the sibling that shows.
+    #[must_use]
+    pub fn shown_dot(&self) -> Option<Dot> {
+        self.siblings.first().map(|(dot, _, _)| *dot)
+    }
+
+    /// The dots of the runs that count.
+    fn run_dots(&self) -> impl Iterator<Item = Dot> {
+        self.runs.iter().map(|(run, _)| run.latest)
+    }
+
+    /// Names what is to be seen of a row, of which this is the view.
+    #[must_use]
+    pub fn token(&self, row: &Row) -> Token {
+        let mut dots: BTreeSet<Dot> = self.siblings.iter().map(|(dot, _, _)| *dot).chain(self.run_dots()).collect();
+        let floors: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
+        dots.extend(floors);
+        let observed = counter::observed(row, |dot| dots.contains(dot));
+        Token { dots, observed }
     }
 }
 
-fn bytes_or_nil(value: Option<Bytes>) -> Answer {
-    value.map_or(Answer::Nil, Answer::Bytes)
+/// The old value for SET … GET and its like: refused where the key shows another type.
+fn old_value(shown: &Shown) -> Result<Answer, Refusal> {
+    match shown.data_type {
+        Some(DataType::Set) => Err(Refusal::WrongType),
+        _ => Ok(shown.string.shown().map_or(Answer::Nil, Answer::Bytes)),
+    }
 }
 
-/// The arguments of a SET.
-pub(super) struct Set<'s> {
-    pub(super) value: &'s Bytes,
+/// A time of expiry as it is stored; `None` where it has passed.
+pub(super) fn future(at_ms: i64, now: Timestamp) -> Option<u64> {
+    u64::try_from(at_ms).ok().filter(|at| Timestamp::from_millis(*at) > now)
+}
+
+/// SET and its relatives.
+pub(super) struct Set<'m> {
+    pub(super) value: &'m Bytes,
     pub(super) expiry: SetExpiry,
     pub(super) condition: SetCondition,
     pub(super) get: bool,
 }
 
-/// SET: in place of whatever the key holds.
-pub(super) fn set<R: Rows>(rows: &R, mut write: Write<'_, '_>, set: &Set<'_>) -> Result<Executed, ExecuteError<R::Error>> {
-    let observed = rows.rows_of(write.key).map_err(ExecuteError::Rows)?;
-    let look = Look::of(&observed, write.now());
-    let before = if set.get { bytes_or_nil(look.string()?.value) } else { Answer::Nil };
-    let goes = match set.condition {
+pub(super) fn set<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    set: &Set<'_>,
+) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    let old = if set.get { Some(old_value(shown)?) } else { None };
+    let exists = shown.data_type.is_some();
+    let takes_place = match set.condition {
         SetCondition::Always => true,
-        SetCondition::Absent => !look.exists(),
-        SetCondition::Present => look.exists(),
+        SetCondition::Absent => !exists,
+        SetCondition::Present => exists,
     };
-    if !goes {
-        return Ok(write.done(before));
+    if !takes_place {
+        return Ok((Delta::default(), old.unwrap_or(Answer::Nil)));
     }
-    let answer = if set.get { before } else { Answer::Ok };
-    let at = match set.expiry {
-        SetExpiry::At(at) => Some(u64::try_from(at).unwrap_or(0)),
-        SetExpiry::Clear | SetExpiry::Keep => None,
-    };
-    let keep = set.expiry == SetExpiry::Keep && look.exists();
-    write.replace_key(&observed, &look, keep);
-    if at.is_some_and(|at| Timestamp::from_millis(at) <= write.now()) {
-        // A value that has expired already is a deletion.
-        return Ok(write.done(answer));
-    }
-    let now = write.now();
-    let decision = at.map(|at| Decision { time: Some(at), timestamp: now, since: now });
-    if let Some(decision) = decision {
-        write.add(RowAddress::expiry(write.key), Payload::Decision(decision), None);
-    }
-    let carried = if keep { look.governing() } else { decision };
-    write.add(RowAddress::value(write.key), Payload::Value(set.value.clone()), carried);
-    Ok(write.done(answer))
-}
-
-/// APPEND: in place of exactly what shows; the siblings stay, for they were written beside it and nobody has chosen yet.
-pub(super) fn append<R: Rows>(rows: &R, mut write: Write<'_, '_>, suffix: &Bytes) -> Result<Executed, ExecuteError<R::Error>> {
-    let look = Look::at(rows, write.key, write.now()).map_err(ExecuteError::Rows)?;
-    let shown = look.string()?;
-    let before = shown.value.unwrap_or_default();
-    if before.len() + suffix.len() > MAX_VALUE {
+    let answer = old.unwrap_or(Answer::Ok);
+    if set.value.len() > MAX_VALUE {
         return Err(Refusal::TooBig.into());
     }
-    let value: Bytes = [before.as_ref(), suffix.as_ref()].concat().into();
-    let length = i64::try_from(value.len()).unwrap_or(i64::MAX);
-    let address = RowAddress::value(write.key);
-    let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-    let expiry_row = rows.row(&RowAddress::expiry(write.key)).map_err(ExecuteError::Rows)?;
-    let carried = write.carry(&look, &expiry_row);
-    let is_sibling = |(dot, entry): &(&Dot, &Entry)| matches!(entry.payload, Payload::Value(_)) && Some(**dot) != shown.dot;
-    let keeps: Vec<Dot> = row.iter().filter(is_sibling).map(|(dot, _)| *dot).collect();
-    let removed: Row = row.iter().filter(|(dot, _)| !keeps.contains(dot)).map(|(dot, entry)| (*dot, entry.clone())).collect();
-    write.replace_row(&address, &row, keeps);
-    write.leave_floors(&removed);
-    write.add(address, Payload::Value(value), carried);
-    Ok(write.done(Answer::Integer(length)))
-}
-
-/// INCRBY: adds beside whatever others add.
-pub(super) fn increment<R: Rows>(rows: &R, mut write: Write<'_, '_>, by: i64) -> Result<Executed, ExecuteError<R::Error>> {
-    let look = Look::at(rows, write.key, write.now()).map_err(ExecuteError::Rows)?;
-    let before = match look.string()?.value {
-        None => 0,
-        Some(value) => integer(&value).ok_or(Refusal::NotAnInteger)?,
-    };
-    let after = before.checked_add(by).ok_or(Refusal::Overflow)?;
-    let row = rows.row(&RowAddress::value(write.key)).map_err(ExecuteError::Rows)?;
-    let expiry_row = rows.row(&RowAddress::expiry(write.key)).map_err(ExecuteError::Rows)?;
-    let carried = write.carry(&look, &expiry_row);
-    write.increment(&row, &look, by, carried);
-    Ok(write.done(Answer::Integer(after)))
-}
-
-/// GETDEL: removes a string and tells it.
-pub(super) fn get_delete<R: Rows>(rows: &R, mut write: Write<'_, '_>) -> Result<Executed, ExecuteError<R::Error>> {
-    let observed = rows.rows_of(write.key).map_err(ExecuteError::Rows)?;
-    let look = Look::of(&observed, write.now());
-    let value = look.string()?.value;
-    if value.is_some() {
-        write.replace_key(&observed, &look, false);
-    }
-    Ok(write.done(bytes_or_nil(value)))
-}
-
-/// GETEX: tells a string and changes its expiry.
-pub(super) fn get_expire<R: Rows>(rows: &R, mut write: Write<'_, '_>, expiry: SetExpiry) -> Result<Executed, ExecuteError<R::Error>> {
-    let observed = rows.rows_of(write.key).map_err(ExecuteError::Rows)?;
-    let look = Look::of(&observed, write.now());
-    let value = look.string()?.value;
-    let expiry_row = observed.get(&RowAddress::expiry(write.key)).cloned().unwrap_or_default();
-    if value.is_some() {
-        match expiry {
-            SetExpiry::Keep => {}
-            SetExpiry::Clear if look.expires_at().is_none() => {}
-            SetExpiry::Clear => write.decide(None, &look, &expiry_row),
-            SetExpiry::At(at) => match u64::try_from(at) {
-                Ok(at) if Timestamp::from_millis(at) > write.now() => write.decide(Some(at), &look, &expiry_row),
-                _ => write.replace_key(&observed, &look, false),
-            },
+    let key = draft.key;
+    let decision = match set.expiry {
+        SetExpiry::Keep if exists => {
+            draft.overwrite(rows, true).map_err(ExecuteError::Rows)?;
+            shown.write_under(&mut draft)
         }
-    }
-    Ok(write.done(bytes_or_nil(value)))
+        SetExpiry::Keep | SetExpiry::Clear => {
+            draft.overwrite(rows, false).map_err(ExecuteError::Rows)?;
+            None
+        }
+        SetExpiry::At(at_ms) => {
+            let Some(time) = future(at_ms, draft.author.now) else {
+                return Ok((delete(rows, shown, draft)?.0, answer));
+            };
+            draft.overwrite(rows, false).map_err(ExecuteError::Rows)?;
+            let decision = Decision { time: Some(time), timestamp: draft.author.now, since: draft.author.now };
+            draft.decide(decision);
+            Some(decision)
+        }
+    };
+    draft.add(RowAddress::value(key), decision, Payload::Value(set.value.clone()));
+    Ok((draft.finish(), answer))
 }
 
-/// RESOLVE: in place of exactly what the token's reader saw.
+/// DEL: whether there was something to delete.
+pub(super) fn delete<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>) -> Result<(Delta, bool), ExecuteError<R::Error>> {
+    if shown.data_type.is_none() {
+        return Ok((Delta::default(), false));
+    }
+    draft.overwrite(rows, false).map_err(ExecuteError::Rows)?;
+    Ok((draft.finish(), true))
+}
+
+pub(super) fn get_delete<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    let old = old_value(shown)?;
+    Ok((delete(rows, shown, draft)?.0, old))
+}
+
+pub(super) fn get_expire<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    expiry: SetExpiry,
+) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    let value = old_value(shown)?;
+    if value == Answer::Nil {
+        return Ok((Delta::default(), value));
+    }
+    match expiry {
+        SetExpiry::Keep => {}
+        SetExpiry::Clear if shown.end().is_none() => {}
+        SetExpiry::Clear => shown.decide(&mut draft, None),
+        SetExpiry::At(at_ms) => match future(at_ms, draft.author.now) {
+            Some(time) => shown.decide(&mut draft, Some(time)),
+            None => return Ok((delete(rows, shown, draft)?.0, value)),
+        },
+    }
+    Ok((draft.finish(), value))
+}
+
+/// APPEND: replaces exactly the sibling that shows and the runs that were added to it. Other siblings stay.
+pub(super) fn append<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    tail: &Bytes,
+) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    if shown.data_type == Some(DataType::Set) {
+        return Err(Refusal::WrongType.into());
+    }
+    let address = RowAddress::value(draft.key);
+    let head = shown.string.shown();
+    if tail.is_empty() && head.is_some() {
+        return Ok((Delta::default(), length(head.as_ref())));
+    }
+    let decision = shown.write_under(&mut draft);
+    let value = match &head {
+        None => tail.clone(),
+        Some(head) if head.len() + tail.len() > MAX_VALUE => return Err(Refusal::TooBig.into()),
+        Some(head) => {
+            let mut value = BytesMut::with_capacity(head.len() + tail.len());
+            value.extend_from_slice(head);
+            value.extend_from_slice(tail);
+            let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+            let named = shown.string.shown_dot().into_iter().chain(shown.string.run_dots()).collect();
+            replace_named(&mut draft, &row, named, &Token::default());
+            value.freeze()
+        }
+    };
+    let answer = length(Some(&value));
+    draft.add(address, decision, Payload::Value(value));
+    Ok((draft.finish(), answer))
+}
+
+/// Replaces these live dots of the value row, with the floors that they need, and what a token names beside them.
+fn replace_named(draft: &mut Draft<'_, '_>, row: &Row, mut named: BTreeSet<Dot>, token: &Token) {
+    let floors: Vec<Dot> = counter::floors_of_removed(row, |dot| named.contains(dot)).collect();
+    named.extend(floors);
+    let mut observed = counter::observed(row, |dot| named.contains(dot));
+    for (run, seen) in &token.observed {
+        let floor = observed.entry(*run).or_insert(*seen);
+        *floor = (*floor).max(*seen);
+    }
+    let keeps = row.keys().filter(|dot| !named.contains(dot)).copied().collect();
+    draft.replace_row(RowAddress::value(draft.key), row, keeps, &token.clock());
+    draft.add_floors(observed);
+}
+
+/// The length of a string as an answer, 0 where there is none.
+pub(super) fn length(string: Option<&Bytes>) -> Answer {
+    Answer::Integer(string.map_or(0, |string| i64::try_from(string.len()).unwrap_or(i64::MAX)))
+}
+
+/// INCR: replaces nothing but the entry of the run that it continues.
+pub(super) fn increment<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    amount: i64,
+) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    if shown.data_type == Some(DataType::Set) {
+        return Err(Refusal::WrongType.into());
+    }
+    let value = shown.string.number().ok_or(Refusal::NotAnInteger)?;
+    let sum = i64::try_from(value.saturating_add(i128::from(amount))).map_err(|_| Refusal::Overflow)?;
+    let address = RowAddress::value(draft.key);
+    let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+    let decision = shown.write_under(&mut draft);
+    let (actor, since) = (draft.author.actor, draft.author.runs_since);
+    match counter::continued(&row, actor, since, |entry| shown.expiry.hides(entry)) {
+        Some(run) => {
+            let total = run.total.checked_add(i128::from(amount)).ok_or(Refusal::Overflow)?;
+            for (dot, entry) in &row {
+                if matches!(entry.payload, Payload::Run { run: name, .. } if name == run.name) {
+                    draft.remove(address.clone(), *dot);
+                }
+            }
+            draft.add(address, decision, Payload::Run { run: run.name, total });
+        }
+        None => begin_run(&mut draft, decision, amount),
+    }
+    Ok((draft.finish(), Answer::Integer(sum)))
+}
+
+/// Begins a run, named by the dot of this increment.
+pub(super) fn begin_run(draft: &mut Draft<'_, '_>, decision: Option<Decision>, amount: i64) {
+    let run = (draft.author.mint)();
+    draft.add_as(run, RowAddress::value(draft.key), decision, Payload::Run { run, total: i128::from(amount) });
+}
+
+/// RESOLVE: replaces exactly what the reader of the token saw. What was written meanwhile stays beside it.
 pub(super) fn resolve<R: Rows>(
     rows: &R,
-    mut write: Write<'_, '_>,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
     token: &Bytes,
     value: &Bytes,
-) -> Result<Executed, ExecuteError<R::Error>> {
-    let seen = super::answer::seen_of(token).ok_or(Refusal::InvalidToken)?;
-    let look = Look::at(rows, write.key, write.now()).map_err(ExecuteError::Rows)?;
-    look.string()?;
-    let address = RowAddress::value(write.key);
+) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+    let token = Token::from_bytes(token).map_err(|_| Refusal::InvalidToken)?;
+    if shown.data_type == Some(DataType::Set) {
+        return Err(Refusal::WrongType.into());
+    }
+    if value.len() > MAX_VALUE {
+        return Err(Refusal::TooBig.into());
+    }
+    let address = RowAddress::value(draft.key);
     let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-    let carried = look.governing();
-    write.replace_seen(address.clone(), &row, seen);
-    write.add(address, Payload::Value(value.clone()), carried);
-    Ok(write.done(Answer::Ok))
+    let decision = shown.write_under(&mut draft);
+    let named = row.keys().filter(|dot| token.dots.contains(dot)).copied().collect();
+    replace_named(&mut draft, &row, named, &token);
+    draft.add(address, decision, Payload::Value(value.clone()));
+    Ok((draft.finish(), Answer::Ok))
 }

@@ -1,0 +1,159 @@
+//! A delta under construction: what every command needs to write one.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::counter;
+use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Rows, Scope};
+use super::dot::{Clock, Dot};
+use super::expiry::deadline;
+use crate::config::{NAMED_REMOVE_BYTES, NAMED_REMOVES};
+use crate::types::{Actor, Timestamp};
+
+/// Who writes, and when.
+pub struct Author<'a> {
+    /// This incarnation of this peer.
+    pub actor: Actor,
+    /// The time of the write: later than every entry stored here, and taken before anything is read.
+    pub now: Timestamp,
+    /// Gives out dots, each once.
+    pub mint: &'a mut dyn FnMut() -> Dot,
+    /// Own runs whose first counter is this or greater were begun since this replica's state id was made, and may be continued.
+    pub runs_since: u64,
+}
+
+/// A delta under construction for one key.
+pub(super) struct Draft<'d, 'a> {
+    pub(super) key: &'d Bytes,
+    pub(super) author: &'d mut Author<'a>,
+    causal: &'d Causal,
+    delta: Delta,
+}
+
+impl<'d, 'a> Draft<'d, 'a> {
+    pub(super) fn new(key: &'d Bytes, causal: &'d Causal, author: &'d mut Author<'a>) -> Self {
+        Self { key, author, causal, delta: Delta::default() }
+    }
+
+    /// Writes an entry under a new dot.
+    pub(super) fn add(&mut self, address: RowAddress, decision: Option<Decision>, payload: Payload) -> Dot {
+        let dot = (self.author.mint)();
+        self.add_as(dot, address, decision, payload);
+        dot
+    }
+
+    /// Writes an entry under a dot that was minted for it.
+    pub(super) fn add_as(&mut self, dot: Dot, address: RowAddress, decision: Option<Decision>, payload: Payload) {
+        self.delta.adds.push((address, dot, Entry { timestamp: self.author.now, decision, payload }));
+    }
+
+    /// Puts a decision into the expiry row.
+    pub(super) fn decide(&mut self, decision: Decision) {
+        self.add(RowAddress::expiry(self.key), None, Payload::Decision(decision));
+    }
+
+    /// Leaves floors for what was observed of counter runs.
+    pub(super) fn add_floors(&mut self, observed: impl IntoIterator<Item = (Dot, counter::Observed)>) {
+        for (run, counter::Observed { upto, total }) in observed {
+            self.add(RowAddress::value(self.key), None, Payload::Floor { run, upto, total });
+        }
+    }
+
+    /// Removes one live dot.
+    pub(super) fn remove(&mut self, address: RowAddress, dot: Dot) {
+        self.delta.removes.push((address, dot));
+    }
+
+    /// Overwrites a row as this replica knows it, but for some live dots. What was pending for the whole key was pending for
+    /// this row as well. `superseded` names further dots, not seen here, that must not stand in the row.
+    pub(super) fn replace_row(&mut self, address: RowAddress, row: &Row, keeps: Vec<Dot>, superseded: &Clock) {
+        for dot in row.keys().filter(|dot| !keeps.contains(dot)) {
+            self.remove(address.clone(), *dot);
+        }
+        let mut pending = self.causal.pending_for(&Scope::Key(self.key.clone()));
+        let scope = Scope::Row(address);
+        pending.extend(&self.causal.pending_for(&scope));
+        pending.extend(&superseded.minus(&self.causal.clock));
+        self.delta.replaces.push(Replacement { scope, pending, keeps });
+    }
+
+    /// Says that everything seen of the key is overwritten, but for some live dots of its expiry row. What is pending for a single
+    /// row is told for that row alone.
+    pub(super) fn replace_key(&mut self, keeps: &[Dot]) {
+        let scope = Scope::Key(self.key.clone());
+        let pending = self.causal.pending_for(&scope);
+        self.delta.replaces.push(Replacement { scope, pending, keeps: keeps.to_vec() });
+        let first = Scope::Row(RowAddress { key: self.key.clone(), kind: Kind::Expiry, element: Bytes::new() });
+        for (scope, pending) in self.causal.pending.range(first..) {
+            match scope {
+                Scope::Row(address) if address.key == *self.key => {
+                    self.delta.replaces.push(Replacement { scope: scope.clone(), pending: pending.clone(), keeps: keeps.to_vec() });
+                }
+                _ => break,
+            }
+        }
+    }
+
+    /// Overwrites the whole key: names what it removes as far as the limits go, and leaves floors for the counter runs that it
+    /// ends. `keeps_expiry` leaves the expiry row alone; else passed decisions stay, since only a removal by a quorum may take these.
+    pub(super) fn overwrite<R: Rows>(&mut self, rows: &R, keeps_expiry: bool) -> Result<(), R::Error> {
+        let now = self.author.now;
+        let (mut keeps, mut floors, mut named, mut named_bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        rows.visit(self.key, &mut |address, row| {
+            if address.kind == Kind::Value {
+                floors = counter::observed(row, |_| true).into_iter().collect();
+            }
+            for (dot, entry) in row {
+                if address.kind == Kind::Expiry && (keeps_expiry || stays(entry, now)) {
+                    keeps.push(*dot);
+                    continue;
+                }
+                named_bytes += address.element.len();
+                if named.len() == NAMED_REMOVES || named_bytes > NAMED_REMOVE_BYTES {
+                    // Of the expiry and value rows more than names is needed.
+                    if address.kind <= Kind::Value {
+                        continue;
+                    }
+                    return ControlFlow::Break(());
+                }
+                named.push((address.clone(), *dot));
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.delta.removes.append(&mut named);
+        self.replace_key(&keeps);
+        self.add_floors(floors);
+        Ok(())
+    }
+
+    /// Overwrites the decisions in the expiry row that have not passed.
+    pub(super) fn replace_decisions(&mut self, row: &Row) {
+        let keeps = row.iter().filter(|(_, entry)| stays(entry, self.author.now)).map(|(dot, _)| *dot).collect();
+        self.replace_row(RowAddress::expiry(self.key), row, keeps, &Clock::new());
+    }
+
+    /// Whether something superseded the expiry row that this replica has not seen.
+    pub(super) fn is_behind(&self) -> bool {
+        is_behind(self.causal, self.key)
+    }
+
+    /// The finished delta.
+    pub(super) fn finish(mut self) -> Delta {
+        if !self.delta.replaces.is_empty() {
+            self.delta.seen = self.causal.clock.clone();
+        }
+        self.delta
+    }
+}
+
+/// Whether a decision that has passed stands here: only a removal by a quorum may take it away.
+fn stays(entry: &Entry, now: Timestamp) -> bool {
+    matches!(&entry.payload, Payload::Decision(decision) if deadline(decision) <= now)
+}
+
+/// Whether something is pending for a key's expiry row: a decision may be on its way here that changes everything.
+pub(super) fn is_behind(causal: &Causal, key: &Bytes) -> bool {
+    !causal.pending.is_empty()
+        && (causal.pending.contains_key(&Scope::Key(key.clone())) || causal.pending.contains_key(&Scope::Row(RowAddress::expiry(key))))
+}

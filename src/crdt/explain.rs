@@ -1,0 +1,112 @@
+//! RINGTIDE EXPLAIN: every live dot of a key told for people, with why it shows or does not.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::command::{DataType, Explained};
+use super::counter;
+use super::delta::{Decision, Entry, Kind, Payload, Row, Rows};
+use super::dot::Dot;
+use super::shown::Shown;
+
+/// Most bytes of a value that are told.
+const TOLD_BYTES: usize = 64;
+
+/// Tells of every live dot of a key.
+pub(super) fn explain<R: Rows>(rows: &R, key: &Bytes, shown: &Shown) -> Result<Vec<Explained>, R::Error> {
+    let mut told = Vec::new();
+    rows.visit(key, &mut |address, row| {
+        for (dot, entry) in row {
+            let (shows, reason) = match address.kind {
+                Kind::Expiry => judge_decision(entry, shown),
+                Kind::Value => judge_value(row, *dot, entry, shown),
+                Kind::Member => judge_member(entry, shown),
+            };
+            told.push(Explained {
+                kind: match address.kind {
+                    Kind::Expiry => "expiry",
+                    Kind::Value => "value",
+                    Kind::Member => "member",
+                }
+                .to_owned(),
+                element: address.element.clone(),
+                dot: name(*dot),
+                actor: dot.actor.0,
+                written_ms: entry.timestamp.millis(),
+                content: content(entry),
+                shows,
+                reason,
+            });
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(told)
+}
+
+fn name(dot: Dot) -> String {
+    format!("{}:{}", dot.actor, dot.counter)
+}
+
+fn content(entry: &Entry) -> String {
+    let what = match &entry.payload {
+        Payload::Value(bytes) => {
+            let start = bytes.get(..TOLD_BYTES).unwrap_or(bytes);
+            let more = if start.len() < bytes.len() { format!(" and {} bytes more", bytes.len() - start.len()) } else { String::new() };
+            format!("\"{}\"{more}", start.escape_ascii())
+        }
+        Payload::Run { run, total } => format!("increments since {}: {total:+}", name(*run)),
+        Payload::Floor { run, upto, total } => format!("reset of the increments since {} up to counter {upto}: {total:+}", name(*run)),
+        Payload::Present => "present".to_owned(),
+        Payload::Decision(decision) => term(decision),
+    };
+    match &entry.decision {
+        Some(decision) => format!("{what}, {}", term(decision)),
+        None => what,
+    }
+}
+
+fn term(decision: &Decision) -> String {
+    decision.time.map_or_else(|| "never expires".to_owned(), |time| format!("expires at {time}"))
+}
+
+fn hidden_by(entry: &Entry, shown: &Shown) -> Option<(bool, String)> {
+    let decision = shown.expiry.hider(entry)?;
+    Some((false, format!("hidden: it expired at {}", decision.time.unwrap_or_default())))
+}
+
+fn judge_decision(entry: &Entry, shown: &Shown) -> (bool, String) {
+    let Payload::Decision(decision) = &entry.payload else { return (false, "no decision".to_owned()) };
+    if shown.expiry.is_overtaken(decision) {
+        (false, "overtaken by a later decision on the same life of the key".to_owned())
+    } else if shown.expiry.has_passed(decision) {
+        (true, "its time has passed: what it hides is to be removed".to_owned())
+    } else {
+        (true, "stands".to_owned())
+    }
+}
+
+fn judge_value(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, String) {
+    if let Some(hidden) = hidden_by(entry, shown) {
+        return hidden;
+    }
+    match &entry.payload {
+        Payload::Value(_) if shown.string.shown_dot() == Some(dot) => (true, "written last".to_owned()),
+        Payload::Value(_) => (false, "a sibling: written concurrently, and earlier than the one that shows".to_owned()),
+        Payload::Run { run, .. } => match counter::runs(row).into_iter().find(|other| other.name == *run) {
+            Some(other) if other.latest != dot => (false, "a later entry of the same run stands beside it".to_owned()),
+            Some(other) if other.counts.is_none() => (false, "reset by a SET or DEL".to_owned()),
+            _ if shown.string.number().is_none() => (false, "the string is no integer: nothing can be added to it".to_owned()),
+            _ => (true, "added to the value".to_owned()),
+        },
+        _ => (false, "keeps increments that a SET or DEL has observed from counting again".to_owned()),
+    }
+}
+
+fn judge_member(entry: &Entry, shown: &Shown) -> (bool, String) {
+    match hidden_by(entry, shown) {
+        Some(hidden) => hidden,
+        None if shown.data_type == Some(DataType::String) => (false, "the key shows a string, written concurrently".to_owned()),
+        None => (true, "a member".to_owned()),
+    }
+}

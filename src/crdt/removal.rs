@@ -1,0 +1,153 @@
+//! Removing for good what an expiry decision hides.
+//!
+//! Hiding is all that a single replica may do: its clock may be fast, and a PERSIST that it never heard of may stand elsewhere. Entries go only after
+//! a quorum has confirmed, each member by its own clock, that the decision is past by a grace time, and by its own rows that nothing
+//! overtakes it:
+//!
+//! ```text
+//! remover   finds d [`removable`], notes the dots under which d stands ([`dots_of`]), asks the others
+//! others    [`attests`]: past by my clock, not overtaken here, and not seen superseded here
+//! remover   with a quorum, itself among them: [`removal`], joined and sent like any delta
+//! ```
+//!
+//! A decision that reaches a replica later than its timestamp plus the grace time is not acknowledged ([`super::expiry::is_late`]). So
+//! whoever has confirmed a removal cannot acknowledge a decision afterwards that should have prevented it: the two quorums would meet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::counter;
+use super::delta::{Causal, Decision, Delta, Kind, Payload, Row, RowAddress, Rows};
+use super::dot::Dot;
+use super::draft::{Author, Draft, is_behind};
+use super::expiry::{Expiry, later_by, overtakes};
+use crate::config::{NAMED_REMOVE_BYTES, NAMED_REMOVES};
+use crate::types::Timestamp;
+
+/// When a decision may be removed with what it hides; `None`: never.
+fn removable_from(decision: &Decision, grace: Duration) -> Option<Timestamp> {
+    decision.time.map(|time| later_by(Timestamp::from_millis(time), grace))
+}
+
+/// The earliest time that any decision in a row names, in milliseconds since 1970: before it, nothing of the row can be removable.
+#[must_use]
+pub fn earliest_end(row: &Row) -> Option<u64> {
+    let named = row.values().flat_map(|entry| {
+        let standing = if let Payload::Decision(decision) = entry.payload { Some(decision) } else { None };
+        [standing, entry.decision].into_iter().flatten()
+    });
+    named.filter_map(|decision| decision.time).min()
+}
+
+/// The decisions that this replica may ask others about: past by the grace time, overtaken by nothing here, and nothing pending for the
+/// expiry row. Reads every row of the key.
+///
+/// # Errors
+/// Where the rows could not be read.
+pub fn removable<R: Rows>(rows: &R, causal: &Causal, key: &Bytes, now: Timestamp, grace: Duration) -> Result<Vec<Decision>, R::Error> {
+    if is_behind(causal, key) {
+        return Ok(Vec::new());
+    }
+    let expiry = Expiry::of(&rows.row(&RowAddress::expiry(key))?, now);
+    let mut candidates: BTreeSet<Decision> = expiry.standing().copied().collect();
+    rows.visit(key, &mut |address, row| {
+        if address.kind != Kind::Expiry {
+            candidates.extend(row.values().filter_map(|entry| expiry.hider(entry)));
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    candidates.retain(|decision| removable_from(decision, grace).is_some_and(|from| from <= now) && !expiry.is_overtaken(decision));
+    Ok(candidates.into_iter().collect())
+}
+
+/// The dots under which a decision stands in an expiry row.
+#[must_use]
+pub fn dots_of(expiry_row: &Row, decision: &Decision) -> Vec<Dot> {
+    let stands = expiry_row.iter().filter(|(_, entry)| entry.payload == Payload::Decision(*decision));
+    stands.map(|(dot, _)| *dot).collect()
+}
+
+/// Whether this replica confirms to a remover, at which the decision stands under `standing`, that what it hides may go.
+///
+/// # Errors
+/// Where the expiry row could not be read.
+pub fn attests<R: Rows>(
+    rows: &R,
+    causal: &Causal,
+    key: &Bytes,
+    decision: &Decision,
+    standing: &[Dot],
+    now: Timestamp,
+    grace: Duration,
+) -> Result<bool, R::Error> {
+    let address = RowAddress::expiry(key);
+    let row = rows.row(&address)?;
+    let is_past = removable_from(decision, grace).is_some_and(|from| from <= now);
+    // Somebody took the decision away who had seen it: it stands no more, whatever the remover still holds.
+    let is_superseded = standing.iter().any(|dot| causal.has_seen(&address, *dot) && !row.contains_key(dot));
+    Ok(is_past && !is_superseded && !Expiry::of(&row, now).is_overtaken(decision))
+}
+
+/// Removes the observed entries that a decision hides, the decision itself, and what it overtook: to be called once a quorum has
+/// attested. Of more than a delta may name it removes a part, and the decision stays: ask again. `None` where there
+/// is nothing to remove, or this replica may not by now.
+///
+/// # Errors
+/// Where the rows could not be read.
+pub fn removal<R: Rows>(
+    rows: &R,
+    causal: &Causal,
+    author: &mut Author<'_>,
+    key: &Bytes,
+    decision: &Decision,
+    grace: Duration,
+) -> Result<Option<Delta>, R::Error> {
+    if is_behind(causal, key) || !attests(rows, causal, key, decision, &[], author.now, grace)? {
+        return Ok(None);
+    }
+    let all = rows.rows_of(key)?;
+    let none = Row::new();
+    let expiry_address = RowAddress::expiry(key);
+    let expiry_row = all.get(&expiry_address).unwrap_or(&none);
+    let expiry = Expiry::of(expiry_row, author.now);
+    let mut data = Vec::new();
+    let mut floors = BTreeMap::new();
+    for (address, row) in all.iter().filter(|(address, _)| address.kind != Kind::Expiry) {
+        let mut dots: BTreeSet<Dot> = row.iter().filter(|(_, entry)| expiry.is_hidden_by(entry, decision)).map(|(dot, _)| *dot).collect();
+        if address.kind == Kind::Value {
+            dots.retain(|dot| !matches!(row.get(dot).map(|entry| &entry.payload), Some(Payload::Floor { .. })));
+            let replaced: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
+            dots.extend(replaced);
+            floors = counter::observed(row, |dot| dots.contains(dot));
+        }
+        data.extend(dots.into_iter().map(|dot| (address, dot)));
+    }
+    let stands = expiry.holds(decision);
+    let goes = |other: &Decision| other == decision || stands && overtakes(decision, other);
+    let decisions = expiry_row.iter().filter(|(_, entry)| matches!(&entry.payload, Payload::Decision(other) if goes(other)));
+    let decisions: Vec<(&RowAddress, Dot)> = decisions.map(|(dot, _)| (&expiry_address, *dot)).collect();
+    if data.is_empty() && decisions.is_empty() {
+        return Ok(None);
+    }
+    let mut draft = Draft::new(key, causal, author);
+    let mut named_bytes = 0;
+    let mut is_whole = true;
+    for (count, (address, dot)) in data.into_iter().enumerate() {
+        named_bytes += address.element.len();
+        // The value row comes first and is one row: with its floors it stays whole.
+        if address.kind > Kind::Value && count > 0 && (count >= NAMED_REMOVES || named_bytes > NAMED_REMOVE_BYTES) {
+            is_whole = false;
+            break;
+        }
+        draft.remove(address.clone(), dot);
+    }
+    draft.add_floors(floors);
+    if is_whole {
+        for (address, dot) in decisions {
+            draft.remove(address.clone(), dot);
+        }
+    }
+    Ok(Some(draft.finish()))
+}

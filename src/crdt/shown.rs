@@ -1,0 +1,99 @@
+//! What a key shows: its type, and the entries that make it up.
+//!
+//! Peers that concurrently create one key with different types keep the rows of both. The lowest [`Kind`] shows: a string before a set.
+//! The other rows stay, RINGTIDE EXPLAIN tells of them, and a SET or DEL takes both.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use super::command::DataType;
+use super::delta::{Decision, Entry, Kind, Row, RowAddress, Rows};
+use super::draft::Draft;
+use super::expiry::Expiry;
+use super::string::StringView;
+use crate::types::Timestamp;
+
+/// What a key shows at one time, as far as its first rows tell.
+#[derive(Clone, Debug, Default)]
+pub struct Shown {
+    /// The type; `None` where nothing shows.
+    pub data_type: Option<DataType>,
+    /// The decisions of the key.
+    pub expiry: Expiry,
+    /// The string, where one shows.
+    pub string: StringView,
+    /// The expiry row.
+    expiry_row: Row,
+    /// The entries that show: those of the string, or of the first member that shows.
+    entries: Vec<Entry>,
+    /// Whether there is data that does not show. Not known where something shows.
+    hides_data: bool,
+}
+
+impl Shown {
+    /// Reads a key up to the first row that shows.
+    ///
+    /// # Errors
+    /// Where the rows could not be read.
+    pub fn read<R: Rows>(rows: &R, key: &Bytes, now: Timestamp) -> Result<Self, R::Error> {
+        let mut shown = Self { expiry: Expiry::of(&Row::new(), now), ..Self::default() };
+        rows.visit(key, &mut |address, row| shown.take_in(address, row, now))?;
+        Ok(shown)
+    }
+
+    fn take_in(&mut self, address: &RowAddress, row: &Row, now: Timestamp) -> ControlFlow<()> {
+        match address.kind {
+            Kind::Expiry => {
+                self.expiry = Expiry::of(row, now);
+                self.expiry_row = row.clone();
+            }
+            Kind::Value => {
+                self.string = StringView::of(row, &self.expiry);
+                self.hides_data |= self.string.hides_data();
+                if self.string.shown().is_some() {
+                    self.data_type = Some(DataType::String);
+                    self.entries = self.string.entries().cloned().collect();
+                }
+            }
+            Kind::Member => {
+                self.entries = row.values().filter(|entry| !self.expiry.hides(entry)).cloned().collect();
+                if self.entries.is_empty() {
+                    self.hides_data |= !row.is_empty();
+                } else {
+                    self.data_type = Some(DataType::Set);
+                }
+            }
+        }
+        if self.data_type.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// When the key expires, in milliseconds since 1970; `None`: never, or there is no key.
+    ///
+    /// A key lives as long as anything of it. Of a set only the first member is asked; concurrent commands may have given others another end.
+    #[must_use]
+    pub fn end(&self) -> Option<u64> {
+        self.entries.iter().map(|entry| self.expiry.end_of(entry)).reduce(|one, other| Some(one?.max(other?))).flatten()
+    }
+
+    /// The decision that a new entry of this key copies, so that it dies with what it was added to. A write that finds no data, hidden or not,
+    /// clears decisions that were left over from a former life, unless a decision may still be on its way here: then it copies what it has.
+    pub(super) fn write_under(&self, draft: &mut Draft<'_, '_>) -> Option<Decision> {
+        if self.data_type.is_some() {
+            return self.expiry.governing_any(&self.entries);
+        }
+        if draft.is_behind() {
+            return self.expiry.governing();
+        }
+        if !self.hides_data && self.expiry.standing().any(|decision| !self.expiry.has_passed(decision)) {
+            draft.replace_decisions(&self.expiry_row);
+        }
+        None
+    }
+
+    /// Puts a decision in place of those that have not passed.
+    pub(super) fn decide(&self, draft: &mut Draft<'_, '_>, time: Option<u64>) {
+        draft.replace_decisions(&self.expiry_row);
+        draft.decide(self.expiry.decide(time));
+    }
+}
