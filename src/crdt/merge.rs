@@ -120,7 +120,8 @@ mod tests {
         b.write(&add(&["y"]));
         let merged = merge(&[voice(&a), voice(&b), voice(&c)]);
         assert_eq!(merged.view.rows.len(), 2);
-        let adds: Vec<(usize, usize, bool)> = merged.repairs.iter().map(|repair| (repair.voice, repair.adds.adds.len(), repair.must_pull)).collect();
+        let adds: Vec<(usize, usize, bool)> =
+            merged.repairs.iter().map(|repair| (repair.voice, repair.adds.adds.len(), repair.must_pull)).collect();
         assert_eq!(adds, [(0, 1, false), (1, 1, false), (2, 2, false)]);
         assert!(merged.repairs.iter().all(|repair| repair.adds.removes.is_empty() && repair.adds.replaces.is_empty()));
         assert!(merge(&[voice(&a), voice(&a)]).repairs.is_empty());

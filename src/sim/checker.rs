@@ -35,7 +35,7 @@ async fn promises(node: &Node, history: &History) -> Result<(), String> {
     for (key, counted) in &history.counters {
         let value = match ask(node, key, Query::Get).await? {
             Answer::Nil => 0,
-            Answer::Bytes(text) => crate::crdt::string::integer(&text).ok_or_else(|| format!("{key:?} is no number: {text:?}"))?,
+            Answer::Bytes(text) => crate::crdt::counter::parse(&text).ok_or_else(|| format!("{key:?} is no number: {text:?}"))?,
             other => return Err(format!("{key:?} answers {other:?}")),
         };
         if (value - counted.acknowledged).abs() > counted.unknown {

@@ -248,7 +248,7 @@ impl World {
         }
         let answers = std::mem::take(&mut self.answers);
         let voices: Vec<Voice> = answers.iter().map(|answer| answer.voice.clone()).collect();
-        for repair in merge(&answers[0].key, &voices).repairs {
+        for repair in merge(&voices).repairs {
             if !repair.adds.is_empty() {
                 let to = answers[repair.voice].replica;
                 self.tell(|_| format!("a read sends {to} what it lacks: {}", describe(&repair.adds)));
@@ -295,7 +295,7 @@ pub(crate) fn random_deltas(random: &mut Random) -> Vec<Rc<Delta>> {
 /// What a replica answers at a moment.
 pub(crate) fn answer(state: &MemoryState, key: &Bytes, query: &Query, now: Timestamp) -> Answer {
     let rows = state.rows_of(key).unwrap_or_else(|never| match never {});
-    let view = KeyView { rows, seen: state.causal.seen_for(&RowAddress::value(key)) };
+    let view = KeyView { rows };
     answer::answer(&view, now, key, query).unwrap_or(Answer::Nil)
 }
 
