@@ -15,7 +15,7 @@ pub fn majority(replicas: usize) -> usize {
 pub fn needed_for_write(level: Level, replicas: usize, reachable: usize) -> usize {
     match level {
         Level::Local | Level::One => 1,
-        Level::Sloppy => reachable.clamp(1, 2).min(replicas),
+        Level::Sloppy => reachable.clamp(1, 2),
         Level::Quorum => majority(replicas),
         Level::All => replicas,
     }
@@ -24,7 +24,11 @@ pub fn needed_for_write(level: Level, replicas: usize, reachable: usize) -> usiz
 /// How many replicas a read must hear. `reachable` counts those that hold the key and have finished their first sync.
 #[must_use]
 pub fn needed_for_read(level: Level, replicas: usize, reachable: usize) -> usize {
-    needed_for_write(level, replicas, reachable)
+    match level {
+        // What replicas do not exist can't be heard.
+        Level::Sloppy => reachable.clamp(1, 2).min(replicas),
+        level => needed_for_write(level, replicas, reachable),
+    }
 }
 
 /// Peers that have answered, each counted once.
@@ -87,7 +91,8 @@ mod tests {
         assert_eq!(needed_for_write(Level::Quorum, 3, 1), 2);
         assert_eq!(needed_for_write(Level::All, 3, 2), 3);
         assert_eq!([0, 1, 2, 5].map(|reachable| needed_for_write(Level::Sloppy, 3, reachable)), [1, 1, 2, 2]);
-        assert_eq!(needed_for_write(Level::Sloppy, 1, 5), 1);
+        assert_eq!(needed_for_write(Level::Sloppy, 1, 5), 2);
+        assert_eq!(needed_for_read(Level::Sloppy, 1, 5), 1);
         assert_eq!(needed_for_read(Level::One, 3, 3), 1);
     }
 

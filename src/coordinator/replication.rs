@@ -164,7 +164,9 @@ impl Replication {
                     }
                 }
             }
-            if let (Level::Sloppy, Some(home), true) = (ticket.level, absent, asked.len() < tally.needed()) {
+            if ticket.level == Level::Sloppy && asked.len() < tally.needed() {
+                // With no holder absent the hint is for this peer itself: should its disk be lost, the write is not.
+                let home = absent.unwrap_or(local);
                 if let Some(fallback) = cluster.reachable.iter().find(|peer| !holders.contains(peer)) {
                     plan.entry(*fallback).or_default().push((place, Some(home)));
                     asked.insert(*fallback);
