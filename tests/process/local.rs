@@ -1,5 +1,6 @@
 //! `ringtide local`: a cluster to play with, that leaves nothing behind.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Stdio};
@@ -17,9 +18,9 @@ impl Drop for Guard {
     }
 }
 
-fn start() -> (Guard, BufReader<ChildStdout>) {
+fn start(arguments: &[&str]) -> (Guard, BufReader<ChildStdout>) {
     let mut command = ringtide(&[]);
-    command.args(["local", "--peers", "3"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(["local", "--peers", "3"]).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     (Guard(child), stdout)
@@ -56,7 +57,7 @@ fn all_gone(ports: &[u16]) {
 
 #[test]
 fn a_local_cluster_shares_its_keys_and_cleans_up() {
-    let (mut local, mut stdout) = start();
+    let (local, mut stdout) = start(&[]);
     let (ports, folder) = read_until_up(&mut stdout);
     assert_eq!(ports.len(), 3);
     assert!(folder.is_dir());
@@ -75,19 +76,50 @@ fn a_local_cluster_shares_its_keys_and_cleans_up() {
             }
         });
     }
+    stop(local);
+    assert!(!folder.exists(), "the temporary folder is gone");
+    all_gone(&ports);
+}
+
+/// Stops the cluster as Ctrl-C does, and waits for its end.
+fn stop(mut local: Guard) {
     send_signal(local.0.id(), "INT");
     let status = within(Duration::from_secs(30), "the cluster stops", || match local.0.try_wait() {
         Ok(Some(status)) => Ok(status),
         other => Err(format!("{other:?}")),
     });
     assert!(status.success(), "{status}");
-    assert!(!folder.exists(), "the temporary folder is gone");
-    all_gone(&ports);
+}
+
+#[test]
+fn a_local_cluster_in_a_folder_of_its_own_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["--data-dir", &folder.path().display().to_string()];
+    let (local, mut stdout) = start(&arguments);
+    let (ports, _) = read_until_up(&mut stdout);
+    let _: () = redis::cmd("SET").arg("key").arg("value").query(&mut reach(ports[0]).unwrap()).unwrap();
+    stop(local);
+    // All three come back on other ports, and find each other all the same.
+    let (local, mut stdout) = start(&arguments);
+    let (ports, _) = read_until_up(&mut stdout);
+    for port in &ports {
+        eventually("every peer sees all three as up, and has the value", || {
+            let mut connection = reach(*port).map_err(|error| error.to_string())?;
+            let status: BTreeMap<String, redis::Value> =
+                redis::cmd("RINGTIDE").arg("STATUS").query(&mut connection).map_err(|error| error.to_string())?;
+            let value: Option<String> = redis::cmd("GET").arg("key").query(&mut connection).map_err(|error| error.to_string())?;
+            let seen = (status.get("members").cloned(), status.get("up").cloned(), value);
+            let wanted = (Some(redis::Value::Int(3)), Some(redis::Value::Int(3)), Some("value".to_owned()));
+            if seen == wanted { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+    }
+    stop(local);
+    assert!(folder.path().join("peer-1").is_dir(), "data that was asked for stays");
 }
 
 #[test]
 fn no_peer_outlives_the_program_that_started_it() {
-    let (mut local, mut stdout) = start();
+    let (mut local, mut stdout) = start(&[]);
     let (ports, folder) = read_until_up(&mut stdout);
     local.0.kill().unwrap();
     local.0.wait().unwrap();
