@@ -126,7 +126,7 @@ pub fn parse(text: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Mutation, Refusal};
+    use super::super::command::{Answer, Mutation, Refusal};
     use super::super::testing::{Replica, add, key, set, settle, text};
     use super::*;
 
@@ -143,7 +143,7 @@ mod tests {
             a.hear(delta);
         }
         assert_eq!((a.get(), b.get()), (text("7"), text("7")));
-        assert_eq!(a.ask(&ONE), super::super::command::Answer::Integer(8));
+        assert_eq!(a.ask(&ONE), Answer::Integer(8));
     }
 
     #[test]
@@ -170,8 +170,8 @@ mod tests {
         b.pull(&a);
         b.write(&Mutation::Delete);
         settle(&mut [&mut a, &mut b]);
-        assert_eq!(a.get(), super::super::command::Answer::Nil);
-        assert_eq!(a.ask(&Mutation::Delete), super::super::command::Answer::Integer(0));
+        assert_eq!(a.get(), Answer::Nil);
+        assert_eq!(a.ask(&Mutation::Delete), Answer::Integer(0));
         // The owner goes on with a new run: from a floor nobody continues.
         a.write(&ONE);
         settle(&mut [&mut a, &mut b]);

@@ -154,3 +154,159 @@ impl Expiry {
         Decision { time, timestamp: self.now, since }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{Answer, ExpireCondition, Mutation, Query, SetCondition, SetExpiry};
+    use super::super::delta::{Delta, RowAddress, Scope};
+    use super::super::testing::{Replica, add, bytes, expire, key, remove, set, set_until, settle, text};
+    use super::*;
+
+    fn decisions(replica: &Replica) -> usize {
+        replica.state.rows.get(&RowAddress::expiry(&key())).map_or(0, Row::len)
+    }
+
+    fn exists(replica: &Replica) -> bool {
+        replica.query(&Query::Type) != Ok(Answer::Type(None))
+    }
+
+    #[test]
+    fn a_key_is_there_until_its_time_and_not_after() {
+        let mut a = Replica::new(1);
+        assert_eq!((a.end(), a.ask(&expire(50))), (-2, Answer::Integer(0)));
+        a.at(10).write(&set("v"));
+        assert_eq!((a.end(), a.ask(&expire(50)), a.end()), (-1, Answer::Integer(1), 50));
+        assert_eq!(a.at(49).get(), text("v"));
+        assert_eq!((a.at(50).get(), a.end()), (Answer::Nil, -2));
+        assert!(a.write(&Mutation::Delete).is_empty() && a.write(&Mutation::Persist).is_empty() && a.write(&expire(90)).is_empty());
+    }
+
+    #[test]
+    fn conditions_are_those_of_redis() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&set("v"));
+        let mut ask = |at_ms, condition| (a.ask(&Mutation::Expire { at_ms, condition }) == Answer::Integer(1), a.end());
+        assert_eq!(ask(50, ExpireCondition::HasExpiry), (false, -1));
+        assert_eq!(ask(50, ExpireCondition::Later), (false, -1));
+        assert_eq!(ask(50, ExpireCondition::Earlier), (true, 50));
+        assert_eq!(ask(60, ExpireCondition::NoExpiry), (false, 50));
+        assert_eq!(ask(60, ExpireCondition::Earlier), (false, 50));
+        assert_eq!(ask(60, ExpireCondition::Later), (true, 60));
+        assert_eq!(ask(70, ExpireCondition::HasExpiry), (true, 70));
+        assert_eq!(ask(60, ExpireCondition::HasExpiryAndEarlier), (true, 60));
+        assert_eq!(ask(9, ExpireCondition::Always), (true, -2));
+        assert!(a.state.rows.is_empty());
+    }
+
+    #[test]
+    fn set_persist_and_getex_take_the_expiry_away_and_keepttl_keeps_it() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&set_until("v", 50));
+        a.write(&Mutation::Set { value: bytes("w"), expiry: SetExpiry::Keep, condition: SetCondition::Always, get: false });
+        assert_eq!((a.get(), a.end()), (text("w"), 50));
+        assert_eq!((a.ask(&Mutation::Persist), a.end(), a.ask(&Mutation::Persist)), (Answer::Integer(1), -1, Answer::Integer(0)));
+        assert_eq!((a.ask(&Mutation::GetExpire(SetExpiry::At(60))), a.end()), (text("w"), 60));
+        assert_eq!((a.ask(&Mutation::GetExpire(SetExpiry::Clear)), a.end()), (text("w"), -1));
+        a.write(&set_until("x", 70));
+        assert_eq!((a.ask(&set("y")), a.end(), decisions(&a)), (Answer::Ok, -1, 0));
+        assert_eq!((a.at(80).get(), a.ask(&set_until("z", 80)), a.get()), (text("y"), Answer::Ok, Answer::Nil));
+        assert!(a.state.rows.is_empty());
+    }
+
+    #[test]
+    fn a_write_carries_the_decision_under_which_the_key_shows() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.at(10).write(&add(&["x"]));
+        a.write(&expire(50));
+        b.pull(&a);
+        b.at(40).write(&add(&["y"]));
+        // a takes the decision away by a DEL that had not seen y; y keeps its copy.
+        a.at(41).write(&Mutation::Delete);
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.members(), a.end()), (vec!["y".to_owned()], 50));
+        assert!(!exists(a.at(50)));
+    }
+
+    #[test]
+    fn a_persist_of_this_life_overtakes_and_one_of_the_next_does_not_reach_back() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&add(&["x"]));
+        a.write(&expire(50));
+        let (mut slow, mut fast) = (a.clone(), a.clone());
+        (slow.actor, fast.actor) = (crate::types::Actor(2), crate::types::Actor(3));
+        slow.at(40).write(&Mutation::Persist);
+        fast.at(60).write(&add(&["y"]));
+        fast.write(&expire(90));
+        fast.write(&Mutation::Persist);
+        assert_eq!((fast.members(), fast.end()), (vec!["y".to_owned()], -1));
+        let mut later = fast.clone();
+        later.pull(&slow);
+        assert_eq!(later.members(), ["x", "y"]);
+    }
+
+    #[test]
+    fn a_write_to_a_hidden_key_takes_nothing_and_carries_nothing() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&Mutation::Increment(5));
+        a.write(&expire(50));
+        let delta = a.at(60).write(&Mutation::Increment(2));
+        assert!(delta.removes.is_empty() && delta.replaces.is_empty() && delta.adds[0].2.decision.is_none());
+        assert_eq!((a.get(), a.end()), (text("2"), -1));
+        // A peer whose clock is behind still has the whole.
+        assert_eq!(a.at(60).state.rows[&RowAddress::value(&key())].len(), 2);
+    }
+
+    #[test]
+    fn commands_take_only_decisions_that_have_not_passed() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&add(&["x"]));
+        a.write(&expire(50));
+        a.at(60).write(&add(&["y"]));
+        a.write(&expire(90));
+        for mutation in [set("v"), expire(95), Mutation::Persist, set_until("w", 95), Mutation::Delete] {
+            let mut a = a.clone();
+            a.write(&mutation);
+            let row = &a.state.rows[&RowAddress::expiry(&key())];
+            let standing: Vec<Option<u64>> = Expiry::of(row, a.now()).standing().map(|decision| decision.time).collect();
+            assert!(standing.contains(&Some(50)) && !standing.contains(&Some(90)), "{mutation:?}: {standing:?}");
+        }
+    }
+
+    #[test]
+    fn leftovers_are_cleared_by_the_next_life_unless_something_is_pending() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&add(&["x"]));
+        a.write(&expire(50));
+        a.write(&remove(&["x"]));
+        assert_eq!((decisions(&a), exists(&a)), (1, false));
+        let mut behind = a.clone();
+        let unseen = [super::super::dot::Dot { actor: crate::types::Actor(9), counter: 1 }].into_iter().collect();
+        behind.state.causal.supersede(&Scope::Row(RowAddress::expiry(&key())), &unseen);
+        a.write(&add(&["y"]));
+        assert_eq!((decisions(&a), a.end()), (0, -1));
+        let delta: Delta = behind.write(&add(&["y"]));
+        assert_eq!((decisions(&behind), behind.end()), (1, 50));
+        assert!(delta.adds[0].2.decision.is_some());
+    }
+
+    #[test]
+    fn since_tells_how_far_a_decision_reaches_back() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&set("v"));
+        a.at(20).write(&expire(50));
+        a.at(30).write(&expire(60));
+        let decision = |a: &Replica| *Expiry::of(&a.state.rows[&RowAddress::expiry(&key())], a.now()).standing().last().unwrap();
+        assert_eq!((decision(&a).since.millis(), decision(&a).timestamp.millis()), (20, 30));
+        a.at(70).write(&set("w"));
+        a.write(&expire(90));
+        assert_eq!(decision(&a).since.millis(), 70);
+    }
+
+    #[test]
+    fn a_late_decision_is_told_by_its_timestamp() {
+        let grace = Duration::from_millis(20);
+        let taken = Timestamp::from_millis(100);
+        assert!(!is_late(taken, Timestamp::from_millis(119), grace));
+        assert!(is_late(taken, Timestamp::from_millis(120), grace));
+    }
+}

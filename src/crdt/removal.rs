@@ -151,3 +151,130 @@ pub fn removal<R: Rows>(
     }
     Ok(Some(draft.finish()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{Answer, Mutation};
+    use super::super::testing::{Replica, add, bytes, expire, key, set, set_until, settle, text};
+    use super::*;
+
+    const GRACE: Duration = Duration::from_millis(20);
+
+    fn found(replica: &Replica) -> Vec<Decision> {
+        removable(&replica.state, &replica.state.causal, &key(), replica.now(), GRACE).unwrap()
+    }
+
+    fn confirms(member: &Replica, remover: &Replica, decision: &Decision) -> bool {
+        let row = remover.state.rows.get(&RowAddress::expiry(&key())).cloned().unwrap_or_default();
+        attests(&member.state, &member.state.causal, &key(), decision, &dots_of(&row, decision), member.now(), GRACE).unwrap()
+    }
+
+    fn remove(replica: &mut Replica, decision: &Decision) -> Option<Delta> {
+        let delta = replica.author(|state, author| removal(state, &state.causal, author, &key(), decision, GRACE)).unwrap()?;
+        replica.hear(&delta);
+        Some(delta)
+    }
+
+    #[test]
+    fn what_is_hidden_goes_after_the_grace_time_with_its_decision() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.at(10).write(&set_until("v", 50));
+        b.pull(&a);
+        assert!(found(a.at(69)).is_empty());
+        let [decision] = found(a.at(70)).try_into().unwrap();
+        assert!(!confirms(b.at(69), &a, &decision), "by its own clock it is too early");
+        assert!(confirms(b.at(70), &a, &decision));
+        let delta = remove(&mut a, &decision).unwrap();
+        b.hear(&delta);
+        assert!(a.state.rows.is_empty() && b.state.rows.is_empty());
+        assert_eq!((found(&a), remove(&mut a, &decision)), (vec![], None));
+    }
+
+    #[test]
+    fn a_decision_that_was_overtaken_or_taken_away_elsewhere_is_not_confirmed() {
+        let (mut a, mut b, mut c) = (Replica::new(1), Replica::new(2), Replica::new(3));
+        a.at(10).write(&set_until("v", 50));
+        settle(&mut [&mut a, &mut b, &mut c]);
+        let [decision] = found(a.at(90)).try_into().unwrap();
+        // Side by side with it stands a later decision: overtaken. Where it was replaced: seen, and not live.
+        b.at(20).write(&Mutation::Persist);
+        c.at(20).write(&set("w"));
+        assert!(!confirms(b.at(90), &a, &decision) && !confirms(c.at(90), &a, &decision));
+        // A member that never heard of the decision has nothing against it.
+        assert!(confirms(Replica::new(4).at(90), &a, &decision));
+        a.pull(&b);
+        assert!(found(&a).is_empty());
+        assert_eq!(remove(&mut a, &decision), None);
+    }
+
+    #[test]
+    fn nothing_is_removed_while_a_decision_may_be_on_its_way() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.at(10).write(&set_until("v", 50));
+        b.pull(&a);
+        b.at(11).write(&expire(60));
+        // The decision after next reaches a, the next is on its way: pending.
+        let later = b.at(12).write(&Mutation::Persist);
+        let mut behind = later.clone();
+        behind.adds.clear();
+        behind.removes.clear();
+        a.at(90).hear(&behind);
+        assert!(is_behind(&a.state.causal, &key()));
+        let decision = Decision { time: Some(50), timestamp: Timestamp(1), since: Timestamp(1) };
+        assert_eq!((found(&a), remove(&mut a, &decision)), (vec![], None));
+    }
+
+    #[test]
+    fn a_removal_takes_nothing_of_the_next_life() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&add(&["x"]));
+        a.write(&expire(50));
+        a.at(60).write(&add(&["y"]));
+        let [decision] = found(a.at(70)).try_into().unwrap();
+        remove(&mut a, &decision).unwrap();
+        assert_eq!(a.members(), ["y"]);
+        assert_eq!(a.state.rows.len(), 1);
+    }
+
+    #[test]
+    fn removed_increments_leave_floors() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.at(10).write(&Mutation::Increment(5));
+        a.write(&expire(50));
+        b.pull(&a);
+        // With a slow clock, a's counter goes on, and then for ever.
+        a.at(30).write(&Mutation::Increment(2));
+        a.write(&Mutation::Persist);
+        let [decision] = found(b.at(70)).try_into().unwrap();
+        remove(&mut b, &decision).unwrap();
+        let floors =
+            b.state.rows[&RowAddress::value(&key())].values().filter(|entry| matches!(entry.payload, Payload::Floor { total: 5, .. }));
+        assert_eq!(floors.count(), 1);
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("2"), text("2")));
+    }
+
+    #[test]
+    fn a_large_set_goes_in_parts_and_the_decision_with_the_last() {
+        let mut a = Replica::new(1);
+        let members: Vec<Bytes> = (0..300).map(|n| bytes(&format!("m{n}"))).collect();
+        a.at(10).write(&Mutation::Add(members));
+        a.write(&expire(50));
+        let [decision] = found(a.at(70)).try_into().unwrap();
+        let parts: Vec<usize> = std::iter::from_fn(|| remove(&mut a, &decision)).map(|delta| delta.removes.len()).collect();
+        assert_eq!(parts, [128, 128, 45]);
+        assert!(a.state.rows.is_empty());
+    }
+
+    #[test]
+    fn the_earliest_end_of_a_row_bounds_when_to_look_at_it() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&set_until("v", 50));
+        let ends: Vec<Option<u64>> = a.state.rows.values().map(earliest_end).collect();
+        assert_eq!(ends, [Some(50), Some(50)]);
+        a.write(&Mutation::Delete);
+        assert_eq!(a.ask(&Mutation::Delete), Answer::Integer(0));
+        a.write(&set("w"));
+        assert_eq!(a.state.rows.values().map(earliest_end).collect::<Vec<_>>(), [None]);
+    }
+}

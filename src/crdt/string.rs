@@ -329,3 +329,139 @@ pub(super) fn resolve<R: Rows>(
     draft.add(address, decision, Payload::Value(value.clone()));
     Ok((draft.finish(), Answer::Ok))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{Mutation, Query};
+    use super::super::testing::{Replica, add, bytes, set, settle, text};
+    use super::*;
+
+    fn append(tail: &str) -> Mutation {
+        Mutation::Append(bytes(tail))
+    }
+
+    fn resolve(token: &Bytes, value: &str) -> Mutation {
+        Mutation::Resolve { token: token.clone(), value: bytes(value) }
+    }
+
+    fn conditional(value: &str, condition: SetCondition, get: bool) -> Mutation {
+        Mutation::Set { value: bytes(value), expiry: SetExpiry::Clear, condition, get }
+    }
+
+    #[test]
+    fn concurrent_sets_are_siblings_until_a_set_has_seen_both() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set("one"));
+        b.at(5).write(&set("two"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), a.siblings().1), (text("two"), vec!["two".to_owned(), "one".to_owned()]));
+        a.write(&set("three"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((b.get(), b.siblings().1), (text("three"), vec!["three".to_owned()]));
+    }
+
+    #[test]
+    fn conditions_and_old_values_are_those_of_redis() {
+        let mut a = Replica::new(1);
+        assert_eq!(a.ask(&conditional("x", SetCondition::Present, false)), Answer::Nil);
+        assert_eq!(a.get(), Answer::Nil);
+        assert_eq!(a.ask(&conditional("x", SetCondition::Absent, true)), Answer::Nil);
+        assert_eq!(a.ask(&conditional("y", SetCondition::Absent, true)), text("x"));
+        assert_eq!(a.ask(&conditional("y", SetCondition::Absent, false)), Answer::Nil);
+        assert_eq!(a.ask(&conditional("z", SetCondition::Present, true)), text("x"));
+        assert_eq!((a.get(), a.query(&Query::Length)), (text("z"), Ok(Answer::Integer(1))));
+        assert_eq!(a.ask(&Mutation::GetDelete), text("z"));
+        assert!(a.write(&Mutation::GetDelete).is_empty());
+        assert!(a.write(&Mutation::Delete).is_empty());
+        a.write(&add(&["m"]));
+        assert_eq!(a.attempt(&conditional("x", SetCondition::Always, true)), Err(Refusal::WrongType));
+        assert_eq!(a.attempt(&Mutation::GetDelete), Err(Refusal::WrongType));
+        assert_eq!(a.attempt(&append("x")), Err(Refusal::WrongType));
+        assert_eq!(a.ask(&set("x")), Answer::Ok);
+        assert_eq!(a.state.rows.len(), 1);
+    }
+
+    #[test]
+    fn an_append_replaces_what_shows_and_leaves_siblings_and_later_increments() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        assert_eq!(a.ask(&append("1")), Answer::Integer(1));
+        b.at(5).write(&set("20"));
+        settle(&mut [&mut a, &mut b]);
+        b.write(&Mutation::Increment(1));
+        a.pull(&b);
+        assert_eq!(a.ask(&append("5")), Answer::Integer(3));
+        assert_eq!(a.siblings().1, ["215", "1"]);
+        b.write(&Mutation::Increment(1));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(b.siblings().1, ["216", "1"]);
+        assert!(a.write(&append("")).is_empty());
+        let full = Mutation::Append(vec![b'x'; MAX_VALUE].into());
+        assert_eq!(a.attempt(&full), Err(Refusal::TooBig));
+    }
+
+    #[test]
+    fn a_resolve_replaces_exactly_what_its_reader_saw() {
+        let (mut a, mut b, mut c) = (Replica::new(1), Replica::new(2), Replica::new(3));
+        a.write(&set("one"));
+        let two = b.write(&set("two"));
+        a.hear(&two);
+        let (token, _) = a.siblings();
+        // c writes beside them, and resolves though it has never heard of b's value.
+        c.write(&set("three"));
+        c.at(9).write(&resolve(&token, "both"));
+        c.hear(&two);
+        assert_eq!(c.siblings().1, ["both", "three"]);
+        settle(&mut [&mut a, &mut b, &mut c]);
+        assert_eq!(a.siblings().1, ["both", "three"]);
+    }
+
+    #[test]
+    fn a_resolve_keeps_increments_that_its_reader_had_not_seen() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&Mutation::Increment(5));
+        b.pull(&a);
+        let (token, values) = b.siblings();
+        assert_eq!(values, ["5"]);
+        a.write(&Mutation::Increment(2));
+        b.pull(&a);
+        b.write(&resolve(&token, "100"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("102"), text("102")));
+    }
+
+    #[test]
+    fn a_token_has_no_power_beyond_its_row() {
+        let mut a = Replica::new(1);
+        a.write(&set("x"));
+        let future = Dot { actor: a.actor, counter: 3 };
+        let forged = Token { dots: [future].into(), ..Token::default() }.to_bytes();
+        a.write(&resolve(&forged, "y"));
+        assert!(!a.state.causal.clock.contains(future));
+        assert_eq!(a.attempt(&resolve(&bytes("nonsense"), "z")), Err(Refusal::InvalidToken));
+    }
+
+    #[test]
+    fn a_deletion_is_not_undone_by_a_value_that_only_one_replica_had() {
+        let (mut a, mut b, mut c) = (Replica::new(1), Replica::new(2), Replica::new(3));
+        let first = a.write(&set("old"));
+        b.hear(&first);
+        // The next two writes reach c alone; then a is gone for good.
+        a.write(&set("new"));
+        c.hear(&a.write(&Mutation::Delete));
+        c.hear(&first);
+        settle(&mut [&mut b, &mut c]);
+        assert_eq!((b.get(), c.get()), (Answer::Nil, Answer::Nil));
+    }
+
+    #[test]
+    fn the_pending_of_one_row_drops_no_entry_of_another() {
+        let (mut a, mut b, mut c) = (Replica::new(1), Replica::new(2), Replica::new(3));
+        let unheard = a.write(&set("unheard"));
+        // c has seen a's write and replaces a member's row: for that row alone the dot is pending at b.
+        c.state.causal.clock = unheard.adds.iter().map(|(_, dot, _)| *dot).collect();
+        b.hear(&c.write(&add(&["m"])));
+        b.at(9).write(&set("b"));
+        b.hear(&unheard);
+        assert_eq!(b.siblings().1, ["b", "unheard"]);
+    }
+}
