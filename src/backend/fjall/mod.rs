@@ -129,7 +129,8 @@ impl FjallStorage {
         self.tasks.join();
     }
 
-    /// Memtables that wait to be flushed, and the bytes in all of them with the active one.
+    /// Memtables that wait to be flushed, and the bytes in all of them with the active one. fjall takes a flushed memtable
+    /// off the second a little after the first.
     #[must_use]
     pub fn unflushed(&self) -> (usize, u64) {
         use fjall::AbstractTree;
