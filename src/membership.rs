@@ -109,7 +109,7 @@ impl<T: Send + 'static> Membership<T> {
             MembershipEvent::Connected(peer) => {
                 self.detector.connected(peer, now_ms);
                 self.connected.insert(peer);
-                self.detector.tick(now_ms);
+                self.judge();
                 self.send_members(peer);
                 self.show_reachable();
                 let _ = self.wake.try_send(peer);
@@ -117,7 +117,7 @@ impl<T: Send + 'static> Membership<T> {
             MembershipEvent::Disconnected(peer) => {
                 self.detector.disconnected(peer);
                 self.connected.remove(&peer);
-                self.detector.tick(now_ms);
+                self.judge();
                 self.show_reachable();
             }
             MembershipEvent::Heartbeat(peer, digest) => {
@@ -140,15 +140,19 @@ impl<T: Send + 'static> Membership<T> {
         for peer in &self.connected {
             let _ = self.exchange.send_frame(*peer, Lane::Operations, heartbeat.clone());
         }
-        let changed = self.detector.tick(self.now_ms());
-        for (peer, state) in &changed {
-            tracing::info!(%peer, ?state, "a peer's state has changed");
-            if *state == State::Up {
-                let _ = self.wake.try_send(*peer);
-            }
-        }
+        self.judge();
         self.show_reachable();
         self.renew_own(actor).await
+    }
+
+    /// Notices whose state has changed. Whoever is up again is turned to, whichever event it was noticed at.
+    fn judge(&mut self) {
+        for (peer, state) in self.detector.tick(self.now_ms()) {
+            tracing::info!(%peer, ?state, "a peer's state has changed");
+            if state == State::Up {
+                let _ = self.wake.try_send(peer);
+            }
+        }
     }
 
     /// Keeps this peer's own record true: where it is reached, and under which names it writes.

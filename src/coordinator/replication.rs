@@ -68,8 +68,7 @@ struct Batch {
 
 struct Frame {
     batch: u64,
-    /// Places in the batch, and for whom a hint is to be kept.
-    items: Vec<(usize, Option<PeerId>)>,
+    items: Items,
     deadline: Instant,
 }
 
@@ -92,8 +91,11 @@ pub struct Replication {
     in_flight: Arc<Mutex<InFlight>>,
 }
 
-/// One frame to be sent: to whom, and which writes of the batch.
-type Plan = BTreeMap<PeerId, Vec<(usize, Option<PeerId>)>>;
+/// Writes of a batch by their places, and for whom a hint is to be kept instead of joining.
+type Items = Vec<(usize, Option<PeerId>)>;
+
+/// What is to be sent: to whom, and which writes.
+type Plan = BTreeMap<PeerId, Items>;
 
 impl Replication {
     /// Spreads over `exchange`; what cannot be delivered goes into `hints`.
@@ -211,7 +213,7 @@ impl Replication {
 
     fn send(&self, batch: u64, plan: &Plan, sent: &Arc<Vec<Sent>>) {
         // Mostly the same writes go to every peer: then they are encoded once.
-        let mut encoded: Option<(&Vec<(usize, Option<PeerId>)>, bytes::Bytes)> = None;
+        let mut encoded: Option<(&Items, bytes::Bytes)> = None;
         for (peer, items) in plan {
             let frame = match &encoded {
                 Some((same, frame)) if *same == items => frame.clone(),
@@ -333,20 +335,20 @@ impl Replication {
 
 impl Pending {
     fn answer_if_reached(&mut self, executor: PeerId, batch: u64) {
-        if self.tally.is_reached() {
-            if let Some((reply, answer)) = self.waiting.take() {
-                let _ = reply.send(Ok(Written { answer, receipt: Receipt { executor, batch } }));
-            }
+        if self.tally.is_reached()
+            && let Some((reply, answer)) = self.waiting.take()
+        {
+            let _ = reply.send(Ok(Written { answer, receipt: Receipt { executor, batch } }));
         }
     }
 
     /// Tells the client where even all that were asked are too few.
     fn give_up_unless(&mut self, possible: usize) {
-        if possible < self.tally.needed() {
-            if let Some((reply, _)) = self.waiting.take() {
-                let error = OperationError::NoQuorum { reached: self.tally.reached(), needed: self.tally.needed() };
-                let _ = reply.send(Err(NotWritten::Failed(error)));
-            }
+        if possible < self.tally.needed()
+            && let Some((reply, _)) = self.waiting.take()
+        {
+            let error = OperationError::NoQuorum { reached: self.tally.reached(), needed: self.tally.needed() };
+            let _ = reply.send(Err(NotWritten::Failed(error)));
         }
     }
 }
@@ -364,10 +366,10 @@ impl InFlight {
     fn frame_ended(&mut self, id: u64) {
         if let Some(batch) = self.batches.get_mut(&id) {
             batch.frames = batch.frames.saturating_sub(1);
-            if batch.frames == 0 {
-                if let Some(batch) = self.batches.remove(&id) {
-                    self.finish(id, &batch);
-                }
+            if batch.frames == 0
+                && let Some(batch) = self.batches.remove(&id)
+            {
+                self.finish(id, &batch);
             }
         }
     }

@@ -36,10 +36,11 @@ impl Outlet<Ticket> for Sink {
 
     fn received(&mut self, from: PeerId, frame: u64, refused: Vec<(u32, Refused)>) {
         // Repairs carry no frame number: nobody waits for them.
-        if from != self.local && frame != 0 {
-            if let Err(error) = self.exchange.tell(from, Lane::Operations, &Message::Acknowledge { frame, refused }) {
-                tracing::debug!(peer = %from, %error, "an acknowledgement was not sent; the deltas will come again");
-            }
+        if from != self.local
+            && frame != 0
+            && let Err(error) = self.exchange.tell(from, Lane::Operations, &Message::Acknowledge { frame, refused })
+        {
+            tracing::debug!(peer = %from, %error, "an acknowledgement was not sent; the deltas will come again");
         }
     }
 

@@ -169,12 +169,7 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// Where a row could not be read.
-    pub fn visit_range(
-        &self,
-        start: &[u8],
-        end: &[u8],
-        visit: &mut dyn FnMut(&[u8], &RowAddress, &Row, Digest) -> ControlFlow<()>,
-    ) -> Result<(), ReplicaError> {
+    pub fn visit_range(&self, start: &[u8], end: &[u8], visit: &mut VisitRow<'_>) -> Result<(), ReplicaError> {
         self.merged(start, end, &mut |key, stored, cached| {
             if let Some(cached) = cached {
                 if cached.row.is_empty() {
@@ -332,6 +327,10 @@ impl<'a> Transaction<'a> {
     }
 }
 
+/// Takes a row's storage key, address, content and digest.
+type VisitRow<'v> = dyn FnMut(&[u8], &RowAddress, &Row, Digest) -> ControlFlow<()> + 'v;
+
+/// Takes a storage key with what storage holds there, or what the transaction knows of it.
 type Merging<'v> = dyn FnMut(&[u8], Option<Bytes>, Option<&Cached>) -> Result<ControlFlow<()>, ReplicaError> + 'v;
 
 impl Rows for Transaction<'_> {
