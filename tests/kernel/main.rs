@@ -2,7 +2,11 @@
 //! meaning, the types of another crate as further oracles, and a test for each rule without which data is lost or comes back.
 
 mod corpora;
+mod expiry_histories;
+mod expiry_world;
 mod histories;
 mod history;
 mod laws;
 mod oracles;
+mod peer;
+mod rules;

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use ringtide::crdt::command::{ExpireCondition, Mutation, SetCondition, SetExpiry};
+use ringtide::crdt::counter::clear_floors;
 use ringtide::crdt::delta::{Delta, RowAddress, Scope};
-use ringtide::crdt::dot::Dot;
+use ringtide::crdt::dot::{Clock, Dot};
 use ringtide::crdt::execute::{Author, execute, execute_blind};
 use ringtide::types::{Actor, Timestamp};
 
@@ -50,7 +51,7 @@ impl World {
             return;
         }
         let number = self.graph.operations.len();
-        let (name, key, mutation, _) = self.command([0, 4, 6, 8, 12][choice as usize % 5], number);
+        let (name, key, mutation, _) = self.command([0, 4, 6, 8, 12, 15, 16, 19][choice as usize % 8], number);
         let next = &mut self.fallback_next;
         let actor = Actor(99);
         let mut mint = || {
@@ -63,6 +64,24 @@ impl World {
         let Ok(executed) = execute_blind(&mut author, &key, &mutation) else { return };
         self.record(number, format!("{name} blind"), &key, &mutation, Replaces::Nothing, 0, &executed.delta);
         self.send(None, executed.delta, Some(number));
+    }
+
+    /// The owner of floors clears those that have done their work.
+    pub(super) fn clear_floors(&mut self, here: usize) {
+        let replica = &self.replicas[here];
+        if !replica.present || replica.sealed {
+            return;
+        }
+        let durable: Vec<Clock> =
+            self.replicas.iter().filter(|other| other.present).map(|other| other.durable.state.causal.clock.clone()).collect();
+        let address = RowAddress::value(&COUNTER);
+        let row = replica.now.state.rows.get(&address).cloned().unwrap_or_default();
+        let cleared = clear_floors(&address, &row, replica.actor, replica.runs_since, &durable);
+        if !cleared.is_empty() {
+            self.tell(|_| format!("{here} clears floors: {}", describe(&cleared)));
+            self.replicas[here].now.state.join(&cleared);
+            self.send(Some(here), cleared, None);
+        }
     }
 
     /// A command, told by a number; what is SET or added names the operation.

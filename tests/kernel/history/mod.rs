@@ -31,7 +31,7 @@ use trace::describe;
 /// What happens, and a number that tells where and how.
 pub(crate) type Event = (u8, u32);
 /// Kinds of events.
-pub(crate) const EVENTS: u8 = 39;
+pub(crate) const EVENTS: u8 = 40;
 /// The kinds that lose for good what was acknowledged: a backup is restored, a row is lost.
 pub(crate) const LOSSES: [u8; 2] = [32, 38];
 
@@ -179,6 +179,7 @@ impl World {
             36 => self.ask(here, number >> 8),
             37 => self.repair(),
             38 => self.lose_a_row(here, number >> 8),
+            39 => self.clear_floors(here),
             _ => {}
         }
     }
