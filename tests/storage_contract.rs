@@ -222,7 +222,7 @@ fn the_lease_is_what_was_put_last(disk: &dyn Disk) {
 
 fn readers_never_see_half_a_batch(disk: &dyn Disk) {
     let storage = disk.open();
-    let rounds = 300u32;
+    let rounds = 600u32;
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -353,7 +353,7 @@ fn a_second_opening_is_refused_with_a_clear_sentence() {
     let disk = FjallDisk::new();
     let first = open(disk.0.path());
     let Err(error) = FjallStorage::open(disk.0.path(), small()) else { panic!("opened twice") };
-    assert!(matches!(error, OpenError::InUse { .. }));
+    assert!(matches!(&error, OpenError::InUse { folder } if folder == disk.0.path()));
     assert!(error.to_string().contains(&disk.0.path().display().to_string()), "{error}");
     drop(first);
     open(disk.0.path());

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
+use arc_swap::ArcSwap;
 use fjall::{Database, Keyspace, PersistMode};
 
 mod failure;
@@ -71,6 +72,8 @@ impl Default for FjallOptions {
 /// as long as one is held, the folder can't be opened again.
 pub struct FjallStorage {
     tasks: Tasks,
+    /// The state after the last commit: see `snapshot`.
+    latest: ArcSwap<FjallSnapshot>,
     keyspace: Keyspace,
     database: Database,
     options: FjallOptions,
@@ -102,6 +105,7 @@ impl FjallStorage {
         let opened = open::open(folder, &options)?;
         Ok(Self {
             tasks: Tasks::default(),
+            latest: ArcSwap::from_pointee(FjallSnapshot::new(&opened.database, &opened.keyspace)),
             keyspace: opened.keyspace,
             database: opened.database,
             options,
@@ -170,6 +174,7 @@ impl FjallStorage {
         }
         written.commit().map_err(explained)?;
         self.number.store(number, Ordering::Release);
+        self.latest.store(Arc::new(FjallSnapshot::new(&self.database, &self.keyspace)));
         Ok(())
     }
 
@@ -202,7 +207,7 @@ fn locked<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>, StorageError> {
 
 impl Storage for FjallStorage {
     fn snapshot(&self) -> Arc<dyn Snapshot> {
-        Arc::new(FjallSnapshot { keyspace: self.keyspace.clone(), view: self.database.snapshot() })
+        self.latest.load_full()
     }
 
     fn commit(&self, batch: Batch) -> Result<(), StorageError> {

@@ -1,9 +1,12 @@
 //! Reading: one unchanging view, by way of fjall's own snapshots.
 //!
-//! Always through a snapshot: fjall's plain `get` and `range` read the newest state item by item and so see half batches.
+//! fjall's plain `get` and `range` read the newest state item by item, and so see half batches. Its snapshots should not, but
+//! in version 3.1.13 those do too that are taken while a batch is being written: a flush or compaction that ends in that
+//! moment takes the next sequence number and declares everything up to it visible, the half batch below it included. So
+//! only the committing thread takes snapshots, after each commit, and readers share the latest of them.
 
 use bytes::Bytes;
-use fjall::{Keyspace, Readable};
+use fjall::{Database, Keyspace, Readable};
 
 use super::failure::explain;
 use super::keys;
@@ -11,8 +14,15 @@ use crate::env::storage::{MAX_STORAGE_KEY, Snapshot, StorageError, Visitor};
 
 /// A view of the keyspace at one commit.
 pub(super) struct FjallSnapshot {
-    pub(super) keyspace: Keyspace,
-    pub(super) view: fjall::Snapshot,
+    keyspace: Keyspace,
+    view: fjall::Snapshot,
+}
+
+impl FjallSnapshot {
+    /// Shows every batch that was committed. No batch may be on its way.
+    pub(super) fn new(database: &Database, keyspace: &Keyspace) -> Self {
+        Self { keyspace: keyspace.clone(), view: database.snapshot() }
+    }
 }
 
 impl Snapshot for FjallSnapshot {
