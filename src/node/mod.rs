@@ -98,7 +98,7 @@ impl Node {
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        let mut random = SmallRng::seed_from_u64(config.seed);
+        let mut random = SmallRng::seed_from_u64(seed(config.seed, network.local(), clock.wall_ms()));
         let mut replica = Replica::open(Arc::clone(&storage), Arc::clone(&clock), config.partitions, random.random())?;
         let members = known_members(&replica, &config, &*network, clock.wall_ms())?;
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
@@ -382,6 +382,14 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Seeds a node's one generator. Identity and time are mixed in, so that not even peers that were all started with one seed draw
+/// the same author, nor one peer the same twice.
+fn seed(configured: u64, local: PeerId, now_ms: u64) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&configured.to_be_bytes()).update(&local.0).update(&now_ms.to_be_bytes());
+    hasher.finalize().as_bytes().first_chunk().map_or(configured, |first| u64::from_be_bytes(*first))
 }
 
 /// The members that this peer knew at its last stop, with itself among them.
