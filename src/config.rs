@@ -79,6 +79,8 @@ pub const STORAGE_FILES: usize = 256;
 pub const NAMED_REMOVES: usize = 128;
 /// Bytes of elements in such names.
 pub const NAMED_REMOVE_BYTES: usize = 256 * 1024;
+/// Expired entries that one delta removes: each is named. Of a larger collection the rest goes with the next.
+pub const REMOVED_AT_ONCE: usize = 1024;
 /// Longest token of `RINGTIDE SIBLINGS`, in bytes: some tens of thousands of concurrent values.
 pub const MAX_TOKEN: usize = 1024 * 1024;
 /// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.
@@ -98,6 +100,16 @@ pub const DOT_LEASE: u64 = 1024 * 1024;
 /// How long past its time an expired key's rows stay: more than twice [`MAX_DRIFT`], so that no two quorums that judge
 /// by their own clocks can both be right about opposite things.
 pub const EXPIRY_GRACE: Duration = Duration::from_secs(130);
+/// How often a peer looks for keys whose grace time is over.
+pub const EXPIRY_SWEEP: Duration = Duration::from_secs(10);
+/// Expired keys that are asked about together.
+pub const EXPIRED_AT_ONCE: usize = 256;
+/// How often a peer looks for counter floors that have done their work.
+pub const FLOOR_SWEEP: Duration = Duration::from_secs(60);
+/// Keys with such floors that a peer remembers in each partition; those of more are cleared when they are written next.
+pub const FLOORS_REMEMBERED: usize = 4096;
+/// How long something stays pending, at least, that nobody has any more.
+pub const PENDING_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Arguments of one client command, as in Redis.
 pub const MAX_ARGUMENTS: usize = 1024 * 1024;

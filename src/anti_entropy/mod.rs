@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::StreamExt;
 use tokio::sync::{Mutex as Turn, mpsc};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::PULLS_AT_ONCE;
 use crate::env::Lane;
@@ -134,6 +134,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
         if asked.is_empty() {
             return Ok(());
         }
+        let began = Instant::now();
         let offers = self
             .writer
             .step(move |replica| Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>()))
@@ -141,7 +142,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
         let Reply::PullStarts(starts) = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await? else {
             return Err(session::PullError::Unexpected);
         };
-        let begun = self.begin(peer, starts).await?;
+        let begun = self.begin(peer, began, starts).await?;
         let mut ended: Vec<(Partition, Option<u64>, PullEnded)> = Vec::new();
         let mut sessions = Vec::new();
         for (partition, seal, state_id, begun) in begun {
@@ -172,6 +173,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
     async fn begin(
         &self,
         peer: PeerId,
+        began: Instant,
         starts: Vec<(Partition, PullStart)>,
     ) -> Result<Vec<(Partition, Option<u64>, u64, Begun)>, session::PullError> {
         let begin = move |replica: &mut crate::replica::Replica| {
@@ -179,13 +181,13 @@ impl<T: Send + 'static> AntiEntropy<T> {
             for (partition, start) in starts {
                 match start {
                     PullStart::Equal | PullStart::Nothing => {
-                        if let Some(end) = replica.nothing_to_pull(partition, peer)? {
+                        if let Some(end) = replica.nothing_to_pull(partition, peer, began)? {
                             begun.push((partition, None, 0, Begun::Equal(end)));
                         }
                     }
                     PullStart::Open { state_id, seal, causal, root, nodes } => {
                         if usize::from(partition.0) < usize::from(replica.partition_count()) {
-                            let start = replica.begin_pull(partition, peer, state_id, *causal, root, &nodes)?;
+                            let start = replica.begin_pull(partition, peer, began, state_id, *causal, root, &nodes)?;
                             begun.push((partition, seal, state_id, start));
                         }
                     }

@@ -20,7 +20,7 @@ use crate::env::message::{Failed, Reply, Request, Standing};
 use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
 use crate::quorum;
-use crate::replica::execution::Command;
+use crate::replica::execution::{Change, Command};
 use crate::replica::owner::{NotQueued, Writer};
 use crate::replica::view::View;
 use crate::topology::Topology;
@@ -176,8 +176,11 @@ impl Coordinator {
     }
 
     fn execute_here(&self, level: Level, key: &Bytes, mutation: &Mutation, blind_for: Option<Vec<PeerId>>) -> Started {
+        self.command(level, Command { key: key.clone(), change: Change::Mutation(mutation.clone()), blind_for })
+    }
+
+    fn command(&self, level: Level, command: Command) -> Started {
         let (reply, result) = oneshot::channel();
-        let command = Command { key: key.clone(), mutation: mutation.clone(), blind_for };
         match self.writer.execute(command, Ticket { level, reply }) {
             Ok(()) => Started::Here(result),
             Err(NotQueued::Full(_)) => Started::Over(OperationError::Busy),

@@ -99,6 +99,13 @@ pub fn continued(row: &Row, actor: Actor, since: u64, is_hidden: impl Fn(&Entry)
     runs(row).into_iter().filter(|run| is_own(run) && shows(run)).max_by_key(|run| run.latest)
 }
 
+/// The runs that a row holds floors of.
+#[must_use]
+pub fn floored_runs(row: &Row) -> Vec<Dot> {
+    let run = |entry: &Entry| if let Payload::Floor { run, .. } = entry.payload { Some(run) } else { None };
+    row.values().filter_map(run).collect()
+}
+
 /// The delta that takes away floors which have done their work: their run has no live entry here at its owner, was begun since
 /// the dot counter `since`, and every replica holds all of its dots *durably* (`durable`: one clock a replica, none left out). Only the owner, `actor`, may
 /// do this: nobody else can tell that the run is over.

@@ -14,6 +14,7 @@
 //! whoever has confirmed a removal cannot acknowledge a decision afterwards that should have prevented it: the two quorums would meet.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use super::delta::{Causal, Decision, Delta, Kind, Payload, Row, RowAddress, Rows
 use super::dot::Dot;
 use super::draft::{Author, Draft, is_behind};
 use super::expiry::{Expiry, later_by, overtakes};
-use crate::config::{NAMED_REMOVE_BYTES, NAMED_REMOVES};
+use crate::config::{NAMED_REMOVE_BYTES, REMOVED_AT_ONCE};
 use crate::types::Timestamp;
 
 /// When a decision may be removed with what it hides; `None`: never.
@@ -42,22 +43,26 @@ pub fn earliest_end(row: &Row) -> Option<u64> {
 }
 
 /// The decisions that this replica may ask others about: past by the grace time, overtaken by nothing here, and nothing pending for the
-/// expiry row. Reads every row of the key.
+/// expiry row. `among` names the rows of the key whose entries are looked at for decisions that they carry; the expiry row always is.
 ///
 /// # Errors
 /// Where the rows could not be read.
-pub fn removable<R: Rows>(rows: &R, causal: &Causal, key: &Bytes, now: Timestamp, grace: Duration) -> Result<Vec<Decision>, R::Error> {
+pub fn removable<'a, R: Rows>(
+    rows: &R,
+    causal: &Causal,
+    key: &Bytes,
+    among: impl IntoIterator<Item = &'a RowAddress>,
+    now: Timestamp,
+    grace: Duration,
+) -> Result<Vec<Decision>, R::Error> {
     if is_behind(causal, key) {
         return Ok(Vec::new());
     }
     let expiry = Expiry::of(&rows.row(&RowAddress::expiry(key))?, now);
     let mut candidates: BTreeSet<Decision> = expiry.standing().copied().collect();
-    rows.visit(key, &mut |address, row| {
-        if address.kind != Kind::Expiry {
-            candidates.extend(row.values().filter_map(|entry| expiry.hider(entry)));
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
+    for address in among.into_iter().filter(|address| address.kind != Kind::Expiry) {
+        candidates.extend(rows.row(address)?.values().filter_map(|entry| expiry.hider(entry)));
+    }
     candidates.retain(|decision| removable_from(decision, grace).is_some_and(|from| from <= now) && !expiry.is_overtaken(decision));
     Ok(candidates.into_iter().collect())
 }
@@ -107,14 +112,19 @@ pub fn removal<R: Rows>(
     if is_behind(causal, key) || !attests(rows, causal, key, decision, &[], author.now, grace)? {
         return Ok(None);
     }
-    let all = rows.rows_of(key)?;
-    let none = Row::new();
     let expiry_address = RowAddress::expiry(key);
-    let expiry_row = all.get(&expiry_address).unwrap_or(&none);
-    let expiry = Expiry::of(expiry_row, author.now);
-    let mut data = Vec::new();
-    let mut floors = BTreeMap::new();
-    for (address, row) in all.iter().filter(|(address, _)| address.kind != Kind::Expiry) {
+    let expiry_row = rows.row(&expiry_address)?;
+    let expiry = Expiry::of(&expiry_row, author.now);
+    let (mut data, mut floors, mut named_bytes, mut is_whole) = (Vec::new(), BTreeMap::new(), 0, true);
+    rows.visit(key, &mut |address, row| {
+        if address.kind == Kind::Expiry {
+            return ControlFlow::Continue(());
+        }
+        // The value row comes first and is one row: with its floors it stays whole.
+        if address.kind > Kind::Value && (data.len() >= REMOVED_AT_ONCE || named_bytes > NAMED_REMOVE_BYTES) {
+            is_whole = false;
+            return ControlFlow::Break(());
+        }
         let mut dots: BTreeSet<Dot> = row.iter().filter(|(_, entry)| expiry.is_hidden_by(entry, decision)).map(|(dot, _)| *dot).collect();
         if address.kind == Kind::Value {
             dots.retain(|dot| !matches!(row.get(dot).map(|entry| &entry.payload), Some(Payload::Floor { .. })));
@@ -122,33 +132,22 @@ pub fn removal<R: Rows>(
             dots.extend(replaced);
             floors = counter::observed(row, |dot| dots.contains(dot));
         }
-        data.extend(dots.into_iter().map(|dot| (address, dot)));
-    }
+        named_bytes += address.element.len() * dots.len();
+        data.extend(dots.into_iter().map(|dot| (address.clone(), dot)));
+        ControlFlow::Continue(())
+    })?;
     let stands = expiry.holds(decision);
     let goes = |other: &Decision| other == decision || stands && overtakes(decision, other);
     let decisions = expiry_row.iter().filter(|(_, entry)| matches!(&entry.payload, Payload::Decision(other) if goes(other)));
-    let decisions: Vec<(&RowAddress, Dot)> = decisions.map(|(dot, _)| (&expiry_address, *dot)).collect();
+    let decisions: Vec<(RowAddress, Dot)> = decisions.map(|(dot, _)| (expiry_address.clone(), *dot)).collect();
     if data.is_empty() && decisions.is_empty() {
         return Ok(None);
     }
     let mut draft = Draft::new(key, causal, author);
-    let mut named_bytes = 0;
-    let mut is_whole = true;
-    for (count, (address, dot)) in data.into_iter().enumerate() {
-        named_bytes += address.element.len();
-        // The value row comes first and is one row: with its floors it stays whole.
-        if address.kind > Kind::Value && count > 0 && (count >= NAMED_REMOVES || named_bytes > NAMED_REMOVE_BYTES) {
-            is_whole = false;
-            break;
-        }
-        draft.remove(address.clone(), dot);
-    }
+    // The decision goes with the last part: until then it hides the others.
+    data.extend(decisions.into_iter().filter(|_| is_whole));
+    data.into_iter().for_each(|(address, dot)| draft.remove(address, dot));
     draft.add_floors(floors);
-    if is_whole {
-        for (address, dot) in decisions {
-            draft.remove(address.clone(), dot);
-        }
-    }
     Ok(Some(draft.finish()))
 }
 
@@ -161,7 +160,7 @@ mod tests {
     const GRACE: Duration = Duration::from_millis(20);
 
     fn found(replica: &Replica) -> Vec<Decision> {
-        removable(&replica.state, &replica.state.causal, &key(), replica.now(), GRACE).unwrap()
+        removable(&replica.state, &replica.state.causal, &key(), replica.state.rows.keys(), replica.now(), GRACE).unwrap()
     }
 
     fn confirms(member: &Replica, remover: &Replica, decision: &Decision) -> bool {
@@ -257,12 +256,12 @@ mod tests {
     #[test]
     fn a_large_set_goes_in_parts_and_the_decision_with_the_last() {
         let mut a = Replica::new(1);
-        let members: Vec<Bytes> = (0..300).map(|n| bytes(&format!("m{n}"))).collect();
+        let members: Vec<Bytes> = (0..2500).map(|n| bytes(&format!("m{n}"))).collect();
         a.at(10).write(&Mutation::Add(members));
         a.write(&expire(50));
         let [decision] = found(a.at(70)).try_into().unwrap();
         let parts: Vec<usize> = std::iter::from_fn(|| remove(&mut a, &decision)).map(|delta| delta.removes.len()).collect();
-        assert_eq!(parts, [128, 128, 45]);
+        assert_eq!(parts, [1024, 1024, 453]);
         assert!(a.state.rows.is_empty());
     }
 

@@ -1,15 +1,17 @@
 //! Commands and deltas, many in one batch: each becomes a delta, is joined, and all of them are committed once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::transaction::{ReplicaError, Transaction};
 use super::{Replica, hints};
 use crate::config::EXPIRY_GRACE;
 use crate::crdt::command::{Answer, Mutation, Refusal};
-use crate::crdt::delta::{Delta, Kind, RowAddress};
-use crate::crdt::dot::Dot;
+use crate::crdt::delta::{Decision, Delta, Kind, RowAddress, Rows};
+use crate::crdt::dot::{Clock, Dot};
 use crate::crdt::execute::{self, Author, ExecuteError};
-use crate::crdt::expiry;
+use crate::crdt::{counter, expiry, removal};
 use crate::env::message::{Refused, Sent};
 use crate::types::{Partition, PeerId, Place, Timestamp};
 
@@ -17,13 +19,24 @@ use super::minter::Minter;
 use super::partition::{PartitionState, Role};
 use super::pulling::Pulls;
 
+/// What to do with a key.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// What a client asks for.
+    Mutation(Mutation),
+    /// Remove what this decision hides, on which a quorum has agreed. Answers how many entries went: there may be more.
+    RemoveExpired(Decision),
+    /// Take away floors of this peer's own counter runs. Every replica's durable clock is given.
+    ClearFloors(Arc<[Clock]>),
+}
+
 /// A command to execute here.
 #[derive(Clone, Debug)]
 pub struct Command {
     /// The key.
     pub key: Bytes,
     /// What to do with it.
-    pub mutation: Mutation,
+    pub change: Change,
     /// Where this peer holds no replica of the key: the holders that the write becomes hints for. A command for which
     /// this is `None` is only executed by a holder.
     pub blind_for: Option<Vec<PeerId>>,
@@ -109,7 +122,7 @@ impl Replica {
                     Outcome::Executed(match (&state.role, &command.blind_for) {
                         (Role::Holder, _) => execute_here(&mut transaction, &mut self.minter, state, place, command, wall_ms)?,
                         (_, Some(holders)) => {
-                            let executed = execute_blind(&mut self.minter, place, command, wall_ms)?;
+                            let executed = execute_blind(&mut self.minter, place, &command.key, &command.change, wall_ms)?;
                             if let Ok(executed) = &executed {
                                 for holder in holders {
                                     hints::keep(&mut transaction, &mut next_hint, *holder, executed.partition, &executed.delta);
@@ -164,7 +177,20 @@ fn execute_here(
     let mut mint = || minter.mint(partition);
     let mut author = Author { actor, now, mint: &mut mint, runs_since: state.runs_since };
     let causal = transaction.causal(partition);
-    let executed = match execute::execute(transaction, causal, &mut author, &command.key, &command.mutation) {
+    let key = &command.key;
+    let executed = match &command.change {
+        Change::Mutation(mutation) => execute::execute(transaction, causal, &mut author, key, mutation),
+        Change::RemoveExpired(decision) => removal::removal(transaction, causal, &mut author, key, decision, EXPIRY_GRACE)
+            .map(|delta| upkeep(delta.unwrap_or_default()))
+            .map_err(ExecuteError::Rows),
+        Change::ClearFloors(durable) => {
+            let address = RowAddress::value(key);
+            let cleared =
+                transaction.row(&address).map(|row| counter::clear_floors(&address, &row, actor, state.runs_since, durable));
+            cleared.map(upkeep).map_err(ExecuteError::Rows)
+        }
+    };
+    let executed = match executed {
         Ok(executed) => executed,
         Err(ExecuteError::Refused(refusal)) => return Ok(Err(NotExecuted::Refused(refusal))),
         // Reading failed before anything was changed, so the rest of the batch is not concerned.
@@ -178,20 +204,28 @@ fn execute_here(
     Ok(Ok(Executed { partition, delta: executed.delta, answer: executed.answer }))
 }
 
+/// What is not done for a client answers with how many entries it takes away.
+fn upkeep(delta: Delta) -> execute::Executed {
+    let answer = Answer::Integer(i64::try_from(delta.removes.len()).unwrap_or(i64::MAX));
+    execute::Executed { delta, answer }
+}
+
 /// Executes a command for holders that cannot be reached: having observed nothing, it may only add.
 fn execute_blind(
     minter: &mut Minter,
     place: Place,
-    command: &Command,
+    key: &Bytes,
+    change: &Change,
     wall_ms: u64,
 ) -> Result<Result<Executed, NotExecuted>, ReplicaError> {
+    let Change::Mutation(mutation) = change else { return Ok(Err(NotExecuted::NotHolder)) };
     let now = minter.timestamp(wall_ms)?;
     minter.reserve()?;
     let partition = place.partition;
     let actor = minter.actor();
     let mut mint = || minter.mint(partition);
     let mut author = Author { actor, now, mint: &mut mint, runs_since: u64::MAX };
-    Ok(match execute::execute_blind(&mut author, &command.key, &command.mutation) {
+    Ok(match execute::execute_blind(&mut author, key, mutation) {
         Ok(executed) => Ok(Executed { partition, delta: executed.delta, answer: executed.answer }),
         Err(refusal) => Err(NotExecuted::Refused(refusal)),
     })

@@ -6,7 +6,7 @@
 //! | `p` partition | checkpoint of clock, pending, tree and first sync |
 //! | `j` number | what one batch changed in clocks and trees since the checkpoint |
 //! | `h` peer number | a hint for that peer |
-//! | `x` time partition row key | index of the keys that may expire |
+//! | `x` time row | nothing: finds rows by the earliest end of a decision in them |
 //! | `m` name | settings and the member list |
 //!
 //! Rows lie in the order of their hash, so a leaf of the Merkle tree is one range. Keys and elements longer than
@@ -159,6 +159,16 @@ pub fn parse_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Bytes), D
     Ok((RowAddress { key, kind, element }, content))
 }
 
+/// A stored row: its address, its content, and the canonical bytes of that.
+///
+/// # Errors
+/// Where the row is not what was written under this key.
+pub fn read_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Row, Bytes), Damaged> {
+    let (address, content) = parse_row(row_key, value)?;
+    let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", hex(row_key))))?;
+    Ok((address, row, content))
+}
+
 fn kind_of(byte: u8) -> Option<Kind> {
     [Kind::Expiry, Kind::Value, Kind::Member].into_iter().find(|kind| *kind as u8 == byte)
 }
@@ -214,6 +224,22 @@ pub fn parse_hint_key(key: &[u8]) -> Option<(PeerId, u64)> {
     let rest = key.strip_prefix(b"h")?;
     let (home, number) = rest.split_at_checked(32)?;
     Some((PeerId(home.try_into().ok()?), u64::from_be_bytes(number.try_into().ok()?)))
+}
+
+/// The key of the index entry of a row in which a decision ends at `end_ms`, in milliseconds since 1970, and none earlier.
+#[must_use]
+pub fn ending_key(end_ms: u64, row_key: &[u8]) -> Vec<u8> {
+    let mut key = vec![b'x'];
+    key.extend(end_ms.to_be_bytes());
+    key.extend(row_key);
+    key
+}
+
+/// The end that an index entry names, and the storage key of its row.
+#[must_use]
+pub fn parse_ending_key(key: &[u8]) -> Option<(u64, &[u8])> {
+    let (end_ms, row_key) = key.strip_prefix(b"x")?.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*end_ms), row_key))
 }
 
 /// The key of a named record: settings, members.

@@ -142,8 +142,7 @@ fn causal_hash(causal: &Causal) -> u64 {
 }
 
 fn read(row_key: &[u8], value: &[u8]) -> Result<(RowAddress, Row, Digest), Damaged> {
-    let (address, content) = layout::parse_row(row_key, &Bytes::copy_from_slice(value))?;
-    let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(row_key))))?;
+    let (address, row, content) = layout::read_row(row_key, &Bytes::copy_from_slice(value))?;
     let digest = encode::stored_row_digest(&address, &content);
     Ok((address, row, digest))
 }
@@ -279,6 +278,7 @@ impl Replica {
         let state = self.partition_mut(partition);
         state.state_id = state_id;
         state.runs_since = runs_since;
+        self.floors.forget(partition);
     }
 
     /// Notices that another peer has seen dots of this author that it never minted; then it goes on as a new author.

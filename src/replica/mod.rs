@@ -4,6 +4,8 @@
 //! it comes from, ends in the same join and the same commit.
 
 pub mod execution;
+pub mod expired;
+pub mod floors;
 pub mod hints;
 pub mod layout;
 pub mod lease;
@@ -15,6 +17,7 @@ pub mod pulling;
 pub mod roles;
 pub mod transaction;
 pub mod view;
+pub mod waiting;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use self::floors::OwnFloors;
 use self::layout::Damaged;
 use self::minter::Minter;
 use self::partition::{Checkpoint, JournalRecord, PartitionState};
@@ -75,6 +79,7 @@ pub struct Replica {
     partitions: Vec<PartitionState>,
     minter: Minter,
     pulls: Pulls,
+    floors: OwnFloors,
     view: Arc<ArcSwap<View>>,
     journal: Journal,
     next_hint: u64,
@@ -125,7 +130,7 @@ impl Replica {
         drop(snapshot);
         let view = Arc::new(ArcSwap::from_pointee(View::new(storage.snapshot(), &states, &minter, hints)));
         let mut replica =
-            Self { storage, clock, partitions: states, minter, pulls: Pulls::default(), view, journal, next_hint, hints, random };
+            Self { storage, clock, partitions: states, minter, pulls: Pulls::default(), floors: OwnFloors::default(), view, journal, next_hint, hints, random };
         replica.minter.check_clocks(&replica.partitions, &mut replica.random)?;
         Ok(replica)
     }
@@ -155,7 +160,7 @@ impl Replica {
 
     /// Commits a transaction and publishes it. On an error nothing in memory has changed.
     fn commit(&mut self, prepared: Prepared) -> Result<(), ReplicaError> {
-        let Prepared { mut batch, record } = prepared;
+        let Prepared { mut batch, record, floors } = prepared;
         if batch.changes.is_empty() && record.changes.is_empty() {
             return Ok(());
         }
@@ -169,6 +174,10 @@ impl Replica {
         self.storage.commit(batch)?;
         for change in record.changes {
             self.partitions[usize::from(change.partition.0)].apply(change);
+        }
+        for (partition, key, runs) in floors {
+            let holds = runs.iter().any(|run| self.is_own_run(partition, run));
+            self.floors.note(partition, key, holds);
         }
         self.publish();
         if self.journal.next - self.journal.first >= CHECKPOINT_RECORDS || self.journal.bytes >= CHECKPOINT_BYTES {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::layout::Damaged;
+use super::waiting::Waiting;
 use crate::crdt::delta::Causal;
 use crate::crdt::dot::Dot;
 use crate::merkle::Tree;
@@ -61,6 +62,10 @@ pub struct PartitionState {
     pub keys: u64,
     /// What this peer is to the partition.
     pub role: Role,
+    /// The other holders, by this peer's view of the ring.
+    pub co_holders: BTreeSet<PeerId>,
+    /// What stays pending.
+    pub waiting: Waiting,
     /// The first sync, where one is under way.
     pub first_sync: Option<FirstSync>,
     /// Names this state: new at every start and at every emptying, so that nothing learned of an older one is applied to it.
@@ -83,6 +88,8 @@ impl PartitionState {
             total: Digest::default(),
             keys: 0,
             role: Role::Absent,
+            co_holders: BTreeSet::new(),
+            waiting: Waiting::default(),
             first_sync: None,
             state_id,
             next_counter,

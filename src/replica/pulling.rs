@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use tokio::time::Instant;
+
 use super::layout;
 use super::transaction::{ReplicaError, Transaction};
 use super::{Replica, partition::Role};
@@ -30,6 +32,7 @@ struct Running {
     partition: Partition,
     from: PeerId,
     their_state_id: u64,
+    began: Instant,
     pull: Pull<Vec<u8>>,
     /// Partitions of the key space, to tell where a key lies.
     count: u16,
@@ -90,7 +93,7 @@ pub struct Void;
 type Step<T> = Result<Result<T, Void>, ReplicaError>;
 
 impl Replica {
-    /// Begins a pull: compares the roots, and the nodes where the roots differ.
+    /// Begins a pull that was asked for at `began`: compares the roots, and the nodes where the roots differ.
     ///
     /// # Errors
     /// Where the disk failed.
@@ -98,13 +101,15 @@ impl Replica {
         &mut self,
         partition: Partition,
         from: PeerId,
+        began: Instant,
         their_state_id: u64,
-        theirs: Causal,
+        mut theirs: Causal,
         root: Digest,
         nodes: &[Digest],
     ) -> Result<Begun, ReplicaError> {
         self.notice_own_dots(partition, &theirs)?;
         let state = self.partition_mut(partition);
+        state.waiting.without_given_up(&mut theirs);
         let mut pull = Pull::new(theirs, state.state_id, their_state_id);
         let equal = state.tree.root() == root;
         let mut differing = Vec::new();
@@ -117,7 +122,7 @@ impl Replica {
         }
         let id = self.pulls.next;
         self.pulls.next += 1;
-        self.pulls.running.insert(id, Running { partition, from, their_state_id, pull, count: self.partition_count() });
+        self.pulls.running.insert(id, Running { partition, from, their_state_id, began, pull, count: self.partition_count() });
         if !differing.is_empty() {
             return Ok(Begun::Differs { pull: id, nodes: differing });
         }
@@ -277,16 +282,35 @@ impl Replica {
             let prepared = transaction.finish()?;
             self.commit(prepared)?;
         }
+        self.give_up_waiting(partition, running.from, running.began)?;
         let holder = self.partition(partition).role == Role::Holder;
         Ok(Ok(Ended { holder, first_sync_done }))
     }
 
-    /// A peer turned out to have nothing that this one lacks: counts as a pull that has ended.
+    /// Drops what is pending and, after this completed pull, nobody can have any more.
+    fn give_up_waiting(&mut self, partition: Partition, from: PeerId, began: Instant) -> Result<(), ReplicaError> {
+        let state = self.partition_mut(partition);
+        let over = state.waiting.pulled(from, began, &state.causal.pending, &state.co_holders);
+        if over.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(%partition, scopes = over.len(), "writes that others superseded never came, and nobody has them: they are given up");
+        let mut transaction = self.begin();
+        over.iter().for_each(|scope| drop(transaction.causal_mut(partition).pending.remove(scope)));
+        let prepared = transaction.finish()?;
+        self.commit(prepared)
+    }
+
+    /// A peer turned out to have nothing that this one lacks: counts as a pull, asked for at `began`, that has ended.
     ///
     /// # Errors
     /// Where the disk failed.
-    pub fn nothing_to_pull(&mut self, partition: Partition, from: PeerId) -> Result<Option<Ended>, ReplicaError> {
-        let Some(state) = self.partitions.get(usize::from(partition.0)).filter(|state| state.role == Role::Holder) else { return Ok(None) };
+    pub fn nothing_to_pull(&mut self, partition: Partition, from: PeerId, began: Instant) -> Result<Option<Ended>, ReplicaError> {
+        if self.partitions.get(usize::from(partition.0)).is_none_or(|state| state.role != Role::Holder) {
+            return Ok(None);
+        }
+        self.give_up_waiting(partition, from, began)?;
+        let state = self.partition(partition);
         let Some(mut first_sync) = state.first_sync.clone() else { return Ok(Some(Ended { holder: true, first_sync_done: false })) };
         first_sync.pulled.insert(from);
         let done = first_sync.is_done();

@@ -40,8 +40,9 @@ impl Replica {
             });
         }
         let prepared = transaction.finish()?;
-        for (state, role) in self.partitions.iter_mut().zip(roles) {
+        for ((state, role), index) in self.partitions.iter_mut().zip(roles).zip(0..) {
             state.role = role;
+            state.co_holders = ring.holders(Partition(index)).iter().copied().filter(|holder| *holder != local).collect();
         }
         self.commit(prepared)?;
         self.publish();

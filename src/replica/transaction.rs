@@ -14,7 +14,8 @@ use super::layout::{self, Damaged};
 use super::partition::{FirstSync, JournalRecord, PartitionChange, PartitionState};
 use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
 use crate::crdt::dot::Dot;
-use crate::crdt::encode;
+use crate::crdt::removal::earliest_end;
+use crate::crdt::{counter, encode};
 use crate::env::{Batch, Snapshot, StorageError};
 use crate::types::{Digest, Partition, Place};
 
@@ -35,7 +36,16 @@ struct Cached {
     row: Row,
     /// The canonical bytes in storage, `None` where there is no such row.
     stored: Option<Bytes>,
+    /// The end that the row stands under in the index.
+    ending: Option<u64>,
     dirty: bool,
+}
+
+impl Cached {
+    /// A row as it was read.
+    fn read(address: RowAddress, row: Row, stored: Option<Bytes>) -> Self {
+        Self { ending: earliest_end(&row), address, row, stored, dirty: false }
+    }
 }
 
 /// What the transaction did to one partition besides its rows.
@@ -68,6 +78,8 @@ pub struct Prepared {
     pub batch: Batch,
     /// What changed in the partitions.
     pub record: JournalRecord,
+    /// Value rows that were written: their keys, and the counter runs that they hold floors of.
+    pub floors: Vec<(Partition, Bytes, Vec<Dot>)>,
 }
 
 impl<'a> Transaction<'a> {
@@ -153,8 +165,12 @@ impl<'a> Transaction<'a> {
     pub fn empty(&mut self, partition: Partition) -> Result<(), ReplicaError> {
         let (start, end) = layout::partition_range(partition);
         let batch = &mut self.batch;
-        self.snapshot.scan(&start, &end, &mut |key, _| {
+        self.snapshot.scan(&start, &end, &mut |key, value| {
             batch.delete(key.to_vec());
+            // What can't be read leaves its index entry behind, which then leads nowhere.
+            if let Ok(Some(end)) = layout::read_row(key, &Bytes::copy_from_slice(value)).map(|(_, row, _)| earliest_end(&row)) {
+                batch.delete(layout::ending_key(end, key));
+            }
             ControlFlow::Continue(())
         })?;
         self.rows.get_mut().retain(|key, _| !(start.as_slice()..end.as_slice()).contains(&key.as_slice()));
@@ -178,8 +194,7 @@ impl<'a> Transaction<'a> {
                 return Ok(visit(key, &cached.address, &cached.row, encode::row_digest(&cached.address, &cached.row)));
             }
             let Some(stored) = stored else { return Ok(ControlFlow::Continue(())) };
-            let (address, content) = layout::parse_row(key, &stored)?;
-            let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(key))))?;
+            let (address, row, content) = layout::read_row(key, &stored)?;
             Ok(visit(key, &address, &row, encode::stored_row_digest(&address, &content)))
         })
     }
@@ -226,15 +241,15 @@ impl<'a> Transaction<'a> {
         let (row, stored) = match stored {
             None => (Row::new(), None),
             Some(value) => {
-                let (found, content) = layout::parse_row(key, &value)?;
+                let (found, row, content) = layout::read_row(key, &value)?;
                 if found != *address {
                     return Err(Damaged(format!("row {}: holds another row", layout::hex(key))).into());
                 }
-                let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(key))))?;
                 (row, Some(content))
             }
         };
-        self.rows.borrow_mut().insert(key.to_vec(), Cached { address: address.clone(), row: row.clone(), stored, dirty: false });
+        let cached = Cached::read(address.clone(), row.clone(), stored);
+        self.rows.borrow_mut().insert(key.to_vec(), cached);
         Ok(row)
     }
 
@@ -253,12 +268,21 @@ impl<'a> Transaction<'a> {
             *keys.entry(partition).or_default() += change;
         }
         let rows = std::mem::take(self.rows.get_mut());
+        let mut floors = Vec::new();
         for (key, cached) in rows.into_iter().filter(|(_, cached)| cached.dirty) {
             let partition = self.place(&cached.address.key).partition;
             let state = &self.partitions[usize::from(partition.0)];
             let emptied = self.touch(partition).emptied;
             let leaf = layout::leaf_of(&key);
             let before = cached.stored.as_ref().map_or(Digest::default(), |stored| encode::stored_row_digest(&cached.address, stored));
+            let ending = earliest_end(&cached.row);
+            if ending != cached.ending {
+                cached.ending.into_iter().for_each(|end| self.batch.delete(layout::ending_key(end, &key)));
+                ending.into_iter().for_each(|end| self.batch.put(layout::ending_key(end, &key), Vec::new()));
+            }
+            if cached.address.kind == Kind::Value {
+                floors.push((partition, cached.address.key.clone(), counter::floored_runs(&cached.row)));
+            }
             let mut after = Digest::default();
             if cached.row.is_empty() {
                 self.batch.delete(key);
@@ -287,7 +311,7 @@ impl<'a> Transaction<'a> {
             }
         });
         let record = JournalRecord { changes: changes.collect() };
-        Ok(Prepared { batch: self.batch, record })
+        Ok(Prepared { batch: self.batch, record, floors })
     }
 
     /// For every key of which a row appeared or vanished: 1 if the key is new, -1 if it is gone.
@@ -357,11 +381,10 @@ impl Rows for Transaction<'_> {
             let flow = if let Some(cached) = cached {
                 if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
             } else if let Some(value) = stored {
-                let (address, content) = layout::parse_row(row_key, &value)?;
-                let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(row_key))))?;
+                let (address, row, content) = layout::read_row(row_key, &value)?;
                 let flow = visitor(&address, &row);
                 if read.len() < KEPT_ROWS {
-                    read.push((row_key.to_vec(), Cached { address, row, stored: Some(content), dirty: false }));
+                    read.push((row_key.to_vec(), Cached::read(address, row, Some(content))));
                 } else {
                     whole = false;
                 }

@@ -16,7 +16,7 @@ use super::transaction::ReplicaError;
 use crate::config::READ_PAGE;
 use crate::crdt::command::Selection;
 use crate::crdt::delta::{Causal, Kind, Row, RowAddress, Scope};
-use crate::crdt::{answer, encode};
+use crate::crdt::answer;
 use crate::env::Snapshot;
 use crate::env::message::{Page, Standing};
 use crate::hlc::Hlc;
@@ -152,9 +152,7 @@ impl View {
 }
 
 fn decode(row_key: &[u8], value: &[u8]) -> Result<(RowAddress, Row), Damaged> {
-    let (address, content) = layout::parse_row(row_key, &Bytes::copy_from_slice(value))?;
-    let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(row_key))))?;
-    Ok((address, row))
+    layout::read_row(row_key, &Bytes::copy_from_slice(value)).map(|(address, row, _)| (address, row))
 }
 
 /// The part of a partition's clock and pending that judges rows of a key.

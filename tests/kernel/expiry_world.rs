@@ -376,7 +376,7 @@ impl ExpiryWorld {
     fn ask(&mut self, remover: usize, choice: u32) {
         let now = self.now(remover);
         let state = &self.replicas[remover].state;
-        let Ok(found) = removable(state, &state.causal, &KEY, now, GRACE);
+        let Ok(found) = removable(state, &state.causal, &KEY, state.rows.keys(), now, GRACE);
         if found.is_empty() || self.askings.len() > 3 {
             return;
         }
@@ -451,7 +451,7 @@ impl ExpiryWorld {
             for remover in 0..self.replicas.len() {
                 let now = self.now(remover);
                 let state = &self.replicas[remover].state;
-                let Ok(found) = removable(state, &state.causal, &KEY, now, GRACE);
+                let Ok(found) = removable(state, &state.causal, &KEY, state.rows.keys(), now, GRACE);
                 for decision in found {
                     let asking = Asking { remover, decision, standing: Vec::new(), confirmed: 0 };
                     if (0..self.replicas.len()).all(|who| self.attests(who, &asking)) {
