@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::dot::{Clock, Dot};
 use crate::types::Timestamp;
@@ -67,7 +68,7 @@ impl RowAddress {
 }
 
 /// A decision on when a key expires; see [`super::expiry`] for the rules.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Decision {
     /// When the key expires, in milliseconds since 1970; `None`: never.
     pub time: Option<u64>,

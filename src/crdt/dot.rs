@@ -8,11 +8,12 @@
 use std::collections::BTreeMap;
 
 use crdts::CvRDT;
+use serde::{Deserialize, Serialize};
 
 use crate::types::Actor;
 
 /// The name of one write event in one partition. Never used twice.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Dot {
     /// Who wrote.
     pub actor: Actor,

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::MAX_FRAME;
 use crate::crdt::command::{Answer, Mutation, Refusal, Selection};
-use crate::crdt::delta::{Causal, Delta, Row, RowAddress};
+use crate::crdt::delta::{Causal, Decision, Delta, Row, RowAddress};
+use crate::crdt::dot::{Clock, Dot};
 use crate::members::Members;
 use crate::types::{Digest, Level, Partition, PeerId};
 
@@ -140,6 +141,10 @@ pub enum Request {
         /// For each partition the seal that its pull began with.
         seals: Vec<(Partition, u64)>,
     },
+    /// For each: whether what an expiry decision hides may be removed for good, by the asked peer's own clock and rows.
+    Attest(Vec<Attestation>),
+    /// The clock of each of these partitions, once nothing in it can be lost any more.
+    DurableClocks(Vec<Partition>),
     /// Join these deltas: hints coming home.
     Deliver(Vec<Sent>),
     /// Pull these partitions from the asking peer now.
@@ -148,6 +153,17 @@ pub enum Request {
     Digests(Vec<Partition>),
     /// How many keys each of these partitions has.
     KeyCounts(Vec<Partition>),
+}
+
+/// What a peer that wants to remove an expired key asks the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attestation {
+    /// The key.
+    pub key: Bytes,
+    /// The decision that has passed.
+    pub decision: Decision,
+    /// The dots under which it stands at the asking peer.
+    pub standing: Vec<Dot>,
 }
 
 /// Rows of one leaf, by their storage keys.
@@ -250,6 +266,10 @@ pub enum Reply {
     Digests(Vec<(Partition, Digest)>),
     /// To [`Request::KeyCounts`].
     KeyCounts(Vec<(Partition, u64)>),
+    /// To [`Request::Attest`], in the order of the questions.
+    Attested(Vec<bool>),
+    /// To [`Request::DurableClocks`], of those that the peer holds and has synced.
+    DurableClocks(Vec<(Partition, Clock)>),
     /// To [`Request::Deliver`]: which deltas were not joined or must not be counted, by their place.
     Delivered(Vec<(u32, Refused)>),
     /// To [`Request::PullFromMe`]: rows that were new.

@@ -245,6 +245,12 @@ impl Serving {
                 };
                 writer.step(confirm).await
             }
+            Request::Attest(asked) => {
+                return self.coordinator.attest(&asked).map_or_else(|error| Reply::Unavailable(error.to_string()), Reply::Attested);
+            }
+            Request::DurableClocks(partitions) => {
+                writer.step(move |replica| Ok(Reply::DurableClocks(replica.durable_clocks(&partitions)?))).await
+            }
             Request::Deliver(deltas) => self.handoff.join_own(deltas).await.map(Reply::Delivered),
             Request::PullFromMe(partitions) => Ok(Reply::Pulled(self.anti_entropy.pull_from(peer, Some(partitions)).await.rows)),
             Request::Execute { .. } | Request::Replicated { .. } | Request::Digests(_) | Request::KeyCounts(_) => {

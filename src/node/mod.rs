@@ -147,6 +147,8 @@ impl Node {
             tokio::spawn(anti_entropy.clone().run(pull_wake, stale_peers, config.anti_entropy_interval)),
             tokio::spawn(handoff.run(new_hints, hint_wake)),
             tokio::spawn(sweep(coordinator.replication.clone())),
+            tokio::spawn(coordinator.clone().sweep_expired()),
+            tokio::spawn(coordinator.clone().sweep_floors()),
             tokio::spawn(dispatch.run(events)),
         ];
         let inner = Inner { config, coordinator, anti_entropy, liveness, failure, tasks: Mutex::new(tasks) };

@@ -3,7 +3,7 @@
 //! A read must take a row and the clock that judges it from one snapshot: asking "have you seen it?" after the row was read
 //! loses writes. So the writer publishes both together, and reads never wait for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -139,15 +139,29 @@ impl View {
         }
         if let Selection::Elements(elements) = selection {
             for element in elements {
-                let address = RowAddress::member(key, element);
-                let row_key = layout::row_key(place, &address);
-                if let Some(value) = self.snapshot.get(&row_key)? {
-                    let (address, row) = decode(&row_key, &value)?;
-                    page.rows.insert(address, row);
-                }
+                page.rows.extend(self.row(place, &RowAddress::member(key, element))?);
             }
         }
         Ok(page)
+    }
+
+    /// Reads the expiry row and these rows of a key, and no others.
+    ///
+    /// # Errors
+    /// Where rows could not be read.
+    pub fn read_rows(&self, key: &Bytes, addresses: &BTreeSet<RowAddress>) -> Result<Page, ReplicaError> {
+        let place = self.place(key);
+        let view = self.partition(place.partition);
+        let mut page = Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None };
+        for address in addresses.iter().chain([&RowAddress::expiry(key)]) {
+            page.rows.extend(self.row(place, address)?);
+        }
+        Ok(page)
+    }
+
+    fn row(&self, place: Place, address: &RowAddress) -> Result<Option<(RowAddress, Row)>, ReplicaError> {
+        let row_key = layout::row_key(place, address);
+        Ok(self.snapshot.get(&row_key)?.map(|value| decode(&row_key, &value)).transpose()?)
     }
 }
 

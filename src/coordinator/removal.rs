@@ -1,0 +1,157 @@
+//! Removes expired keys for good, with a quorum's consent: until then they are only hidden.
+//!
+//! One replica may not decide alone: its clock may be fast, and a PERSIST that it never heard of may stand elsewhere. So the first holder that can
+//! be reached looks for decisions that are past by the grace time, asks its co-holders whether they say so too, and removes what a
+//! majority consents to, by a write like any other. Who consents and what goes is decided in `crdt::removal`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Coordinator, Started};
+use crate::config::{EXPIRED_AT_ONCE, EXPIRY_GRACE, EXPIRY_SWEEP};
+use crate::crdt::command::Answer;
+use crate::crdt::delta::{Decision, Row, RowAddress};
+use crate::crdt::removal::{attests, dots_of, removable};
+use crate::env::Lane;
+use crate::env::message::{Attestation, Reply, Request, Standing};
+use crate::quorum;
+use crate::replica::execution::{Change, Command};
+use crate::replica::expired::Ended;
+use crate::replica::transaction::ReplicaError;
+use crate::topology::Cluster;
+use crate::types::{Level, Partition, PeerId};
+
+/// After so many sweeps of what has ended since the last one, one looks at everything again: what had no quorum then may have one now.
+const SWEEPS_TO_WHOLE: u64 = 6;
+/// Parts in which one sweep removes one collection, at most.
+const MOST_PARTS: usize = 256;
+
+impl Coordinator {
+    /// Removes expired keys from time to time, for ever.
+    pub async fn sweep_expired(self) {
+        let mut ticks = interval(EXPIRY_SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut sweeps, mut swept_until) = (0, 0);
+        loop {
+            ticks.tick().await;
+            sweeps += 1;
+            let from_ms = if sweeps % SWEEPS_TO_WHOLE == 0 { 0 } else { swept_until };
+            match self.sweep_from(from_ms).await {
+                Ok(until_ms) => swept_until = until_ms,
+                Err(error) => tracing::error!(%error, "expired keys can't be looked for"),
+            }
+        }
+    }
+
+    /// Removes what ended from `from_ms` on and is past by the grace time; answers with the time up to which it looked.
+    async fn sweep_from(&self, from_ms: u64) -> Result<u64, ReplicaError> {
+        let grace_ms = u64::try_from(EXPIRY_GRACE.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = self.view.load().now(self.clock.wall_ms()).millis().saturating_sub(grace_ms);
+        let mut next = None;
+        loop {
+            let ended = self.view.load().ended(from_ms, until_ms, next.as_deref(), EXPIRED_AT_ONCE)?;
+            next = ended.next.clone();
+            self.remove(ended).await;
+            if next.is_none() {
+                return Ok(until_ms);
+            }
+        }
+    }
+
+    async fn remove(&self, ended: Ended) {
+        let cluster = self.topology.cluster();
+        let mut asked = Vec::new();
+        for (key, rows) in ended.rows {
+            let partition = self.topology.place(&key).partition;
+            // One remover is enough: others would only do the same at the same time.
+            let first = cluster.ring.holders(partition).iter().find(|peer| self.is_here(&cluster, **peer));
+            if first != Some(&self.topology.local()) {
+                continue;
+            }
+            match self.questions(&key, &rows) {
+                Ok(questions) => asked.extend(questions.into_iter().map(|question| (partition, question))),
+                Err(error) => tracing::error!(%error, %partition, "an expired key can't be read"),
+            }
+        }
+        if asked.is_empty() {
+            return;
+        }
+        let consents = self.consents(&cluster, &asked).await;
+        // Everybody that ever was consents, where these are fewer than a majority: a peer that has always been alone.
+        let needed = quorum::majority(self.topology.replicas()).min(cluster.members.iter().count());
+        for ((_, question), consents) in asked.into_iter().zip(consents) {
+            if consents >= needed {
+                self.remove_hidden(&question.key, question.decision).await;
+            }
+        }
+    }
+
+    fn is_here(&self, cluster: &Cluster, peer: PeerId) -> bool {
+        peer == self.topology.local() || cluster.reachable.contains(&peer)
+    }
+
+    /// What to ask the co-holders about a key, of which these rows have an end behind them.
+    fn questions(&self, key: &Bytes, rows: &BTreeSet<RowAddress>) -> Result<Vec<Attestation>, ReplicaError> {
+        let view = self.view.load();
+        let now = view.now(self.clock.wall_ms());
+        let page = view.read_rows(key, rows)?;
+        if page.standing != Standing::Counted {
+            return Ok(Vec::new());
+        }
+        let Ok(decisions) = removable(&page.rows, &page.causal, key, rows, now, EXPIRY_GRACE);
+        let expiry_row = page.rows.get(&RowAddress::expiry(key)).cloned().unwrap_or_else(Row::new);
+        let question = |decision: Decision| Attestation { key: key.clone(), standing: dots_of(&expiry_row, &decision), decision };
+        Ok(decisions.into_iter().map(question).collect())
+    }
+
+    /// For each question how many holders consent, this peer among them.
+    async fn consents(&self, cluster: &Cluster, asked: &[(Partition, Attestation)]) -> Vec<usize> {
+        let mut consents = vec![1; asked.len()];
+        let mut by_peer: BTreeMap<PeerId, Vec<usize>> = BTreeMap::new();
+        for (place, (partition, _)) in asked.iter().enumerate() {
+            for peer in cluster.reachable_holders(*partition) {
+                by_peer.entry(peer).or_default().push(place);
+            }
+        }
+        let asking = by_peer.into_iter().map(|(peer, places)| async move {
+            let questions = places.iter().map(|place| asked[*place].1.clone()).collect();
+            match self.exchange.ask(peer, Lane::Bulk, Request::Attest(questions), self.patience).await {
+                Ok(Reply::Attested(consents)) if consents.len() == places.len() => places.into_iter().zip(consents).collect(),
+                Ok(_) | Err(_) => Vec::new(),
+            }
+        });
+        for (place, consented) in futures::future::join_all(asking).await.into_iter().flatten() {
+            consents[place] += usize::from(consented);
+        }
+        consents
+    }
+
+    /// Removes what a decision hides, part by part.
+    async fn remove_hidden(&self, key: &Bytes, decision: Decision) {
+        for _ in 0..MOST_PARTS {
+            let command = Command { key: key.clone(), change: Change::RemoveExpired(decision), blind_for: None };
+            let Started::Here(result) = self.command(Level::One, command) else { return };
+            match result.await {
+                Ok(Ok(written)) if written.answer != Answer::Integer(0) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Whether this peer consents to each removal.
+    ///
+    /// # Errors
+    /// Where rows could not be read.
+    pub fn attest(&self, asked: &[Attestation]) -> Result<Vec<bool>, ReplicaError> {
+        let view = self.view.load();
+        let now = view.now(self.clock.wall_ms());
+        let consents = |asked: &Attestation| {
+            let page = view.read_rows(&asked.key, &BTreeSet::new())?;
+            let Ok(attested) = attests(&page.rows, &page.causal, &asked.key, &asked.decision, &asked.standing, now, EXPIRY_GRACE);
+            Ok(page.standing == Standing::Counted && attested)
+        };
+        asked.iter().map(consents).collect()
+    }
+}
