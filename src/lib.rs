@@ -10,6 +10,7 @@ pub mod detector;
 pub mod embed;
 pub mod env;
 pub mod exchange;
+pub mod former;
 pub mod handoff;
 pub mod hlc;
 pub mod members;

@@ -18,6 +18,7 @@ use crate::exchange::Exchange;
 use crate::members::Members;
 use crate::replica::owner::{Ended, Writer};
 use crate::replica::partition;
+use crate::replica::view::View;
 use crate::ring::Ring;
 use crate::topology::{Cluster, Topology};
 use crate::types::{Actor, Partition, PeerId};
@@ -32,8 +33,15 @@ pub enum MembershipEvent {
     Connected(PeerId),
     /// Its connection is gone.
     Disconnected(PeerId),
-    /// The peer named the digest of its member list.
-    Heartbeat(PeerId, u64),
+    /// The peer is there, and named the digest of its member list.
+    Heartbeat {
+        /// Who.
+        peer: PeerId,
+        /// The digest.
+        members: u64,
+        /// The partitions that it has sealed.
+        sealed: Vec<Partition>,
+    },
     /// The peer's member list.
     Members(PeerId, Box<Members>),
 }
@@ -55,6 +63,7 @@ pub struct Membership<T> {
     topology: Topology,
     exchange: Exchange,
     writer: Writer<T>,
+    view: Arc<ArcSwap<View>>,
     members: Members,
     detector: Detector,
     connected: BTreeSet<PeerId>,
@@ -71,16 +80,17 @@ impl<T: Send + 'static> Membership<T> {
         topology: Topology,
         exchange: Exchange,
         writer: Writer<T>,
+        view: Arc<ArcSwap<View>>,
         members: Members,
         wake: mpsc::Sender<PeerId>,
         liveness: SharedLiveness,
     ) -> Self {
         let (connected, started) = (BTreeSet::new(), Instant::now());
-        Self { topology, exchange, writer, members, detector: Detector::default(), connected, started, wake, liveness }
+        Self { topology, exchange, writer, view, members, detector: Detector::default(), connected, started, wake, liveness }
     }
 
     /// Runs until the events end or the writer does.
-    pub async fn run(mut self, mut events: mpsc::Receiver<MembershipEvent>, actor: impl Fn() -> Actor + Send) {
+    pub async fn run(mut self, mut events: mpsc::Receiver<MembershipEvent>) {
         let mut ticks = interval(HEARTBEAT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.seek_all();
@@ -91,7 +101,7 @@ impl<T: Send + 'static> Membership<T> {
                     Some(event) => self.take(event).await,
                     None => return,
                 },
-                _ = ticks.tick() => self.tick(actor()).await,
+                _ = ticks.tick() => self.tick().await,
             };
             if turn == Err(Ended) {
                 return;
@@ -120,11 +130,13 @@ impl<T: Send + 'static> Membership<T> {
                 self.judge();
                 self.show_reachable();
             }
-            MembershipEvent::Heartbeat(peer, digest) => {
+            MembershipEvent::Heartbeat { peer, members, sealed } => {
                 self.detector.heard(peer, now_ms);
-                if digest != self.members.digest() {
+                let agrees = members == self.members.digest();
+                if !agrees {
                     self.send_members(peer);
                 }
+                self.take_sealed(peer, sealed, agrees);
             }
             MembershipEvent::Members(peer, members) => {
                 self.detector.heard(peer, now_ms);
@@ -135,14 +147,26 @@ impl<T: Send + 'static> Membership<T> {
     }
 
     /// Says "I am here" to everybody, and notices who has fallen silent.
-    async fn tick(&mut self, actor: Actor) -> Result<(), Ended> {
-        let heartbeat = Message::Heartbeat { members: self.members.digest() }.to_frame();
+    async fn tick(&mut self) -> Result<(), Ended> {
+        let view = self.view.load_full();
+        let heartbeat = Message::Heartbeat { members: self.members.digest(), sealed: view.sealed() }.to_frame();
         for peer in &self.connected {
             let _ = self.exchange.send_frame(*peer, Lane::Operations, heartbeat.clone());
         }
         self.judge();
         self.show_reachable();
-        self.renew_own(actor).await
+        self.renew_own(view.actor()).await
+    }
+
+    /// Notes which partitions a peer has sealed.
+    fn take_sealed(&self, peer: PeerId, sealed: Vec<Partition>, agrees: bool) {
+        let cluster = self.topology.cluster();
+        let known = sealed.into_iter().filter(|partition| partition.0 < self.topology.partitions()).collect();
+        let mut former = cluster.former.clone();
+        former.told(peer, known, agrees);
+        if former != cluster.former {
+            self.topology.publish(Cluster { former, ..(*cluster).clone() });
+        }
     }
 
     /// Notices whose state has changed. Whoever is up again is turned to, whichever event it was noticed at.
@@ -242,9 +266,12 @@ impl<T: Send + 'static> Membership<T> {
                 replica.take_roles(local, &roles, &former)
             })
             .await?;
-        let ring_changed = ring != self.topology.cluster().ring;
+        let cluster = self.topology.cluster();
+        let ring_changed = ring != cluster.ring;
+        let mut former = cluster.former.clone();
+        former.ring_changed(&cluster.ring, &ring, self.topology.every_partition());
         self.members = members;
-        self.topology.publish(Cluster { ring, members: self.members.clone(), reachable: self.reachable() });
+        self.topology.publish(Cluster { ring, members: self.members.clone(), reachable: self.reachable(), former });
         self.seek_all();
         for peer in self.connected.clone() {
             if Some(peer) != heard_from {

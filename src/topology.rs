@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::former::Former;
 use crate::members::Members;
 use crate::ring::Ring;
 use crate::types::{Partition, PeerId, Place};
@@ -20,6 +21,8 @@ pub struct Cluster {
     pub members: Members,
     /// Members, other than this peer, that are connected and not down.
     pub reachable: BTreeSet<PeerId>,
+    /// Who still has rows of partitions that it no longer holds.
+    pub former: Former,
 }
 
 /// Where the current [`Cluster`] is found.
@@ -36,7 +39,7 @@ impl Topology {
     #[must_use]
     pub fn new(local: PeerId, replicas: usize, partitions: u16, members: Members) -> Self {
         let ring = Ring::build(&members.ring_members(), partitions, replicas);
-        let cluster = Cluster { ring, members, reachable: BTreeSet::new() };
+        let cluster = Cluster { ring, members, reachable: BTreeSet::new(), former: Former::default() };
         Self { local, replicas, partitions, current: Arc::new(ArcSwap::from_pointee(cluster)) }
     }
 
@@ -91,5 +94,10 @@ impl Cluster {
     /// The holders of a partition that can be reached, this peer left out, in order of preference.
     pub fn reachable_holders(&self, partition: Partition) -> impl Iterator<Item = PeerId> + '_ {
         self.ring.holders(partition).iter().copied().filter(|peer| self.reachable.contains(peer))
+    }
+
+    /// The former holders of a partition that can be reached: each may have the only copy of a write.
+    pub fn reachable_former(&self, partition: Partition) -> impl Iterator<Item = PeerId> + '_ {
+        self.former.of(partition).filter(move |peer| self.reachable.contains(peer) && !self.ring.is_holder(partition, *peer))
     }
 }

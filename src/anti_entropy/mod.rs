@@ -22,7 +22,7 @@ use crate::env::Lane;
 use crate::env::message::{PullStart, Reply, Request, Standing};
 use crate::exchange::Exchange;
 use crate::replica::owner::{Ended, Writer};
-use crate::replica::pulling::{Begun, Ended as PullEnded};
+use crate::replica::pulling::{Begun, Ended as PullEnded, Source};
 use crate::replica::view::View;
 use crate::topology::Topology;
 use crate::types::{Partition, PeerId};
@@ -134,7 +134,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
         if asked.is_empty() {
             return Ok(());
         }
-        let began = Instant::now();
+        let source = Source { peer, began: Instant::now() };
         let offers = self
             .writer
             .step(move |replica| Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>()))
@@ -142,7 +142,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
         let Reply::PullStarts(starts) = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await? else {
             return Err(session::PullError::Unexpected);
         };
-        let begun = self.begin(peer, began, starts).await?;
+        let begun = self.begin(source, starts).await?;
         let mut ended: Vec<(Partition, Option<u64>, PullEnded)> = Vec::new();
         let mut sessions = Vec::new();
         for (partition, seal, state_id, begun) in begun {
@@ -172,8 +172,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
     /// Begins the pulls of all partitions in one step.
     async fn begin(
         &self,
-        peer: PeerId,
-        began: Instant,
+        source: Source,
         starts: Vec<(Partition, PullStart)>,
     ) -> Result<Vec<(Partition, Option<u64>, u64, Begun)>, session::PullError> {
         let begin = move |replica: &mut crate::replica::Replica| {
@@ -181,13 +180,13 @@ impl<T: Send + 'static> AntiEntropy<T> {
             for (partition, start) in starts {
                 match start {
                     PullStart::Equal | PullStart::Nothing => {
-                        if let Some(end) = replica.nothing_to_pull(partition, peer, began)? {
+                        if let Some(end) = replica.nothing_to_pull(partition, source)? {
                             begun.push((partition, None, 0, Begun::Equal(end)));
                         }
                     }
                     PullStart::Open { state_id, seal, causal, root, nodes } => {
                         if usize::from(partition.0) < usize::from(replica.partition_count()) {
-                            let start = replica.begin_pull(partition, peer, began, state_id, *causal, root, &nodes)?;
+                            let start = replica.begin_pull(partition, source, state_id, *causal, root, &nodes)?;
                             begun.push((partition, seal, state_id, start));
                         }
                     }

@@ -60,8 +60,8 @@ impl Coordinator {
         }
         let asking = asked.into_iter().map(|(peer, partitions)| async move {
             match self.exchange.ask(peer, Lane::Bulk, Request::DurableClocks(partitions), self.patience).await {
-                Ok(Reply::DurableClocks(clocks)) => clocks,
-                Ok(_) | Err(_) => Vec::new(),
+                Ok(Reply::DurableClocks(clocks)) => clocks.into_iter().collect(),
+                Ok(_) | Err(_) => BTreeMap::new(),
             }
         });
         let mut told: BTreeMap<Partition, Vec<Clock>> = BTreeMap::new();

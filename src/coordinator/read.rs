@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join, join_all};
 use futures::stream::FuturesUnordered;
 
 use super::Coordinator;
@@ -20,6 +20,7 @@ use crate::env::Lane;
 use crate::env::message::{Message, Page, Reply, Request, Sent, Standing};
 use crate::quorum;
 use crate::replica::layout;
+use crate::topology::Cluster;
 use crate::types::{Level, PeerId, Place, Timestamp};
 
 /// Pages of one key that a read takes from one peer at most: bounds what a single command holds in memory.
@@ -53,9 +54,28 @@ impl Coordinator {
         Ok(answer::answer(&view, now, &key, &query)?)
     }
 
-    /// Hears as many peers as the level asks for.
+    /// Hears as many peers as the level asks for, and former holders beside them: one of these may have the only copy of a write.
     async fn gather(&self, level: Level, place: Place, key: &Bytes, selection: &Selection) -> Result<Vec<Heard>, OperationError> {
         let cluster = self.topology.cluster();
+        let former: Vec<PeerId> = if level > Level::One { cluster.reachable_former(place.partition).collect() } else { Vec::new() };
+        if former.is_empty() {
+            return self.gather_counted(&cluster, level, place, key, selection).await;
+        }
+        let beside = join_all(former.into_iter().map(|peer| self.read_there(peer, key, selection)));
+        let (heard, beside) = join(self.gather_counted(&cluster, level, place, key, selection), beside).await;
+        let voices = beside.into_iter().flatten().filter(|voice| voice.page.standing != Standing::Absent);
+        heard.map(|heard| heard.into_iter().chain(voices).collect())
+    }
+
+    /// Hears as many holders as the level asks for.
+    async fn gather_counted(
+        &self,
+        cluster: &Cluster,
+        level: Level,
+        place: Place,
+        key: &Bytes,
+        selection: &Selection,
+    ) -> Result<Vec<Heard>, OperationError> {
         let local = self.topology.local();
         let standing = self.view.load().partition(place.partition).standing;
         let mut others: Vec<PeerId> = cluster.reachable_holders(place.partition).collect();
@@ -156,8 +176,12 @@ impl Coordinator {
             peers.push(peer);
         }
         let merged = merge(&voices);
+        let cluster = self.topology.cluster();
         for repair in merged.repairs {
-            let Some(peer) = peers.get(repair.voice).copied() else { continue };
+            // A former holder takes nothing in.
+            let Some(peer) = peers.get(repair.voice).copied().filter(|peer| cluster.ring.is_holder(place.partition, *peer)) else {
+                continue;
+            };
             self.repair(place, peer, repair.adds, repair.must_pull);
         }
         let rows = &merged.view.rows;

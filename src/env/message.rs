@@ -16,10 +16,12 @@ use crate::types::{Digest, Level, Partition, PeerId};
 /// One frame.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// "I am here", with the digest of the sender's member list, so that differing lists are noticed.
+    /// "I am here".
     Heartbeat {
-        /// Digest of the member list.
+        /// Digest of the sender's member list, so that differing lists are noticed.
         members: u64,
+        /// Partitions that the sender no longer holds and still has rows of.
+        sealed: Vec<Partition>,
     },
     /// The sender's member list, whole.
     Members(Box<Members>),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use super::Failure;
 use crate::anti_entropy::{AntiEntropy, serve};
-use crate::config::REQUESTS_AT_ONCE;
+use crate::config::{HEARTBEAT_INTERVAL, REQUESTS_AT_ONCE};
 use crate::coordinator::Coordinator;
 use crate::coordinator::replication::{Replication, Ticket};
 use crate::crdt::command::Selection;
@@ -19,14 +20,32 @@ use crate::handoff::Handoff;
 use crate::membership::MembershipEvent;
 use crate::replica::execution::{Executed, NotExecuted};
 use crate::replica::owner::Outlet;
+use crate::topology::Topology;
 use crate::types::{Partition, PeerId};
 
 /// Takes the writer's results.
 pub(super) struct Sink {
     pub(super) replication: Replication,
     pub(super) exchange: Exchange,
-    pub(super) local: PeerId,
+    pub(super) topology: Topology,
     pub(super) failure: Arc<Failure>,
+    /// When peers whose deltas were refused were last told who belongs.
+    pub(super) told: BTreeMap<PeerId, Instant>,
+}
+
+impl Sink {
+    /// Tells a peer, which sees another ring, who belongs: not more often than heartbeats would.
+    fn tell_members(&mut self, peer: PeerId) {
+        let now = Instant::now();
+        if self.told.get(&peer).is_some_and(|told| now - *told < HEARTBEAT_INTERVAL) {
+            return;
+        }
+        self.told.insert(peer, now);
+        let members = Message::Members(Box::new(self.topology.cluster().members.clone()));
+        if let Err(error) = self.exchange.tell(peer, Lane::Bulk, &members) {
+            tracing::debug!(%peer, %error, "the member list was not sent");
+        }
+    }
 }
 
 impl Outlet<Ticket> for Sink {
@@ -35,9 +54,14 @@ impl Outlet<Ticket> for Sink {
     }
 
     fn received(&mut self, from: PeerId, frame: u64, refused: Vec<(u32, Refused)>) {
+        if from == self.topology.local() {
+            return;
+        }
+        if refused.iter().any(|(_, why)| *why == Refused::NotHolder) {
+            self.tell_members(from);
+        }
         // Repairs carry no frame number: nobody waits for them.
-        if from != self.local
-            && frame != 0
+        if frame != 0
             && let Err(error) = self.exchange.tell(from, Lane::Operations, &Message::Acknowledge { frame, refused })
         {
             tracing::debug!(peer = %from, %error, "an acknowledgement was not sent; the deltas will come again");
@@ -126,7 +150,9 @@ impl Dispatch {
             }
         };
         match message {
-            Message::Heartbeat { members } => return self.membership.send(MembershipEvent::Heartbeat(peer, members)).await,
+            Message::Heartbeat { members, sealed } => {
+                return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed }).await;
+            }
             Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
             Message::Deltas { frame, deltas } => {
                 if !self.coordinator.writer.receive(peer, frame, deltas) {

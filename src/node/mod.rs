@@ -112,8 +112,13 @@ impl Node {
         let (wake, woken) = mpsc::channel(EVENTS);
         let (membership_events, for_membership) = mpsc::channel(EVENTS);
         let replication = Replication::new(topology.clone(), exchange.clone(), config.request_timeout, hints);
-        let sink =
-            Sink { replication: replication.clone(), exchange: exchange.clone(), local: topology.local(), failure: Arc::clone(&failure) };
+        let sink = Sink {
+            replication: replication.clone(),
+            exchange: exchange.clone(),
+            topology: topology.clone(),
+            failure: Arc::clone(&failure),
+            told: BTreeMap::new(),
+        };
         let writer = Writer::start(replica, config.durability, &storage, sink);
         let patience = config.request_timeout;
         let coordinator = Coordinator {
@@ -129,7 +134,8 @@ impl Node {
         let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let liveness = SharedLiveness::default();
-        let membership = Membership::new(topology.clone(), exchange.clone(), writer.clone(), members, wake, Arc::clone(&liveness));
+        let membership =
+            Membership::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), members, wake, Arc::clone(&liveness));
         let dispatch = Dispatch::new(
             coordinator.clone(),
             anti_entropy.clone(),
@@ -140,9 +146,8 @@ impl Node {
 
         let (for_anti_entropy, pull_wake) = mpsc::channel(EVENTS);
         let (for_handoff, hint_wake) = mpsc::channel(EVENTS);
-        let actor = move || view.load().actor();
         let tasks = vec![
-            tokio::spawn(membership.run(for_membership, actor)),
+            tokio::spawn(membership.run(for_membership)),
             tokio::spawn(spread_wakes(woken, for_anti_entropy, for_handoff)),
             tokio::spawn(anti_entropy.clone().run(pull_wake, stale_peers, config.anti_entropy_interval)),
             tokio::spawn(handoff.run(new_hints, hint_wake)),

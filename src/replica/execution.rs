@@ -185,8 +185,7 @@ fn execute_here(
             .map_err(ExecuteError::Rows),
         Change::ClearFloors(durable) => {
             let address = RowAddress::value(key);
-            let cleared =
-                transaction.row(&address).map(|row| counter::clear_floors(&address, &row, actor, state.runs_since, durable));
+            let cleared = transaction.row(&address).map(|row| counter::clear_floors(&address, &row, actor, state.runs_since, durable));
             cleared.map(upkeep).map_err(ExecuteError::Rows)
         }
     };

@@ -129,8 +129,19 @@ impl Replica {
         let (next_hint, hints) = hints::count(&*snapshot)?;
         drop(snapshot);
         let view = Arc::new(ArcSwap::from_pointee(View::new(storage.snapshot(), &states, &minter, hints)));
-        let mut replica =
-            Self { storage, clock, partitions: states, minter, pulls: Pulls::default(), floors: OwnFloors::default(), view, journal, next_hint, hints, random };
+        let mut replica = Self {
+            storage,
+            clock,
+            partitions: states,
+            minter,
+            pulls: Pulls::default(),
+            floors: OwnFloors::default(),
+            view,
+            journal,
+            next_hint,
+            hints,
+            random,
+        };
         replica.minter.check_clocks(&replica.partitions, &mut replica.random)?;
         Ok(replica)
     }

@@ -18,6 +18,15 @@ use crate::env::message::{RowRange, RowsThere};
 use crate::merkle::{LEAVES_PER_NODE, NODES};
 use crate::types::{Digest, Partition, PeerId, Place};
 
+/// Whom a pull is from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source {
+    /// The peer.
+    pub peer: PeerId,
+    /// When it was asked: what was recorded here later, the pull need not have seen there.
+    pub began: Instant,
+}
+
 /// Names a running pull.
 pub type PullId = u64;
 
@@ -30,9 +39,8 @@ pub struct Pulls {
 
 struct Running {
     partition: Partition,
-    from: PeerId,
+    from: Source,
     their_state_id: u64,
-    began: Instant,
     pull: Pull<Vec<u8>>,
     /// Partitions of the key space, to tell where a key lies.
     count: u16,
@@ -93,15 +101,14 @@ pub struct Void;
 type Step<T> = Result<Result<T, Void>, ReplicaError>;
 
 impl Replica {
-    /// Begins a pull that was asked for at `began`: compares the roots, and the nodes where the roots differ.
+    /// Begins a pull: compares the roots, and the nodes where the roots differ.
     ///
     /// # Errors
     /// Where the disk failed.
     pub fn begin_pull(
         &mut self,
         partition: Partition,
-        from: PeerId,
-        began: Instant,
+        from: Source,
         their_state_id: u64,
         mut theirs: Causal,
         root: Digest,
@@ -122,7 +129,7 @@ impl Replica {
         }
         let id = self.pulls.next;
         self.pulls.next += 1;
-        self.pulls.running.insert(id, Running { partition, from, their_state_id, began, pull, count: self.partition_count() });
+        self.pulls.running.insert(id, Running { partition, from, their_state_id, pull, count: self.partition_count() });
         if !differing.is_empty() {
             return Ok(Begun::Differs { pull: id, nodes: differing });
         }
@@ -213,7 +220,7 @@ impl Replica {
             let judge = contents.causal.as_deref().filter(|_| address.kind == crate::crdt::delta::Kind::Expiry).unwrap_or(&theirs);
             for entry in other.values() {
                 if self.minter.observe(entry.timestamp, self.clock.wall_ms()).is_err() {
-                    tracing::warn!(peer = %running.from, "a pull met a timestamp too far in the future and was broken off");
+                    tracing::warn!(peer = %running.from.peer, "a pull met a timestamp too far in the future and was broken off");
                     return Ok(Err(Void));
                 }
             }
@@ -273,7 +280,7 @@ impl Replica {
         }
         let mut first_sync_done = false;
         if let Some(mut first_sync) = transaction.first_sync(partition).cloned() {
-            first_sync.pulled.insert(running.from);
+            first_sync.pulled.insert(running.from.peer);
             first_sync_done = first_sync.is_done();
             transaction.set_first_sync(partition, (!first_sync_done).then_some(first_sync));
         }
@@ -282,15 +289,15 @@ impl Replica {
             let prepared = transaction.finish()?;
             self.commit(prepared)?;
         }
-        self.give_up_waiting(partition, running.from, running.began)?;
+        self.give_up_waiting(partition, running.from)?;
         let holder = self.partition(partition).role == Role::Holder;
         Ok(Ok(Ended { holder, first_sync_done }))
     }
 
     /// Drops what is pending and, after this completed pull, nobody can have any more.
-    fn give_up_waiting(&mut self, partition: Partition, from: PeerId, began: Instant) -> Result<(), ReplicaError> {
+    fn give_up_waiting(&mut self, partition: Partition, from: Source) -> Result<(), ReplicaError> {
         let state = self.partition_mut(partition);
-        let over = state.waiting.pulled(from, began, &state.causal.pending, &state.co_holders);
+        let over = state.waiting.pulled(from.peer, from.began, &state.causal.pending, &state.co_holders);
         if over.is_empty() {
             return Ok(());
         }
@@ -301,18 +308,18 @@ impl Replica {
         self.commit(prepared)
     }
 
-    /// A peer turned out to have nothing that this one lacks: counts as a pull, asked for at `began`, that has ended.
+    /// A peer turned out to have nothing that this one lacks: counts as a pull that has ended.
     ///
     /// # Errors
     /// Where the disk failed.
-    pub fn nothing_to_pull(&mut self, partition: Partition, from: PeerId, began: Instant) -> Result<Option<Ended>, ReplicaError> {
+    pub fn nothing_to_pull(&mut self, partition: Partition, from: Source) -> Result<Option<Ended>, ReplicaError> {
         if self.partitions.get(usize::from(partition.0)).is_none_or(|state| state.role != Role::Holder) {
             return Ok(None);
         }
-        self.give_up_waiting(partition, from, began)?;
+        self.give_up_waiting(partition, from)?;
         let state = self.partition(partition);
         let Some(mut first_sync) = state.first_sync.clone() else { return Ok(Some(Ended { holder: true, first_sync_done: false })) };
-        first_sync.pulled.insert(from);
+        first_sync.pulled.insert(from.peer);
         let done = first_sync.is_done();
         let mut transaction = self.begin();
         transaction.set_first_sync(partition, (!done).then_some(first_sync));

@@ -14,9 +14,9 @@ use super::minter::Minter;
 use super::partition::{PartitionState, Role};
 use super::transaction::ReplicaError;
 use crate::config::READ_PAGE;
+use crate::crdt::answer;
 use crate::crdt::command::Selection;
 use crate::crdt::delta::{Causal, Kind, Row, RowAddress, Scope};
-use crate::crdt::answer;
 use crate::env::Snapshot;
 use crate::env::message::{Page, Standing};
 use crate::hlc::Hlc;
@@ -83,6 +83,13 @@ impl View {
     #[must_use]
     pub fn partitions(&self) -> &[PartitionView] {
         &self.partitions
+    }
+
+    /// The partitions that this peer no longer holds and still has rows of.
+    #[must_use]
+    pub fn sealed(&self) -> Vec<Partition> {
+        let sealed = self.partitions.iter().zip(0..).filter(|(view, _)| !view.holder && view.standing == Standing::Extra);
+        sealed.map(|(_, index)| Partition(index)).collect()
     }
 
     /// The place of a key.
