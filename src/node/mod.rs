@@ -439,3 +439,6 @@ async fn sweep(replication: Replication) {
         replication.sweep();
     }
 }
+
+#[cfg(test)]
+mod tests;

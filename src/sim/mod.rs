@@ -10,3 +10,6 @@ pub mod network;
 pub mod run;
 pub mod storage;
 pub mod workload;
+
+#[cfg(test)]
+mod upkeep_tests;

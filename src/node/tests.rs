@@ -1,0 +1,37 @@
+//! What only the inside of a node shows.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::former::Former;
+use crate::ring::{Ring, RingMember};
+use crate::sim::cluster::SimCluster;
+use crate::sim::network::{CALM, Weather};
+use crate::topology::Cluster;
+
+const KEY: Bytes = Bytes::from_static(b"key");
+
+#[tokio::test(start_paused = true)]
+async fn a_read_hears_a_former_holder_that_has_the_only_copy() {
+    let cluster = SimCluster::start(2, 7, crate::config::Durability::System).await.unwrap();
+    cluster.converge(Duration::from_secs(60)).await.unwrap();
+    let [one, other] = [0, 1].map(|index| cluster.peers[index].node.clone().unwrap());
+    cluster.network.set_weather(Weather { lost: 1000, ..CALM });
+    one.write(Level::One, KEY, Mutation::Increment(5)).await.unwrap();
+    // As `other` sees it, `one` holds nothing any more, and has not handed over yet.
+    let topology = &other.inner.coordinator.topology;
+    let mut former = Former::default();
+    former.told(one.inner.coordinator.topology.local(), topology.every_partition().collect(), true);
+    let alone = RingMember { peer: topology.local(), zone: None, capacity: 1 };
+    let ring = Ring::build(&[alone], topology.partitions(), topology.replicas());
+    topology.publish(Cluster { ring, former, ..(*topology.cluster()).clone() });
+    cluster.network.set_weather(CALM);
+    assert_eq!(other.read(Level::One, KEY, Query::Get).await, Ok(Answer::Nil), "the nearest replica alone");
+    assert_eq!(other.read(Level::Sloppy, KEY, Query::Get).await, Ok(Answer::Bytes("5".into())));
+    // Whoever is down is not asked.
+    topology.publish(Cluster { reachable: BTreeSet::new(), ..(*topology.cluster()).clone() });
+    assert_eq!(other.inner.coordinator.topology.cluster().reachable_former(Partition(0)).count(), 0);
+}
