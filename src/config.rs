@@ -79,6 +79,9 @@ pub const STORAGE_FILES: usize = 256;
 pub const NAMED_REMOVES: usize = 128;
 /// Bytes of elements in such names.
 pub const NAMED_REMOVE_BYTES: usize = 256 * 1024;
+/// Floors that one write leaves for the counters it resets, in bytes: they must fit a frame. Some 200,000 fields or members that were
+/// counted up; a key with more is emptied in parts.
+pub const MAX_FLOOR_BYTES: usize = 16 * 1024 * 1024;
 /// Longest token of `RINGTIDE SIBLINGS`, in bytes: some tens of thousands of concurrent values.
 pub const MAX_TOKEN: usize = 1024 * 1024;
 /// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.

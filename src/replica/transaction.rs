@@ -340,11 +340,18 @@ impl Rows for Transaction<'_> {
         self.load(&layout::row_key(self.place(&address.key), address), address)
     }
 
-    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), ReplicaError> {
+    fn visit_from(
+        &self,
+        key: &Bytes,
+        kind: Kind,
+        visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>,
+    ) -> Result<(), ReplicaError> {
         let start = layout::rows_of_key(self.place(key), key);
         let end = layout::end_of(&start);
+        let mut first = start.clone();
+        first.push(kind as u8);
         if self.whole.borrow().contains(&start) {
-            for (_, cached) in self.rows.borrow().range(start..end).filter(|(_, cached)| !cached.row.is_empty()) {
+            for (_, cached) in self.rows.borrow().range(first..end).filter(|(_, cached)| !cached.row.is_empty()) {
                 if visitor(&cached.address, &cached.row).is_break() {
                     break;
                 }
@@ -352,8 +359,8 @@ impl Rows for Transaction<'_> {
             return Ok(());
         }
         let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
-        let mut whole = true;
-        self.merged(&start, &end, &mut |row_key, stored, cached| {
+        let mut whole = kind == Kind::Expiry;
+        self.merged(&first, &end, &mut |row_key, stored, cached| {
             let flow = if let Some(cached) = cached {
                 if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
             } else if let Some(value) = stored {

@@ -137,9 +137,9 @@ impl View {
         if let Some(error) = failure {
             return Err(error.into());
         }
-        if let Selection::Elements(elements) = selection {
+        if let Selection::Elements { kind, elements } = selection {
             for element in elements {
-                let address = RowAddress::member(key, element);
+                let address = RowAddress::element(key, *kind, element);
                 let row_key = layout::row_key(place, &address);
                 if let Some(value) = self.snapshot.get(&row_key)? {
                     let (address, row) = decode(&row_key, &value)?;
