@@ -2,7 +2,8 @@
 //!
 //! `cargo run --example quickstart`
 
-use ringtide::crdt::command::{Answer, Mutation, Query};
+use ringtide::crdt::command::Answer;
+use ringtide::crdt::{set, string};
 use ringtide::embed::{Peer, Settings};
 use ringtide::types::Level;
 
@@ -17,12 +18,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Everything else goes through the node: a level, a key, and what is to be done or asked.
     for _ in 0..3 {
-        peer.node().write(Level::Sloppy, "visits".into(), Mutation::Increment(1)).await?;
+        peer.node().write(Level::Sloppy, "visits".into(), string::Mutation::Increment(1)).await?;
     }
     let members = vec!["ada".into(), "grace".into()];
-    peer.node().write(Level::Sloppy, "people".into(), Mutation::Add(members)).await?;
+    peer.node().write(Level::Sloppy, "people".into(), set::Mutation::Add(members)).await?;
     println!("visits   = {:?}", peer.get("visits").await?);
-    if let Answer::Integer(count) = peer.node().read(Level::Sloppy, "people".into(), Query::Cardinality).await? {
+    if let Answer::Integer(count) = peer.node().read(Level::Sloppy, "people".into(), set::Query::Cardinality).await? {
         println!("people   : {count}");
     }
     peer.stop().await;

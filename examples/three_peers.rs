@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ringtide::crdt::command::Mutation;
+use ringtide::crdt::string;
 use ringtide::embed::{Multiaddr, Peer, Settings};
 use ringtide::types::Level;
 
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{} reads {:?}", peer.id(), peer.get("colour").await?);
     }
     // Counters add up wherever they are counted, also at the same time.
-    let increments = peers.iter().map(|peer| peer.node().write(Level::Quorum, "count".into(), Mutation::Increment(1)));
+    let increments = peers.iter().map(|peer| peer.node().write(Level::Quorum, "count".into(), string::Mutation::Increment(1)));
     for outcome in futures::future::join_all(increments).await {
         outcome?;
     }

@@ -81,6 +81,9 @@ pub const NAMED_REMOVES: usize = 128;
 pub const NAMED_REMOVE_BYTES: usize = 256 * 1024;
 /// Expired entries that one delta removes: each is named. Of a larger collection the rest goes with the next.
 pub const REMOVED_AT_ONCE: usize = 1024;
+/// Floors that one write leaves for the counters it resets, in bytes: they must fit a frame. Some 200,000 fields or members that were
+/// counted up; a key with more is emptied in parts.
+pub const MAX_FLOOR_BYTES: usize = 16 * 1024 * 1024;
 /// Longest token of `RINGTIDE SIBLINGS`, in bytes: some tens of thousands of concurrent values.
 pub const MAX_TOKEN: usize = 1024 * 1024;
 /// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.
@@ -106,7 +109,7 @@ pub const EXPIRY_SWEEP: Duration = Duration::from_secs(10);
 pub const EXPIRED_AT_ONCE: usize = 256;
 /// How often a peer looks for counter floors that have done their work.
 pub const FLOOR_SWEEP: Duration = Duration::from_secs(60);
-/// Keys with such floors that a peer remembers in each partition; those of more are cleared when they are written next.
+/// Rows with such floors that a peer remembers in each partition; those of more are noted when they are written next.
 pub const FLOORS_REMEMBERED: usize = 4096;
 /// How long something stays pending, at least, that nobody has any more.
 pub const PENDING_FOR: Duration = Duration::from_secs(24 * 60 * 60);

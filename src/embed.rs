@@ -31,7 +31,8 @@ use crate::backend::fjall::{FjallOptions, FjallStorage, OpenError};
 use crate::backend::identity::{self, IdentityError};
 use crate::backend::libp2p::{Libp2pNetwork, NetworkConfig, NetworkError};
 use crate::config::NodeConfig;
-use crate::crdt::command::{Answer, Mutation, Query, SetCondition, SetExpiry};
+use crate::crdt::command::Answer;
+use crate::crdt::string::{self, SetCondition, SetExpiry};
 use crate::env::Network;
 use crate::node::{Node, OperationError, StartError};
 use crate::server::http::HttpServer;
@@ -203,7 +204,7 @@ impl Peer {
     /// See [`OperationError`].
     pub async fn set(&self, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Result<(), OperationError> {
         let (expiry, condition) = (SetExpiry::Clear, SetCondition::Always);
-        let mutation = Mutation::Set { value: value.into(), expiry, condition, get: false };
+        let mutation = string::Mutation::Set { value: value.into(), expiry, condition, get: false };
         self.node.write(Level::default(), key.into(), mutation).await.map(drop)
     }
 
@@ -212,7 +213,7 @@ impl Peer {
     /// # Errors
     /// See [`OperationError`].
     pub async fn get(&self, key: impl Into<Bytes>) -> Result<Option<Bytes>, OperationError> {
-        match self.node.read(Level::default(), key.into(), Query::Get).await? {
+        match self.node.read(Level::default(), key.into(), string::Query::Get).await? {
             Answer::Bytes(value) => Ok(Some(value)),
             _ => Ok(None),
         }

@@ -36,10 +36,11 @@ impl Coordinator {
             return Ok(());
         }
         let mut clocks = self.durable_clocks(floors.iter().map(|(partition, _)| *partition).collect()).await?;
-        for (partition, keys) in floors {
+        for (partition, rows) in floors {
             let Some(durable) = clocks.remove(&partition).map(Arc::<[Clock]>::from) else { continue };
-            for key in keys {
-                let command = Command { key, change: Change::ClearFloors(Arc::clone(&durable)), blind_for: None };
+            for address in rows {
+                let (key, durable) = (address.key.clone(), Arc::clone(&durable));
+                let command = Command { key, change: Change::ClearFloors { address, durable }, blind_for: None };
                 if let Started::Here(result) = self.command(Level::One, command) {
                     let _ = result.await;
                 }

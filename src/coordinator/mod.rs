@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::operation::{OperationError, Receipt, Written};
 use self::replication::{NotWritten, Replication, Ticket, WriteResult};
 use crate::config::{MAX_KEY, MAX_VALUE};
-use crate::crdt::command::{Answer, Mutation, Query};
+use crate::crdt::command::{self, Answer, Mutation, Query, TooLong};
 use crate::env::message::{Failed, Reply, Request, Standing};
 use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
@@ -67,7 +67,7 @@ impl Coordinator {
         key: Bytes,
         mutation: Mutation,
     ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
-        let mut started = match check_size(&key, &mutation) {
+        let mut started = match check_lengths(&key, mutation.longest()) {
             Ok(()) => self.start(level, &key, &mutation, &[]),
             Err(error) => Started::Over(error),
         };
@@ -109,7 +109,7 @@ impl Coordinator {
         key: &Bytes,
         mutation: &Mutation,
     ) -> impl Future<Output = Result<(Answer, u64), Failed>> + Send + use<> {
-        let started = check_size(key, mutation).map_or_else(Started::Over, |()| self.execute_here(level, key, mutation, None));
+        let started = check_lengths(key, mutation.longest()).map_or_else(Started::Over, |()| self.execute_here(level, key, mutation, None));
         async move {
             match started {
                 Started::Here(result) => match result.await {
@@ -128,9 +128,7 @@ impl Coordinator {
     pub fn read(&self, level: Level, key: Bytes, query: Query) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<> {
         let coordinator = self.clone();
         async move {
-            if key.len() > MAX_KEY {
-                return Err(OperationError::TooBig(format!("a key is at most {MAX_KEY} bytes long")));
-            }
+            check_lengths(&key, query.longest())?;
             coordinator.read_at(level, key, query).await
         }
     }
@@ -215,17 +213,11 @@ fn settle(peer: PeerId, reply: Result<Reply, AskError>) -> Settled {
 }
 
 /// Every limit is checked before anything is done.
-fn check_size(key: &Bytes, mutation: &Mutation) -> Result<(), OperationError> {
-    let longest = match mutation {
-        Mutation::Set { value, .. } | Mutation::Append(value) | Mutation::Resolve { value, .. } => value.len(),
-        Mutation::Add(members) | Mutation::Remove(members) => members.iter().map(Bytes::len).max().unwrap_or(0),
-        _ => 0,
-    };
-    if key.len() > MAX_KEY {
-        return Err(OperationError::TooBig(format!("a key is at most {MAX_KEY} bytes long")));
-    }
-    if longest > MAX_VALUE {
-        return Err(OperationError::TooBig(format!("a value or element is at most {MAX_VALUE} bytes long")));
-    }
-    Ok(())
+fn check_lengths(key: &Bytes, longest: usize) -> Result<(), OperationError> {
+    command::check_lengths(key, longest).map_err(|what| {
+        OperationError::TooBig(match what {
+            TooLong::Key => format!("a key is at most {MAX_KEY} bytes long"),
+            TooLong::Value => format!("a value or element is at most {MAX_VALUE} bytes long"),
+        })
+    })
 }

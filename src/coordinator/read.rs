@@ -163,7 +163,7 @@ impl Coordinator {
         // A page that ended early says nothing of the rows behind its end, but for those that were asked for by name.
         let bound = heard.iter().filter_map(|heard| heard.page.next.clone()).min();
         let named: BTreeSet<RowAddress> = match selection {
-            Selection::Elements(elements) => elements.iter().map(|element| RowAddress::member(key, element)).collect(),
+            Selection::Elements { kind, elements } => elements.iter().map(|element| RowAddress::element(key, *kind, element)).collect(),
             Selection::Head | Selection::All => BTreeSet::new(),
         };
         let within = |address: &RowAddress| {

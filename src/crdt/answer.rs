@@ -6,11 +6,10 @@ use std::convert::Infallible;
 use bytes::Bytes;
 
 use super::command::{Answer, DataType, Query, Refusal, Selection};
-use super::delta::{Kind, Row, RowAddress, Rows};
+use super::delta::{Row, RowAddress};
 use super::expiry::Expiry;
-use super::shown::Shown;
-use super::string::{StringView, length};
-use super::{explain, set};
+use super::shown::{RowShown, Shown};
+use super::{key, set, string};
 use crate::types::Timestamp;
 
 /// What a reader holds of one key.
@@ -24,9 +23,9 @@ pub struct KeyView {
 #[must_use]
 pub fn selection(query: &Query) -> Selection {
     match query {
-        Query::Get | Query::Length | Query::Type | Query::ExpireTime | Query::Siblings => Selection::Head,
-        Query::Contains(elements) => Selection::Elements(elements.clone()),
-        Query::Members | Query::Cardinality | Query::Explain => Selection::All,
+        Query::Key(query) => key::selection(query),
+        Query::String(query) => string::selection(query),
+        Query::Set(query) => set::selection(query),
     }
 }
 
@@ -36,11 +35,7 @@ pub fn shows(rows: &BTreeMap<RowAddress, Row>, address: &RowAddress, now: Timest
     let Some(row) = rows.get(address) else { return false };
     let none = Row::new();
     let expiry = Expiry::of(rows.get(&RowAddress::expiry(&address.key)).unwrap_or(&none), now);
-    match address.kind {
-        Kind::Expiry => false,
-        Kind::Value => StringView::of(row, &expiry).shown().is_some(),
-        Kind::Member => row.values().any(|entry| !expiry.hides(entry)),
-    }
+    RowShown::of(address.kind, row, &expiry).exists()
 }
 
 /// Answers a query from the rows that its selection names.
@@ -48,42 +43,19 @@ pub fn shows(rows: &BTreeMap<RowAddress, Row>, address: &RowAddress, now: Timest
 /// # Errors
 /// Where the key holds another type than the query is about.
 pub fn answer(view: &KeyView, now: Timestamp, key: &Bytes, query: &Query) -> Result<Answer, Refusal> {
-    let Ok(answer) = answer_from(&view.rows, now, key, query);
-    answer
-}
-
-fn answer_from<R: Rows<Error = Infallible>>(
-    rows: &R,
-    now: Timestamp,
-    key: &Bytes,
-    query: &Query,
-) -> Result<Result<Answer, Refusal>, Infallible> {
-    let shown = Shown::read(rows, key, now)?;
-    let needed = match query {
-        Query::Get | Query::Length | Query::Siblings => Some(DataType::String),
-        Query::Members | Query::Cardinality | Query::Contains(_) => Some(DataType::Set),
-        Query::Type | Query::ExpireTime | Query::Explain => None,
-    };
+    let rows = &view.rows;
+    let Ok(shown) = Shown::read(rows, key, now);
     // A member that was asked for by name may show although no row before it does; no type contradicts that.
-    if needed.is_some() && shown.data_type.is_some() && shown.data_type != needed {
-        return Ok(Err(Refusal::WrongType));
-    }
-    Ok(Ok(match query {
-        Query::Get => shown.string.shown().map_or(Answer::Nil, Answer::Bytes),
-        Query::Length => length(shown.string.shown().as_ref()),
-        Query::Type => Answer::Type(shown.data_type),
-        Query::Members => Answer::Members(set::members(rows, key, &shown.expiry)?),
-        Query::Cardinality => Answer::Integer(i64::try_from(set::members(rows, key, &shown.expiry)?.len()).unwrap_or(i64::MAX)),
-        Query::Contains(elements) => Answer::Flags(set::contains(rows, key, &shown.expiry, elements)?),
-        Query::ExpireTime => Answer::Integer(match (shown.data_type, shown.end()) {
-            (None, _) => -2,
-            (Some(_), None) => -1,
-            (Some(_), Some(end)) => i64::try_from(end).unwrap_or(i64::MAX),
-        }),
-        Query::Siblings => {
-            let row = rows.row(&RowAddress::value(key))?;
-            Answer::Siblings { token: shown.string.token(&row).to_bytes(), values: shown.string.values() }
+    let Ok::<_, Infallible>(answer) = match query {
+        Query::Key(query) => key::answer(rows, &shown, key, query),
+        Query::String(query) => {
+            shown.expect(DataType::String)?;
+            string::answer(rows, &shown, key, query)
         }
-        Query::Explain => Answer::Explained(explain::explain(rows, key, &shown)?),
-    }))
+        Query::Set(query) => {
+            shown.expect(DataType::Set)?;
+            set::answer(rows, &shown, key, query)
+        }
+    };
+    Ok(answer)
 }

@@ -1,117 +1,101 @@
 //! What clients ask of one key, free of any protocol: mutations, queries, and their answers.
+//!
+//! What can be asked of a type stands beside the type: [`string::Mutation`], [`set::Query`] and so on. Here is only what they have in common.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::delta::Kind;
+use super::{key, set, string};
+use crate::config::{MAX_KEY, MAX_VALUE};
+
 /// A change of one key, executed by one replica (or a fallback, which has observed nothing).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Mutation {
-    /// Writes a string in place of whatever the key holds.
-    Set {
-        /// The new value.
-        value: Bytes,
-        /// What becomes of the key's expiry.
-        expiry: SetExpiry,
-        /// When the write takes place at all.
-        condition: SetCondition,
-        /// Answer with the value before, [`Answer::Nil`] where there was none, instead of [`Answer::Ok`].
-        get: bool,
-    },
-    /// Appends to the string that shows; its siblings stay. Answers with the new length.
-    Append(Bytes),
-    /// Adds to a counter. Answers with the new value.
-    Increment(i64),
-    /// Removes the key. Answers 1 where it existed, else 0.
-    Delete,
-    /// Removes a string and answers with it.
-    GetDelete,
-    /// Answers with a string and changes its expiry.
-    GetExpire(SetExpiry),
-    /// Adds members to a set. Answers how many were new.
-    Add(Vec<Bytes>),
-    /// Removes members from a set. Answers how many there were.
-    Remove(Vec<Bytes>),
-    /// Sets when the key expires, in milliseconds since 1970. A time already past deletes it. Answers 1 where it took effect, else 0.
-    Expire {
-        /// When, in milliseconds since 1970.
-        at_ms: i64,
-        /// When the command takes effect at all.
-        condition: ExpireCondition,
-    },
-    /// Takes the expiry away. Answers 1 where there was one, else 0.
-    Persist,
-    /// Writes a string in place of exactly what the reader of the token saw.
-    Resolve {
-        /// The token of [`Answer::Siblings`].
-        token: Bytes,
-        /// The new value.
-        value: Bytes,
-    },
-}
-
-/// What a SET or GETEX does to the key's expiry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum SetExpiry {
-    /// SET: the key no longer expires. GETEX: PERSIST.
-    #[default]
-    Clear,
-    /// The expiry stays as it is.
-    Keep,
-    /// The key expires at this time, in milliseconds since 1970.
-    At(i64),
-}
-
-/// When a SET takes place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum SetCondition {
-    /// Always.
-    #[default]
-    Always,
-    /// NX: only where the executing replica knows of no such key.
-    Absent,
-    /// XX: only where the executing replica has the key.
-    Present,
-}
-
-/// When an EXPIRE takes effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum ExpireCondition {
-    /// Always.
-    #[default]
-    Always,
-    /// NX: only where the key has no expiry.
-    NoExpiry,
-    /// XX: only where the key has an expiry.
-    HasExpiry,
-    /// GT: only where the new time is later. A key without expiry never expires, so it counts as latest.
-    Later,
-    /// LT: only where the new time is earlier.
-    Earlier,
-    /// XX and LT: only where the key has an expiry and the new time is earlier.
-    HasExpiryAndEarlier,
+    /// Of a key of any type.
+    Key(key::Mutation),
+    /// Of a string or counter.
+    String(string::Mutation),
+    /// Of a set.
+    Set(set::Mutation),
 }
 
 /// A question about one key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Query {
-    /// The string. [`Answer::Bytes`] or [`Answer::Nil`].
-    Get,
-    /// The length of the string, 0 where there is none.
-    Length,
-    /// Which type the key shows: [`Answer::Type`].
-    Type,
-    /// Every member of the set.
-    Members,
-    /// How many members the set has.
-    Cardinality,
-    /// For each element whether it is a member: [`Answer::Flags`].
-    Contains(Vec<Bytes>),
-    /// When the key expires: milliseconds since 1970, -1 without expiry, -2 where there is no key.
-    ExpireTime,
-    /// Every value that concurrent writes left, and a token that names them all.
-    Siblings,
-    /// Every row of the key with its live dots, for people: [`Answer::Explained`].
-    Explain,
+    /// About a key of any type.
+    Key(key::Query),
+    /// About a string or counter.
+    String(string::Query),
+    /// About a set.
+    Set(set::Query),
+}
+
+impl Mutation {
+    /// The length of the longest value or element that it carries, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Key(_) => 0,
+            Self::String(mutation) => mutation.longest(),
+            Self::Set(mutation) => mutation.longest(),
+        }
+    }
+}
+
+impl Query {
+    /// The length of the longest element that it names, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Key(_) | Self::String(_) => 0,
+            Self::Set(query) => query.longest(),
+        }
+    }
+}
+
+macro_rules! one_of_each_type {
+    ($($variant:ident: $module:ident),*) => {
+        $(impl From<$module::Mutation> for Mutation {
+            fn from(mutation: $module::Mutation) -> Self {
+                Self::$variant(mutation)
+            }
+        }
+
+        impl From<$module::Query> for Query {
+            fn from(query: $module::Query) -> Self {
+                Self::$variant(query)
+            }
+        })*
+    };
+}
+
+one_of_each_type!(Key: key, String: string, Set: set);
+
+/// What of a command exceeds its limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TooLong {
+    /// The key: [`MAX_KEY`].
+    Key,
+    /// A value or element: [`MAX_VALUE`].
+    Value,
+}
+
+/// Checks the limits of a command on one key: of the key itself, and of the longest value or element.
+///
+/// # Errors
+/// Names what is too long.
+pub fn check_lengths(key: &Bytes, longest: usize) -> Result<(), TooLong> {
+    match () {
+        () if key.len() > MAX_KEY => Err(TooLong::Key),
+        () if longest > MAX_VALUE => Err(TooLong::Value),
+        () => Ok(()),
+    }
+}
+
+/// The length of the longest of some elements.
+pub(super) fn longest_of<'a>(elements: impl IntoIterator<Item = &'a Bytes>) -> usize {
+    elements.into_iter().map(Bytes::len).max().unwrap_or(0)
 }
 
 /// Which rows of a key a query needs.
@@ -119,8 +103,13 @@ pub enum Query {
 pub enum Selection {
     /// Expiry, value, and for every other kind its first rows up to one that shows: enough to tell the type.
     Head,
-    /// The head and the rows of these members.
-    Elements(Vec<Bytes>),
+    /// The head and the rows of these elements.
+    Elements {
+        /// The kind of their rows.
+        kind: Kind,
+        /// The elements.
+        elements: Vec<Bytes>,
+    },
     /// Every row.
     All,
 }
@@ -132,12 +121,48 @@ pub enum DataType {
     String,
     /// A set.
     Set,
+    /// A hash.
+    Hash,
+    /// A sorted set.
+    SortedSet,
+    /// A list.
+    List,
+    /// The registers of a HyperLogLog. Redis calls it a string.
+    HyperLogLog,
+}
+
+impl DataType {
+    /// The type that rows of a kind make up; `None` where they are no data.
+    #[must_use]
+    pub fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Expiry => None,
+            Kind::Value => Some(Self::String),
+            Kind::Member => Some(Self::Set),
+            Kind::Field => Some(Self::Hash),
+            Kind::Score => Some(Self::SortedSet),
+            Kind::Item => Some(Self::List),
+            Kind::Register => Some(Self::HyperLogLog),
+        }
+    }
+
+    /// What TYPE calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String | Self::HyperLogLog => "string",
+            Self::Set => "set",
+            Self::Hash => "hash",
+            Self::SortedSet => "zset",
+            Self::List => "list",
+        }
+    }
 }
 
 /// One live dot of a row, told for people.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Explained {
-    /// What the row is for: `value`, `member`, `expiry`.
+    /// What the row is for: `value`, `member`, `field`, `expiry` and so on.
     pub kind: String,
     /// The row's element; empty where its kind has one row a key.
     pub element: Bytes,
@@ -174,13 +199,25 @@ pub enum Answer {
     Type(Option<DataType>),
     /// The siblings of a string, the one that shows first.
     Siblings {
-        /// Names exactly what was read; for [`Mutation::Resolve`].
+        /// Names exactly what was read; for [`string::Mutation::Resolve`].
         token: Bytes,
         /// The values.
         values: Vec<Bytes>,
     },
     /// The rows of a key.
     Explained(Vec<Explained>),
+}
+
+impl Answer {
+    /// A count. One that no `i64` holds stands at its end.
+    pub(super) fn count(count: usize) -> Self {
+        Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    /// 1 for yes, 0 for no.
+    pub(super) fn flag(yes: bool) -> Self {
+        Self::Integer(i64::from(yes))
+    }
 }
 
 /// Why a command on one key was refused. Nothing was changed.
@@ -198,6 +235,9 @@ pub enum Refusal {
     /// A value would grow past its limit.
     #[error("TOOBIG value would exceed 16 MiB")]
     TooBig,
+    /// The key holds more counters than one write may reset.
+    #[error("TOOBIG the key holds too many counters to be overwritten at once, remove some of them first")]
+    TooManyCounters,
     /// The token was not given out by SIBLINGS.
     #[error("ERR invalid sibling token")]
     InvalidToken,

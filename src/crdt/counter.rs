@@ -17,8 +17,11 @@
 
 use std::collections::BTreeMap;
 
-use super::delta::{Delta, Entry, Payload, Row, RowAddress};
+use super::command::Refusal;
+use super::delta::{Decision, Delta, Entry, Payload, Row, RowAddress};
 use super::dot::{Clock, Dot};
+use super::draft::Draft;
+use super::expiry::Expiry;
 use crate::types::Actor;
 
 /// What is live of one run.
@@ -106,6 +109,40 @@ pub fn floored_runs(row: &Row) -> Vec<Dot> {
     row.values().filter_map(run).collect()
 }
 
+/// Adds to this actor's own run in a row, or begins one where there is none that it may continue.
+///
+/// # Errors
+/// Where the total would not fit.
+pub(super) fn continue_run(
+    draft: &mut Draft<'_, '_>,
+    address: &RowAddress,
+    row: &Row,
+    expiry: &Expiry,
+    decision: Option<Decision>,
+    amount: i128,
+) -> Result<(), Refusal> {
+    let (actor, since) = (draft.author.actor, draft.author.runs_since);
+    match continued(row, actor, since, |entry| expiry.hides(entry)) {
+        Some(run) => {
+            let total = run.total.checked_add(amount).ok_or(Refusal::Overflow)?;
+            for (dot, entry) in row {
+                if matches!(entry.payload, Payload::Run { run: name, .. } if name == run.name) {
+                    draft.remove(address.clone(), *dot);
+                }
+            }
+            draft.add(address.clone(), decision, Payload::Run { run: run.name, total });
+        }
+        None => begin_run(draft, address.clone(), decision, amount),
+    }
+    Ok(())
+}
+
+/// Begins a run, named by the dot of this first increment.
+pub(super) fn begin_run(draft: &mut Draft<'_, '_>, address: RowAddress, decision: Option<Decision>, amount: i128) {
+    let run = (draft.author.mint)();
+    draft.add_as(run, address, decision, Payload::Run { run, total: amount });
+}
+
 /// The delta that takes away floors which have done their work: their run has no live entry here at its owner, was begun since
 /// the dot counter `since`, and every replica holds all of its dots *durably* (`durable`: one clock a replica, none left out). Only the owner, `actor`, may
 /// do this: nobody else can tell that the run is over.
@@ -133,18 +170,16 @@ pub fn parse(text: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Answer, Mutation, Refusal};
-    use super::super::testing::{Replica, add, key, set, settle, text};
+    use super::super::command::Answer;
+    use super::super::testing::{DELETE, ONE, Replica, add, increment, key, set, settle, text};
     use super::*;
-
-    const ONE: Mutation = Mutation::Increment(1);
 
     #[test]
     fn increments_on_both_sides_count_once_each() {
         let (mut a, mut b) = (Replica::new(1), Replica::new(2));
         a.write(&set("10"));
         b.pull(&a);
-        let deltas = [a.write(&ONE), a.write(&ONE), b.write(&Mutation::Increment(-5))];
+        let deltas = [a.write(&ONE), a.write(&ONE), b.write(&increment(-5))];
         settle(&mut [&mut a, &mut b]);
         for delta in &deltas {
             a.hear(delta);
@@ -156,7 +191,7 @@ mod tests {
     #[test]
     fn a_set_resets_exactly_the_increments_that_it_had_observed() {
         let (mut a, mut b) = (Replica::new(1), Replica::new(2));
-        a.write(&Mutation::Increment(2));
+        a.write(&increment(2));
         b.pull(&a);
         let reset = b.write(&set("10"));
         a.write(&ONE);
@@ -175,10 +210,10 @@ mod tests {
         let (mut a, mut b) = (Replica::new(1), Replica::new(2));
         a.write(&ONE);
         b.pull(&a);
-        b.write(&Mutation::Delete);
+        b.write(&DELETE);
         settle(&mut [&mut a, &mut b]);
         assert_eq!(a.get(), Answer::Nil);
-        assert_eq!(a.ask(&Mutation::Delete), Answer::Integer(0));
+        assert_eq!(a.ask(&DELETE), Answer::Integer(0));
         // The owner goes on with a new run: from a floor nobody continues.
         a.write(&ONE);
         settle(&mut [&mut a, &mut b]);
@@ -216,7 +251,7 @@ mod tests {
     fn a_blind_increment_counts_beside_all_others() {
         let (mut a, mut fallback) = (Replica::new(1), Replica::new(9));
         a.write(&set("5"));
-        let blind = fallback.blind(&Mutation::Increment(3)).unwrap();
+        let blind = fallback.blind(&increment(3)).unwrap();
         a.hear(&blind);
         a.hear(&blind);
         a.write(&ONE);
@@ -229,7 +264,7 @@ mod tests {
         a.write(&ONE);
         let last = a.write(&ONE);
         b.hear(&last);
-        b.write(&Mutation::Delete);
+        b.write(&DELETE);
         a.pull(&b);
         let address = RowAddress::value(&key());
         let row = a.state.rows[&address].clone();
@@ -262,7 +297,7 @@ mod tests {
         assert_eq!(a.attempt(&ONE), Err(Refusal::Overflow));
         a.write(&set("01"));
         assert_eq!(a.attempt(&ONE), Err(Refusal::NotAnInteger));
-        a.write(&Mutation::Delete);
+        a.write(&DELETE);
         a.write(&add(&["x"]));
         assert_eq!(a.attempt(&ONE), Err(Refusal::WrongType));
     }

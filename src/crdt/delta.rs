@@ -25,7 +25,7 @@ use super::dot::{Clock, Dot};
 use crate::types::Timestamp;
 
 /// What a row is for. The order is the order of rows under one key, in storage and on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Kind {
     /// The decisions on when the key expires. One row a key.
@@ -34,6 +34,51 @@ pub enum Kind {
     Value = 1,
     /// A member of a set: the element is the member.
     Member = 2,
+    /// A field of a hash: the element is its name, the content that of a string or counter.
+    Field = 3,
+    /// The score of a member of a sorted set: the element is the member.
+    Score = 4,
+    /// An item of a list: the element is its position.
+    Item = 5,
+    /// A register of a HyperLogLog.
+    Register = 6,
+}
+
+impl Kind {
+    /// Every kind, in order.
+    pub const ALL: [Self; 7] = [Self::Expiry, Self::Value, Self::Member, Self::Field, Self::Score, Self::Item, Self::Register];
+
+    /// The kind of a number, as it is stored and sent.
+    #[must_use]
+    pub fn of(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Whether a key has several rows of this kind, told apart by their elements.
+    #[must_use]
+    pub fn has_elements(self) -> bool {
+        self > Self::Value
+    }
+
+    /// Whether rows of this kind may hold counters.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        matches!(self, Self::Value | Self::Field | Self::Score)
+    }
+
+    /// Its name, for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expiry => "expiry",
+            Self::Value => "value",
+            Self::Member => "member",
+            Self::Field => "field",
+            Self::Score => "score",
+            Self::Item => "item",
+            Self::Register => "register",
+        }
+    }
 }
 
 /// Names one row.
@@ -60,10 +105,16 @@ impl RowAddress {
         Self { key: key.clone(), kind: Kind::Expiry, element: Bytes::new() }
     }
 
+    /// The row of one element of a collection.
+    #[must_use]
+    pub fn element(key: &Bytes, kind: Kind, element: &Bytes) -> Self {
+        Self { key: key.clone(), kind, element: element.clone() }
+    }
+
     /// The row of one member of a set.
     #[must_use]
     pub fn member(key: &Bytes, member: &Bytes) -> Self {
-        Self { key: key.clone(), kind: Kind::Member, element: member.clone() }
+        Self::element(key, Kind::Member, member)
     }
 }
 
@@ -126,6 +177,18 @@ pub enum Payload {
     Present,
     /// An expiry decision (rows of [`Kind::Expiry`] only).
     Decision(Decision),
+}
+
+impl Payload {
+    /// Whether rows of a kind hold such entries.
+    #[must_use]
+    pub fn fits(&self, kind: Kind) -> bool {
+        match self {
+            Self::Value(_) | Self::Run { .. } | Self::Floor { .. } => matches!(kind, Kind::Value | Kind::Field),
+            Self::Present => kind == Kind::Member,
+            Self::Decision(_) => kind == Kind::Expiry,
+        }
+    }
 }
 
 /// The content of a row: its live dots and what each wrote. An empty row is no row.
@@ -205,7 +268,16 @@ pub trait Rows {
     ///
     /// # Errors
     /// Where the rows could not be read.
-    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Self::Error>;
+    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Self::Error> {
+        self.visit_from(key, Kind::Expiry, visitor)
+    }
+
+    /// As [`Self::visit`], from the rows of a kind on.
+    ///
+    /// # Errors
+    /// Where the rows could not be read.
+    fn visit_from(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>)
+    -> Result<(), Self::Error>;
 
     /// Every row of a key that is not empty, in order of address.
     ///

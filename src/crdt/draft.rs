@@ -4,12 +4,17 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::command::Refusal;
 use super::counter;
 use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Rows, Scope};
 use super::dot::{Clock, Dot};
+use super::execute::ExecuteError;
 use super::expiry::deadline;
-use crate::config::{NAMED_REMOVE_BYTES, NAMED_REMOVES};
+use crate::config::{MAX_FLOOR_BYTES, NAMED_REMOVE_BYTES, NAMED_REMOVES};
 use crate::types::{Actor, Timestamp};
+
+/// About how many bytes a floor takes beside its element.
+const FLOOR_BYTES: usize = 64;
 
 /// Who writes, and when.
 pub struct Author<'a> {
@@ -53,10 +58,10 @@ impl<'d, 'a> Draft<'d, 'a> {
         self.add(RowAddress::expiry(self.key), None, Payload::Decision(decision));
     }
 
-    /// Leaves floors for what was observed of counter runs.
-    pub(super) fn add_floors(&mut self, observed: impl IntoIterator<Item = (Dot, counter::Observed)>) {
+    /// Leaves floors in a row for what was observed of its counter runs.
+    pub(super) fn add_floors(&mut self, address: &RowAddress, observed: impl IntoIterator<Item = (Dot, counter::Observed)>) {
         for (run, counter::Observed { upto, total }) in observed {
-            self.add(RowAddress::value(self.key), None, Payload::Floor { run, upto, total });
+            self.add(address.clone(), None, Payload::Floor { run, upto, total });
         }
     }
 
@@ -97,13 +102,13 @@ impl<'d, 'a> Draft<'d, 'a> {
 
     /// Overwrites the whole key: names what it removes as far as the limits go, and leaves floors for the counter runs that it
     /// ends. `keeps_expiry` leaves the expiry row alone; else passed decisions stay, since only a removal by a quorum may take these.
-    pub(super) fn overwrite<R: Rows>(&mut self, rows: &R, keeps_expiry: bool) -> Result<(), R::Error> {
+    ///
+    /// # Errors
+    /// Where rows could not be read, or the key holds more runs than one delta may reset.
+    pub(super) fn overwrite<R: Rows>(&mut self, rows: &R, keeps_expiry: bool) -> Result<(), ExecuteError<R::Error>> {
         let now = self.author.now;
-        let (mut keeps, mut floors, mut named, mut named_bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        rows.visit(self.key, &mut |address, row| {
-            if address.kind == Kind::Value {
-                floors = counter::observed(row, |_| true).into_iter().collect();
-            }
+        let (mut keeps, mut named, mut named_bytes) = (Vec::new(), Vec::new(), 0);
+        let naming = rows.visit(self.key, &mut |address, row| {
             for (dot, entry) in row {
                 if address.kind == Kind::Expiry && (keeps_expiry || stays(entry, now)) {
                     keeps.push(*dot);
@@ -111,8 +116,8 @@ impl<'d, 'a> Draft<'d, 'a> {
                 }
                 named_bytes += address.element.len();
                 if named.len() == NAMED_REMOVES || named_bytes > NAMED_REMOVE_BYTES {
-                    // Of the expiry and value rows more than names is needed.
-                    if address.kind <= Kind::Value {
+                    // Of the expiry row more than names is needed.
+                    if address.kind == Kind::Expiry {
                         continue;
                     }
                     return ControlFlow::Break(());
@@ -120,11 +125,26 @@ impl<'d, 'a> Draft<'d, 'a> {
                 named.push((address.clone(), *dot));
             }
             ControlFlow::Continue(())
-        })?;
+        });
+        naming.map_err(ExecuteError::Rows)?;
         self.delta.removes.append(&mut named);
         self.replace_key(&keeps);
-        self.add_floors(floors);
-        Ok(())
+        self.reset_runs(rows)
+    }
+
+    /// Leaves floors for every counter run of the key.
+    fn reset_runs<R: Rows>(&mut self, rows: &R) -> Result<(), ExecuteError<R::Error>> {
+        let value = RowAddress::value(self.key);
+        self.add_floors(&value, counter::observed(&rows.row(&value).map_err(ExecuteError::Rows)?, |_| true));
+        let mut bytes = 0;
+        let resetting = rows.visit_from(self.key, Kind::Field, &mut |address, row| {
+            let observed = if address.kind <= Kind::Score { counter::observed(row, |_| true) } else { return ControlFlow::Break(()) };
+            bytes += observed.len() * (address.element.len() + FLOOR_BYTES);
+            self.add_floors(address, observed);
+            if bytes > MAX_FLOOR_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        resetting.map_err(ExecuteError::Rows)?;
+        if bytes > MAX_FLOOR_BYTES { Err(Refusal::TooManyCounters.into()) } else { Ok(()) }
     }
 
     /// Overwrites the decisions in the expiry row that have not passed.

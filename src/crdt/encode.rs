@@ -306,7 +306,7 @@ pub(super) fn write_address<'a>(writer: &mut Writer, address: &'a RowAddress, be
         writer.bytes(&address.key);
         *before = Some(&address.key);
     }
-    if address.kind == Kind::Member {
+    if address.kind.has_elements() {
         writer.bytes(&address.element);
     }
 }
@@ -314,12 +314,7 @@ pub(super) fn write_address<'a>(writer: &mut Writer, address: &'a RowAddress, be
 /// Reads an address behind the one whose key is `before`, if any.
 pub(super) fn read_address(reader: &mut Reader<'_>, before: &mut Option<Bytes>) -> Result<RowAddress, DecodeError> {
     let tag = reader.byte("address")?;
-    let kind = match tag & !SAME_KEY {
-        0 => Kind::Expiry,
-        1 => Kind::Value,
-        2 => Kind::Member,
-        _ => return Err(DecodeError::Tag { what: "kind of row", tag }),
-    };
+    let kind = Kind::of(tag & !SAME_KEY).ok_or(DecodeError::Tag { what: "kind of row", tag })?;
     let key = match before {
         Some(before) if tag & SAME_KEY != 0 => before.clone(),
         None if tag & SAME_KEY != 0 => return Err(DecodeError::Invalid("the first address names no key")),
@@ -332,7 +327,7 @@ pub(super) fn read_address(reader: &mut Reader<'_>, before: &mut Option<Bytes>) 
             key
         }
     };
-    let element = if kind == Kind::Member { reader.bytes("element", MAX_VALUE)? } else { Bytes::new() };
+    let element = if kind.has_elements() { reader.bytes("element", MAX_VALUE)? } else { Bytes::new() };
     Ok(RowAddress { key, kind, element })
 }
 
@@ -433,10 +428,5 @@ fn read_decision(reader: &mut Reader<'_>) -> Result<Decision, DecodeError> {
 
 /// Refuses an entry in a row of a kind that never holds such.
 pub(super) fn check_kind(address: &RowAddress, entry: &Entry) -> Result<(), DecodeError> {
-    let fits = match &entry.payload {
-        Payload::Value(_) | Payload::Run { .. } | Payload::Floor { .. } => address.kind == Kind::Value,
-        Payload::Present => address.kind == Kind::Member,
-        Payload::Decision(_) => address.kind == Kind::Expiry,
-    };
-    if fits { Ok(()) } else { Err(DecodeError::Invalid("an entry does not fit the kind of its row")) }
+    if entry.payload.fits(address.kind) { Ok(()) } else { Err(DecodeError::Invalid("an entry does not fit the kind of its row")) }
 }

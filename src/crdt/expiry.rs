@@ -157,9 +157,13 @@ impl Expiry {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Answer, ExpireCondition, Mutation, Query, SetCondition, SetExpiry};
+    use super::super::command::Answer;
     use super::super::delta::{Delta, RowAddress, Scope};
-    use super::super::testing::{Replica, add, bytes, expire, key, remove, set, set_until, settle, text};
+    use super::super::key::{self, ExpireCondition};
+    use super::super::string::{self, SetExpiry};
+    use super::super::testing::{
+        DELETE, PERSIST, Replica, TYPE, add, expire, increment, key, remove, set, set_until, set_with, settle, text,
+    };
     use super::*;
 
     fn decisions(replica: &Replica) -> usize {
@@ -167,7 +171,7 @@ mod tests {
     }
 
     fn exists(replica: &Replica) -> bool {
-        replica.query(&Query::Type) != Ok(Answer::Type(None))
+        replica.query(&TYPE) != Ok(Answer::Type(None))
     }
 
     #[test]
@@ -178,14 +182,14 @@ mod tests {
         assert_eq!((a.end(), a.ask(&expire(50)), a.end()), (-1, Answer::Integer(1), 50));
         assert_eq!(a.at(49).get(), text("v"));
         assert_eq!((a.at(50).get(), a.end()), (Answer::Nil, -2));
-        assert!(a.write(&Mutation::Delete).is_empty() && a.write(&Mutation::Persist).is_empty() && a.write(&expire(90)).is_empty());
+        assert!(a.write(&DELETE).is_empty() && a.write(&PERSIST).is_empty() && a.write(&expire(90)).is_empty());
     }
 
     #[test]
     fn conditions_are_those_of_redis() {
         let mut a = Replica::new(1);
         a.at(10).write(&set("v"));
-        let mut ask = |at_ms, condition| (a.ask(&Mutation::Expire { at_ms, condition }) == Answer::Integer(1), a.end());
+        let mut ask = |at_ms, condition| (a.ask(&key::Mutation::Expire { at_ms, condition }.into()) == Answer::Integer(1), a.end());
         assert_eq!(ask(50, ExpireCondition::HasExpiry), (false, -1));
         assert_eq!(ask(50, ExpireCondition::Later), (false, -1));
         assert_eq!(ask(50, ExpireCondition::Earlier), (true, 50));
@@ -202,11 +206,11 @@ mod tests {
     fn set_persist_and_getex_take_the_expiry_away_and_keepttl_keeps_it() {
         let mut a = Replica::new(1);
         a.at(10).write(&set_until("v", 50));
-        a.write(&Mutation::Set { value: bytes("w"), expiry: SetExpiry::Keep, condition: SetCondition::Always, get: false });
+        a.write(&set_with("w", SetExpiry::Keep));
         assert_eq!((a.get(), a.end()), (text("w"), 50));
-        assert_eq!((a.ask(&Mutation::Persist), a.end(), a.ask(&Mutation::Persist)), (Answer::Integer(1), -1, Answer::Integer(0)));
-        assert_eq!((a.ask(&Mutation::GetExpire(SetExpiry::At(60))), a.end()), (text("w"), 60));
-        assert_eq!((a.ask(&Mutation::GetExpire(SetExpiry::Clear)), a.end()), (text("w"), -1));
+        assert_eq!((a.ask(&PERSIST), a.end(), a.ask(&PERSIST)), (Answer::Integer(1), -1, Answer::Integer(0)));
+        assert_eq!((a.ask(&string::Mutation::GetExpire(SetExpiry::At(60)).into()), a.end()), (text("w"), 60));
+        assert_eq!((a.ask(&string::Mutation::GetExpire(SetExpiry::Clear).into()), a.end()), (text("w"), -1));
         a.write(&set_until("x", 70));
         assert_eq!((a.ask(&set("y")), a.end(), decisions(&a)), (Answer::Ok, -1, 0));
         assert_eq!((a.at(80).get(), a.ask(&set_until("z", 80)), a.get()), (text("y"), Answer::Ok, Answer::Nil));
@@ -221,7 +225,7 @@ mod tests {
         b.pull(&a);
         b.at(40).write(&add(&["y"]));
         // a takes the decision away by a DEL that had not seen y; y keeps its copy.
-        a.at(41).write(&Mutation::Delete);
+        a.at(41).write(&DELETE);
         settle(&mut [&mut a, &mut b]);
         assert_eq!((a.members(), a.end()), (vec!["y".to_owned()], 50));
         assert!(!exists(a.at(50)));
@@ -234,10 +238,10 @@ mod tests {
         a.write(&expire(50));
         let (mut slow, mut fast) = (a.clone(), a.clone());
         (slow.actor, fast.actor) = (crate::types::Actor(2), crate::types::Actor(3));
-        slow.at(40).write(&Mutation::Persist);
+        slow.at(40).write(&PERSIST);
         fast.at(60).write(&add(&["y"]));
         fast.write(&expire(90));
-        fast.write(&Mutation::Persist);
+        fast.write(&PERSIST);
         assert_eq!((fast.members(), fast.end()), (vec!["y".to_owned()], -1));
         let mut later = fast.clone();
         later.pull(&slow);
@@ -247,9 +251,9 @@ mod tests {
     #[test]
     fn a_write_to_a_hidden_key_takes_nothing_and_carries_nothing() {
         let mut a = Replica::new(1);
-        a.at(10).write(&Mutation::Increment(5));
+        a.at(10).write(&increment(5));
         a.write(&expire(50));
-        let delta = a.at(60).write(&Mutation::Increment(2));
+        let delta = a.at(60).write(&increment(2));
         assert!(delta.removes.is_empty() && delta.replaces.is_empty() && delta.adds[0].2.decision.is_none());
         assert_eq!((a.get(), a.end()), (text("2"), -1));
         // A peer whose clock is behind still has the whole.
@@ -263,7 +267,7 @@ mod tests {
         a.write(&expire(50));
         a.at(60).write(&add(&["y"]));
         a.write(&expire(90));
-        for mutation in [set("v"), expire(95), Mutation::Persist, set_until("w", 95), Mutation::Delete] {
+        for mutation in [set("v"), expire(95), PERSIST, set_until("w", 95), DELETE] {
             let mut a = a.clone();
             a.write(&mutation);
             let row = &a.state.rows[&RowAddress::expiry(&key())];

@@ -21,15 +21,10 @@ pub(super) fn explain<R: Rows>(rows: &R, key: &Bytes, shown: &Shown) -> Result<V
             let (shows, reason) = match address.kind {
                 Kind::Expiry => judge_decision(entry, shown),
                 Kind::Value => judge_value(row, *dot, entry, shown),
-                Kind::Member => judge_member(entry, shown),
+                kind => judge_element(kind, entry, shown),
             };
             told.push(Explained {
-                kind: match address.kind {
-                    Kind::Expiry => "expiry",
-                    Kind::Value => "value",
-                    Kind::Member => "member",
-                }
-                .to_owned(),
+                kind: address.kind.name().to_owned(),
                 element: address.element.clone(),
                 dot: name(*dot),
                 actor: dot.actor.0,
@@ -103,10 +98,12 @@ fn judge_value(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, Stri
     }
 }
 
-fn judge_member(entry: &Entry, shown: &Shown) -> (bool, String) {
-    match hidden_by(entry, shown) {
-        Some(hidden) => hidden,
-        None if shown.data_type == Some(DataType::String) => (false, "the key shows a string, written concurrently".to_owned()),
-        None => (true, "a member".to_owned()),
+fn judge_element(kind: Kind, entry: &Entry, shown: &Shown) -> (bool, String) {
+    match (hidden_by(entry, shown), shown.data_type) {
+        (Some(hidden), _) => hidden,
+        (None, Some(other)) if DataType::of(kind) != Some(other) => {
+            (false, format!("the key shows a {}, written concurrently", other.name()))
+        }
+        (None, _) => (true, format!("a {}", kind.name())),
     }
 }

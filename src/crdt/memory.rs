@@ -29,8 +29,8 @@ impl Rows for BTreeMap<RowAddress, Row> {
         Ok(self.get(address).cloned().unwrap_or_default())
     }
 
-    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
-        let first = RowAddress { key: key.clone(), kind: Kind::Expiry, element: Bytes::new() };
+    fn visit_from(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
+        let first = RowAddress { key: key.clone(), kind, element: Bytes::new() };
         for (address, row) in self.range(first..).take_while(|(address, _)| address.key == *key) {
             if visitor(address, row).is_break() {
                 break;
@@ -95,8 +95,8 @@ impl Rows for MemoryState {
         self.rows.row(address)
     }
 
-    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
-        self.rows.visit(key, visitor)
+    fn visit_from(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
+        self.rows.visit_from(key, kind, visitor)
     }
 }
 

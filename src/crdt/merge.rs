@@ -87,8 +87,7 @@ fn is_live(voice: &Voice, address: &RowAddress, dot: Dot) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::Mutation;
-    use super::super::testing::{Replica, add, key, remove, set};
+    use super::super::testing::{DELETE, Replica, add, key, remove, set};
     use super::*;
 
     fn voice(replica: &Replica) -> Voice {
@@ -134,7 +133,7 @@ mod tests {
         b.hear(&lost);
         a.write(&remove(&["x"]));
         // The removal of x never reached c by itself; it is in the clock of a whole-key write.
-        c.hear(&a.write(&Mutation::Delete));
+        c.hear(&a.write(&DELETE));
         let merged = merge(&[voice(&b), voice(&c)]);
         assert!(merged.view.rows.is_empty());
         assert!(merged.repairs[0].must_pull);

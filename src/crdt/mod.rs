@@ -13,6 +13,7 @@ pub mod encode;
 pub mod execute;
 pub mod expiry;
 mod explain;
+pub mod key;
 pub mod memory;
 pub mod merge;
 pub mod pull;
@@ -23,4 +24,5 @@ pub mod string;
 #[cfg(test)]
 mod testing;
 pub mod token;
+pub mod value;
 pub mod wire;

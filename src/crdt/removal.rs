@@ -20,7 +20,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::counter;
-use super::delta::{Causal, Decision, Delta, Kind, Payload, Row, RowAddress, Rows};
+use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Row, RowAddress, Rows};
 use super::dot::Dot;
 use super::draft::{Author, Draft, is_behind};
 use super::expiry::{Expiry, later_by, overtakes};
@@ -95,6 +95,28 @@ pub fn attests<R: Rows>(
     Ok(is_past && !is_superseded && !Expiry::of(&row, now).is_overtaken(decision))
 }
 
+/// The dots of one row that a decision hides.
+struct HiddenDots {
+    dots: BTreeSet<Dot>,
+    /// What their removal leaves of the counter runs among them.
+    floors: BTreeMap<Dot, counter::Observed>,
+}
+
+impl HiddenDots {
+    /// `None` where nothing of the row is hidden. A floor is nothing to hide: it goes where a new one takes its place.
+    fn of(address: &RowAddress, row: &Row, expiry: &Expiry, decision: &Decision) -> Option<Self> {
+        if address.kind == Kind::Expiry {
+            return None;
+        }
+        let is_hidden = |entry: &Entry| expiry.is_hidden_by(entry, decision) && !matches!(entry.payload, Payload::Floor { .. });
+        let mut dots: BTreeSet<Dot> = row.iter().filter(|(_, entry)| is_hidden(entry)).map(|(dot, _)| *dot).collect();
+        let replaced: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
+        dots.extend(replaced);
+        let floors = counter::observed(row, |dot| dots.contains(dot));
+        (!dots.is_empty()).then_some(Self { dots, floors })
+    }
+}
+
 /// Removes the observed entries that a decision hides, the decision itself, and what it overtook: to be called once a quorum has
 /// attested. Of more than a delta may name it removes a part, and the decision stays: ask again. `None` where there
 /// is nothing to remove, or this replica may not by now.
@@ -115,46 +137,37 @@ pub fn removal<R: Rows>(
     let expiry_address = RowAddress::expiry(key);
     let expiry_row = rows.row(&expiry_address)?;
     let expiry = Expiry::of(&expiry_row, author.now);
-    let (mut data, mut floors, mut named_bytes, mut is_whole) = (Vec::new(), BTreeMap::new(), 0, true);
+    let mut draft = Draft::new(key, causal, author);
+    let (mut named, mut named_bytes, mut is_whole) = (0, 0, true);
     rows.visit(key, &mut |address, row| {
-        if address.kind == Kind::Expiry {
-            return ControlFlow::Continue(());
-        }
-        // The value row comes first and is one row: with its floors it stays whole.
-        if address.kind > Kind::Value && (data.len() >= REMOVED_AT_ONCE || named_bytes > NAMED_REMOVE_BYTES) {
+        let Some(HiddenDots { dots, floors }) = HiddenDots::of(address, row, &expiry, decision) else { return ControlFlow::Continue(()) };
+        named_bytes += dots.len() * address.element.len();
+        // A row stays whole, with the floors that it needs; the first one is taken in any case.
+        if named > 0 && (named + dots.len() > REMOVED_AT_ONCE || named_bytes > NAMED_REMOVE_BYTES) {
             is_whole = false;
             return ControlFlow::Break(());
         }
-        let mut dots: BTreeSet<Dot> = row.iter().filter(|(_, entry)| expiry.is_hidden_by(entry, decision)).map(|(dot, _)| *dot).collect();
-        if address.kind == Kind::Value {
-            dots.retain(|dot| !matches!(row.get(dot).map(|entry| &entry.payload), Some(Payload::Floor { .. })));
-            let replaced: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
-            dots.extend(replaced);
-            floors = counter::observed(row, |dot| dots.contains(dot));
-        }
-        named_bytes += address.element.len() * dots.len();
-        data.extend(dots.into_iter().map(|dot| (address.clone(), dot)));
+        named += dots.len();
+        dots.into_iter().for_each(|dot| draft.remove(address.clone(), dot));
+        draft.add_floors(address, floors);
         ControlFlow::Continue(())
     })?;
-    let stands = expiry.holds(decision);
-    let goes = |other: &Decision| other == decision || stands && overtakes(decision, other);
-    let decisions = expiry_row.iter().filter(|(_, entry)| matches!(&entry.payload, Payload::Decision(other) if goes(other)));
-    let decisions: Vec<(RowAddress, Dot)> = decisions.map(|(dot, _)| (expiry_address.clone(), *dot)).collect();
-    if data.is_empty() && decisions.is_empty() {
-        return Ok(None);
-    }
-    let mut draft = Draft::new(key, causal, author);
     // The decision goes with the last part: until then it hides the others.
-    data.extend(decisions.into_iter().filter(|_| is_whole));
-    data.into_iter().for_each(|(address, dot)| draft.remove(address, dot));
-    draft.add_floors(floors);
-    Ok(Some(draft.finish()))
+    if is_whole {
+        let stands = expiry.holds(decision);
+        let goes = |other: &Decision| other == decision || stands && overtakes(decision, other);
+        let decisions = expiry_row.iter().filter(|(_, entry)| matches!(&entry.payload, Payload::Decision(other) if goes(other)));
+        decisions.for_each(|(dot, _)| draft.remove(expiry_address.clone(), *dot));
+    }
+    let delta = draft.finish();
+    Ok((!delta.is_empty()).then_some(delta))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Answer, Mutation};
-    use super::super::testing::{Replica, add, bytes, expire, key, set, set_until, settle, text};
+    use super::super::command::Answer;
+    use super::super::set;
+    use super::super::testing::{DELETE, PERSIST, Replica, add, bytes, expire, increment, key, set, set_until, settle, text};
     use super::*;
 
     const GRACE: Duration = Duration::from_millis(20);
@@ -196,7 +209,7 @@ mod tests {
         settle(&mut [&mut a, &mut b, &mut c]);
         let [decision] = found(a.at(90)).try_into().unwrap();
         // Side by side with it stands a later decision: overtaken. Where it was replaced: seen, and not live.
-        b.at(20).write(&Mutation::Persist);
+        b.at(20).write(&PERSIST);
         c.at(20).write(&set("w"));
         assert!(!confirms(b.at(90), &a, &decision) && !confirms(c.at(90), &a, &decision));
         // A member that never heard of the decision has nothing against it.
@@ -213,7 +226,7 @@ mod tests {
         b.pull(&a);
         b.at(11).write(&expire(60));
         // The decision after next reaches a, the next is on its way: pending.
-        let later = b.at(12).write(&Mutation::Persist);
+        let later = b.at(12).write(&PERSIST);
         let mut behind = later.clone();
         behind.adds.clear();
         behind.removes.clear();
@@ -238,12 +251,12 @@ mod tests {
     #[test]
     fn removed_increments_leave_floors() {
         let (mut a, mut b) = (Replica::new(1), Replica::new(2));
-        a.at(10).write(&Mutation::Increment(5));
+        a.at(10).write(&increment(5));
         a.write(&expire(50));
         b.pull(&a);
         // With a slow clock, a's counter goes on, and then for ever.
-        a.at(30).write(&Mutation::Increment(2));
-        a.write(&Mutation::Persist);
+        a.at(30).write(&increment(2));
+        a.write(&PERSIST);
         let [decision] = found(b.at(70)).try_into().unwrap();
         remove(&mut b, &decision).unwrap();
         let floors =
@@ -257,7 +270,7 @@ mod tests {
     fn a_large_set_goes_in_parts_and_the_decision_with_the_last() {
         let mut a = Replica::new(1);
         let members: Vec<Bytes> = (0..2500).map(|n| bytes(&format!("m{n}"))).collect();
-        a.at(10).write(&Mutation::Add(members));
+        a.at(10).write(&set::Mutation::Add(members).into());
         a.write(&expire(50));
         let [decision] = found(a.at(70)).try_into().unwrap();
         let parts: Vec<usize> = std::iter::from_fn(|| remove(&mut a, &decision)).map(|delta| delta.removes.len()).collect();
@@ -271,8 +284,8 @@ mod tests {
         a.at(10).write(&set_until("v", 50));
         let ends: Vec<Option<u64>> = a.state.rows.values().map(earliest_end).collect();
         assert_eq!(ends, [Some(50), Some(50)]);
-        a.write(&Mutation::Delete);
-        assert_eq!(a.ask(&Mutation::Delete), Answer::Integer(0));
+        a.write(&DELETE);
+        assert_eq!(a.ask(&DELETE), Answer::Integer(0));
         a.write(&set("w"));
         assert_eq!(a.state.rows.values().map(earliest_end).collect::<Vec<_>>(), [None]);
     }

@@ -6,15 +6,99 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use super::command::{Answer, DataType, Refusal};
+use super::command::{Answer, DataType, Refusal, Selection, longest_of};
 use super::delta::{Delta, Kind, Payload, RowAddress, Rows};
 use super::dot::Clock;
 use super::draft::Draft;
-use super::execute::ExecuteError;
+use super::execute::{ExecuteError, Outcome};
 use super::expiry::Expiry;
 use super::shown::Shown;
 use crate::config::MAX_VALUE;
+
+/// A change of a set.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Mutation {
+    /// Adds members. Answers how many were new.
+    Add(Vec<Bytes>),
+    /// Removes members. Answers how many there were.
+    Remove(Vec<Bytes>),
+}
+
+/// A question about a set.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Query {
+    /// Every member.
+    Members,
+    /// How many members there are.
+    Cardinality,
+    /// For each element whether it is a member: [`Answer::Flags`].
+    Contains(Vec<Bytes>),
+}
+
+impl Mutation {
+    /// The length of the longest element that it carries, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Add(members) | Self::Remove(members) => longest_of(members),
+        }
+    }
+}
+
+impl Query {
+    /// The length of the longest element that it names, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Contains(elements) => longest_of(elements),
+            Self::Members | Self::Cardinality => 0,
+        }
+    }
+}
+
+/// Which rows of a key a query needs.
+pub(super) fn selection(query: &Query) -> Selection {
+    match query {
+        Query::Contains(elements) => Selection::Elements { kind: Kind::Member, elements: elements.clone() },
+        Query::Members | Query::Cardinality => Selection::All,
+    }
+}
+
+/// Answers a query of a key that shows no other type.
+pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
+    Ok(match query {
+        Query::Members => Answer::Members(members(rows, key, &shown.expiry)?),
+        Query::Cardinality => Answer::count(members(rows, key, &shown.expiry)?.len()),
+        Query::Contains(elements) => {
+            let is_member = |element| is_member(rows, &shown.expiry, &RowAddress::member(key, element));
+            Answer::Flags(elements.iter().map(is_member).collect::<Result<_, _>>()?)
+        }
+    })
+}
+
+/// Executes a mutation on what a key shows.
+pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mutation: &Mutation) -> Outcome<R::Error> {
+    shown.expect(DataType::Set)?;
+    match mutation {
+        Mutation::Add(members) => add(rows, shown, draft, members),
+        Mutation::Remove(members) => remove(rows, shown, draft, members),
+    }
+}
+
+/// Executes a mutation having observed nothing: members can be added.
+pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> Result<Answer, Refusal> {
+    let Mutation::Add(members) = mutation else { return Err(Refusal::NeedsReplica) };
+    if longest_of(members) > MAX_VALUE {
+        return Err(Refusal::TooBig);
+    }
+    let members: BTreeSet<&Bytes> = members.iter().collect();
+    for member in &members {
+        draft.add(RowAddress::member(draft.key, member), None, Payload::Present);
+    }
+    Ok(Answer::count(members.len()))
+}
 
 /// Whether the row of a member shows it.
 fn is_member<R: Rows>(rows: &R, expiry: &Expiry, address: &RowAddress) -> Result<bool, R::Error> {
@@ -22,7 +106,7 @@ fn is_member<R: Rows>(rows: &R, expiry: &Expiry, address: &RowAddress) -> Result
 }
 
 /// The members that show.
-pub(super) fn members<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Result<Vec<Bytes>, R::Error> {
+fn members<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Result<Vec<Bytes>, R::Error> {
     let mut members = Vec::new();
     rows.visit(key, &mut |address, row| {
         if address.kind == Kind::Member && row.values().any(|entry| !expiry.hides(entry)) {
@@ -33,21 +117,8 @@ pub(super) fn members<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Result
     Ok(members)
 }
 
-/// For each element whether it is a member.
-pub(super) fn contains<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry, elements: &[Bytes]) -> Result<Vec<bool>, R::Error> {
-    elements.iter().map(|element| is_member(rows, expiry, &RowAddress::member(key, element))).collect()
-}
-
 /// SADD.
-pub(super) fn add<R: Rows>(
-    rows: &R,
-    shown: &Shown,
-    mut draft: Draft<'_, '_>,
-    members: &[Bytes],
-) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
-    if shown.data_type == Some(DataType::String) {
-        return Err(Refusal::WrongType.into());
-    }
+fn add<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, members: &[Bytes]) -> Outcome<R::Error> {
     let members: BTreeSet<&Bytes> = members.iter().collect();
     if members.iter().any(|member| member.len() > MAX_VALUE) {
         return Err(Refusal::TooBig.into());
@@ -68,15 +139,7 @@ pub(super) fn add<R: Rows>(
 }
 
 /// SREM. A member that does not show is not there, and is left to the removal of what its decision hides.
-pub(super) fn remove<R: Rows>(
-    rows: &R,
-    shown: &Shown,
-    mut draft: Draft<'_, '_>,
-    members: &[Bytes],
-) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
-    if shown.data_type == Some(DataType::String) {
-        return Err(Refusal::WrongType.into());
-    }
+fn remove<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, members: &[Bytes]) -> Outcome<R::Error> {
     let mut removed = 0;
     for member in members.iter().collect::<BTreeSet<&Bytes>>() {
         let address = RowAddress::member(draft.key, member);
@@ -95,10 +158,11 @@ mod tests {
     use std::convert::Infallible;
     use std::ops::ControlFlow;
 
-    use super::super::command::{Mutation, Query};
+    use super::super::command;
     use super::super::delta::Row;
     use super::super::memory::MemoryState;
-    use super::super::testing::{Replica, add, bytes, key, remove, set, settle, text};
+    use super::super::testing::{DELETE, GET, Replica, TYPE, add, bytes, key, remove, set, settle, text};
+    use super::super::{key as any_key, string};
     use super::*;
 
     #[test]
@@ -108,7 +172,7 @@ mod tests {
         b.pull(&a);
         assert_eq!(a.ask(&add(&["x"])), Answer::Integer(0));
         assert_eq!(b.ask(&remove(&["x", "y", "z", "y"])), Answer::Integer(2));
-        assert_eq!(b.query(&Query::Type), Ok(Answer::Type(None)));
+        assert_eq!(b.query(&TYPE), Ok(Answer::Type(None)));
         settle(&mut [&mut a, &mut b]);
         assert_eq!((a.members(), b.members()), (vec!["x".to_owned()], vec!["x".to_owned()]));
     }
@@ -127,12 +191,12 @@ mod tests {
     #[test]
     fn answers_about_members() {
         let mut a = Replica::new(1);
-        let contains = |a: &Replica| a.query(&Query::Contains(vec![bytes("b"), bytes("c")]));
+        let contains = |a: &Replica| a.query(&Query::Contains(vec![bytes("b"), bytes("c")]).into());
         assert_eq!((contains(&a), a.members()), (Ok(Answer::Flags(vec![false, false])), vec![]));
         a.write(&add(&["b", "a"]));
         assert_eq!((contains(&a), a.members()), (Ok(Answer::Flags(vec![true, false])), vec!["a".to_owned(), "b".to_owned()]));
-        assert_eq!(a.query(&Query::Cardinality), Ok(Answer::Integer(2)));
-        for query in [Query::Get, Query::Length, Query::Siblings] {
+        assert_eq!(a.query(&Query::Cardinality.into()), Ok(Answer::Integer(2)));
+        for query in [GET, string::Query::Length.into(), string::Query::Siblings.into()] {
             assert_eq!(a.query(&query), Err(Refusal::WrongType));
         }
         a.write(&set("s"));
@@ -148,9 +212,9 @@ mod tests {
         b.write(&add(&["x"]));
         settle(&mut [&mut a, &mut b]);
         assert_eq!((a.get(), b.get()), (text("s"), text("s")));
-        let Ok(Answer::Explained(told)) = a.query(&Query::Explain) else { panic!("not explained") };
+        let Ok(Answer::Explained(told)) = a.query(&any_key::Query::Explain.into()) else { panic!("not explained") };
         assert_eq!(told.iter().map(|dot| (dot.kind.as_str(), dot.shows)).collect::<Vec<_>>(), [("value", true), ("member", false)]);
-        b.write(&Mutation::Delete);
+        b.write(&DELETE);
         settle(&mut [&mut a, &mut b]);
         assert!(a.state.rows.is_empty());
     }
@@ -166,8 +230,13 @@ mod tests {
             self.0.row(address)
         }
 
-        fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
-            self.0.visit(key, &mut |address, row| {
+        fn visit_from(
+            &self,
+            key: &Bytes,
+            kind: Kind,
+            visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>,
+        ) -> Result<(), Infallible> {
+            self.0.visit_from(key, kind, &mut |address, row| {
                 self.1.set(self.1.get() + 1);
                 visitor(address, row)
             })
@@ -178,9 +247,9 @@ mod tests {
     fn changing_a_large_set_reads_little_and_deleting_it_says_little() {
         let (mut a, mut b) = (Replica::new(1), Replica::new(2));
         let members: Vec<String> = (0..2000).map(|n| format!("m{n}")).collect();
-        a.write(&Mutation::Add(members.iter().map(|member| bytes(member)).collect()));
+        a.write(&Mutation::Add(members.iter().map(|member| bytes(member)).collect()).into());
         b.pull(&a);
-        let rows_read = |a: &mut Replica, mutation: &Mutation| {
+        let rows_read = |a: &mut Replica, mutation: &command::Mutation| {
             a.author(|state, author| {
                 let counted = Counted(state, Cell::new(0));
                 let executed = super::super::execute::execute(&counted, &state.causal, author, &key(), mutation).unwrap();
@@ -189,7 +258,7 @@ mod tests {
         };
         assert!(rows_read(&mut a, &add(&["m7"])).0 <= 3);
         assert!(rows_read(&mut a, &remove(&["m7", "m8"])).0 <= 4);
-        let (read, delta) = rows_read(&mut a, &Mutation::Delete);
+        let (read, delta) = rows_read(&mut a, &DELETE);
         assert!(read < 200 && delta.removes.len() == crate::config::NAMED_REMOVES);
         b.hear(&delta);
         assert!(b.state.rows.is_empty());

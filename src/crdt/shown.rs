@@ -1,18 +1,49 @@
 //! What a key shows: its type, and the entries that make it up.
 //!
-//! Peers that concurrently create one key with different types keep the rows of both. The lowest [`Kind`] shows: a string before a set.
-//! The other rows stay, RINGTIDE EXPLAIN tells of them, and a SET or DEL takes both.
+//! Peers that concurrently create one key with different types keep the rows of both. The lowest [`Kind`] shows: a string before a set, a set
+//! before a hash. The other rows stay, RINGTIDE EXPLAIN tells of them, and a SET or DEL takes both.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::command::DataType;
+use super::command::{DataType, Refusal};
 use super::delta::{Decision, Entry, Kind, Row, RowAddress, Rows};
 use super::draft::Draft;
 use super::expiry::Expiry;
-use super::string::StringView;
+use super::value::ValueView;
 use crate::types::Timestamp;
+
+/// What of one row shows at one time.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RowShown {
+    /// The entries that make it up.
+    pub(super) entries: Vec<Entry>,
+    /// Whether the row has data that does not show.
+    pub(super) hides_data: bool,
+}
+
+impl RowShown {
+    /// Judges a row of a kind. Decisions are no data, and show nothing.
+    pub(super) fn of(kind: Kind, row: &Row, expiry: &Expiry) -> Self {
+        match kind {
+            Kind::Expiry => Self::default(),
+            Kind::Value | Kind::Field => {
+                let view = ValueView::of(row, expiry);
+                Self { entries: view.entries().cloned().collect(), hides_data: view.hides_data() }
+            }
+            Kind::Member | Kind::Score | Kind::Item | Kind::Register => {
+                let entries: Vec<Entry> = row.values().filter(|entry| !expiry.hides(entry)).cloned().collect();
+                Self { hides_data: entries.len() < row.len(), entries }
+            }
+        }
+    }
+
+    /// Whether the row shows at all.
+    pub(super) fn exists(&self) -> bool {
+        !self.entries.is_empty()
+    }
+}
 
 /// What a key shows at one time, as far as its first rows tell.
 #[derive(Clone, Debug, Default)]
@@ -22,10 +53,10 @@ pub struct Shown {
     /// The decisions of the key.
     pub expiry: Expiry,
     /// The string, where one shows.
-    pub string: StringView,
+    pub string: ValueView,
     /// The expiry row.
     expiry_row: Row,
-    /// The entries that show: those of the string, or of the first member that shows.
+    /// The entries that show: those of the string, or of the first element that shows.
     entries: Vec<Entry>,
     /// Whether there is data that does not show. Not known where something shows.
     hides_data: bool,
@@ -48,29 +79,32 @@ impl Shown {
                 self.expiry = Expiry::of(row, now);
                 self.expiry_row = row.clone();
             }
-            Kind::Value => {
-                self.string = StringView::of(row, &self.expiry);
-                self.hides_data |= self.string.hides_data();
-                if self.string.shown().is_some() {
-                    self.data_type = Some(DataType::String);
-                    self.entries = self.string.entries().cloned().collect();
+            kind => {
+                if kind == Kind::Value {
+                    self.string = ValueView::of(row, &self.expiry);
                 }
-            }
-            Kind::Member => {
-                self.entries = row.values().filter(|entry| !self.expiry.hides(entry)).cloned().collect();
-                if self.entries.is_empty() {
-                    self.hides_data |= !row.is_empty();
-                } else {
-                    self.data_type = Some(DataType::Set);
+                let of_row = RowShown::of(kind, row, &self.expiry);
+                self.hides_data |= of_row.hides_data;
+                if of_row.exists() {
+                    self.data_type = DataType::of(kind);
+                    self.entries = of_row.entries;
                 }
             }
         }
         if self.data_type.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Refuses a command on a type where the key shows another.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`].
+    pub(super) fn expect(&self, data_type: DataType) -> Result<(), Refusal> {
+        if self.data_type.is_some_and(|shown| shown != data_type) { Err(Refusal::WrongType) } else { Ok(()) }
+    }
+
     /// When the key expires, in milliseconds since 1970; `None`: never, or there is no key.
     ///
-    /// A key lives as long as anything of it. Of a set only the first member is asked; concurrent commands may have given others another end.
+    /// A key lives as long as anything of it. Of a collection only the first element is asked; concurrent commands may have given others another end.
     #[must_use]
     pub fn end(&self) -> Option<u64> {
         self.entries.iter().map(|entry| self.expiry.end_of(entry)).reduce(|one, other| Some(one?.max(other?))).flatten()

@@ -1,147 +1,189 @@
-//! Strings and counters: one row, whose Value entries are *siblings*, and whose counter runs are added to the one that shows.
-//!
-//! The sibling of the greatest (timestamp, dot) shows. Only a write that had seen another sibling removes it: two concurrent SETs leave both,
-//! RINGTIDE SIBLINGS tells them all, and the next SET replaces them. Where the shown value is an integer, or there is none, the runs
-//! that count are added to it (see [`super::counter`]); to any other text nothing can be added, and it shows alone.
+//! Strings and counters: one row a key, as [`super::value`] reads it. RINGTIDE SIBLINGS tells all of its siblings.
 
-use std::collections::BTreeSet;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use bytes::{Bytes, BytesMut};
-
-use super::command::{Answer, DataType, Refusal, SetCondition, SetExpiry};
-use super::counter::{self, Run};
-use super::delta::{Decision, Delta, Entry, Payload, Row, RowAddress, Rows};
-use super::dot::Dot;
+use super::command::{Answer, DataType, Refusal, Selection, longest_of};
+use super::counter;
+use super::delta::{Decision, Delta, Payload, RowAddress, Rows};
 use super::draft::Draft;
-use super::execute::ExecuteError;
-use super::expiry::Expiry;
+use super::execute::{ExecuteError, Outcome};
+use super::key;
 use super::shown::Shown;
 use super::token::Token;
+use super::value::ValueRow;
 use crate::config::MAX_VALUE;
-use crate::types::Timestamp;
 
-/// What is to be seen in a value row at one time.
-#[derive(Clone, Debug, Default)]
-pub struct StringView {
-    /// The siblings that show, the one that stands for the string first.
-    siblings: Vec<(Dot, Entry, Bytes)>,
-    /// The counter runs that count.
-    runs: Vec<(Run, Entry)>,
-    hides_data: bool,
+/// A change of a string or counter.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Mutation {
+    /// Writes a string in place of whatever the key holds.
+    Set {
+        /// The new value.
+        value: Bytes,
+        /// What becomes of the key's expiry.
+        expiry: SetExpiry,
+        /// When the write takes place at all.
+        condition: SetCondition,
+        /// Answer with the value before, [`Answer::Nil`] where there was none, instead of [`Answer::Ok`].
+        get: bool,
+    },
+    /// Appends to the string that shows; its siblings stay. Answers with the new length.
+    Append(Bytes),
+    /// Adds to a counter. Answers with the new value.
+    Increment(i64),
+    /// Removes a string and answers with it.
+    GetDelete,
+    /// Answers with a string and changes its expiry.
+    GetExpire(SetExpiry),
+    /// Writes a string in place of exactly what the reader of the token saw.
+    Resolve {
+        /// The token of [`Answer::Siblings`].
+        token: Bytes,
+        /// The new value.
+        value: Bytes,
+    },
 }
 
-impl StringView {
-    /// Reads a value row.
+/// What a SET or GETEX does to the key's expiry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum SetExpiry {
+    /// SET: the key no longer expires. GETEX: PERSIST.
+    #[default]
+    Clear,
+    /// The expiry stays as it is.
+    Keep,
+    /// The key expires at this time, in milliseconds since 1970.
+    At(i64),
+}
+
+/// When a SET takes place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum SetCondition {
+    /// Always.
+    #[default]
+    Always,
+    /// NX: only where the executing replica knows of no such key.
+    Absent,
+    /// XX: only where the executing replica has the key.
+    Present,
+}
+
+/// A question about a string or counter.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Query {
+    /// The string. [`Answer::Bytes`] or [`Answer::Nil`].
+    Get,
+    /// The length of the string, 0 where there is none.
+    Length,
+    /// Every value that concurrent writes left, and a token that names them all.
+    Siblings,
+}
+
+impl Mutation {
+    /// The length of the value that it carries, in bytes.
     #[must_use]
-    pub fn of(row: &Row, expiry: &Expiry) -> Self {
-        let mut view = Self::default();
-        for (dot, entry) in row {
-            if let Payload::Value(bytes) = &entry.payload {
-                if expiry.hides(entry) {
-                    view.hides_data = true;
-                } else {
-                    view.siblings.push((*dot, entry.clone(), bytes.clone()));
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Set { value, .. } | Self::Append(value) | Self::Resolve { value, .. } => longest_of([value]),
+            Self::Increment(_) | Self::GetDelete | Self::GetExpire(_) => 0,
+        }
+    }
+}
+
+/// Which rows of a key a query needs.
+pub(super) fn selection(_query: &Query) -> Selection {
+    Selection::Head
+}
+
+/// Answers a query of a key that shows no other type.
+pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
+    Ok(match query {
+        Query::Get => value(shown),
+        Query::Length => length(shown.string.shown().as_ref()),
+        Query::Siblings => {
+            let row = rows.row(&RowAddress::value(key))?;
+            Answer::Siblings { token: shown.string.token(&row).to_bytes(), values: shown.string.values() }
+        }
+    })
+}
+
+/// Executes a mutation on what a key shows.
+pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mutation: &Mutation) -> Outcome<R::Error> {
+    match mutation {
+        Mutation::Set { value, expiry, condition, get } => {
+            set(rows, shown, draft, &Set { value, expiry: *expiry, condition: *condition, get: *get })
+        }
+        Mutation::Append(tail) => append(rows, shown, draft, tail),
+        Mutation::Increment(amount) => increment(rows, shown, draft, *amount),
+        Mutation::GetDelete => get_delete(rows, shown, draft),
+        Mutation::GetExpire(expiry) => get_expire(rows, shown, draft, *expiry),
+        Mutation::Resolve { token, value } => resolve(rows, shown, draft, token, value),
+    }
+}
+
+/// Executes a mutation having observed nothing: a SET becomes a sibling that shows for being latest, an increment a run of its own.
+pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> Result<Answer, Refusal> {
+    match mutation {
+        Mutation::Set { value, expiry, condition: SetCondition::Always, get: false } => {
+            if value.len() > MAX_VALUE {
+                return Err(Refusal::TooBig);
+            }
+            let now = draft.author.now;
+            let decision = match expiry {
+                SetExpiry::Clear => None,
+                SetExpiry::Keep => return Err(Refusal::NeedsReplica),
+                SetExpiry::At(at_ms) => {
+                    let time = key::future(*at_ms, now).ok_or(Refusal::NeedsReplica)?;
+                    Some(Decision { time: Some(time), timestamp: now, since: now })
                 }
+            };
+            if let Some(decision) = decision {
+                draft.decide(decision);
             }
+            draft.add(RowAddress::value(draft.key), decision, Payload::Value(value.clone()));
+            Ok(Answer::Ok)
         }
-        view.siblings.sort_by_key(|(dot, entry, _)| std::cmp::Reverse((entry.timestamp, *dot)));
-        for run in counter::runs(row).into_iter().filter(|run| run.counts.is_some()) {
-            match row.get(&run.latest) {
-                Some(entry) if !expiry.hides(entry) => view.runs.push((run, entry.clone())),
-                _ => view.hides_data = true,
-            }
+        Mutation::Increment(amount) => {
+            counter::begin_run(draft, RowAddress::value(draft.key), None, i128::from(*amount));
+            Ok(Answer::Integer(*amount))
         }
-        view
+        _ => Err(Refusal::NeedsReplica),
     }
+}
 
-    /// The string; `None` where there is none.
-    #[must_use]
-    pub fn shown(&self) -> Option<Bytes> {
-        let base = self.siblings.first().map(|(_, _, bytes)| bytes);
-        match (base, self.number()) {
-            (None, _) if self.runs.is_empty() => None,
-            (Some(base), None) => Some(base.clone()),
-            (Some(base), Some(_)) if self.runs.is_empty() => Some(base.clone()),
-            (_, number) => number.map(|number| number.to_string().into()),
-        }
-    }
+/// The row of the string, for a write.
+fn row<'v, R: Rows>(rows: &R, shown: &'v Shown, draft: &Draft<'_, '_>) -> Result<ValueRow<'v>, ExecuteError<R::Error>> {
+    let address = RowAddress::value(draft.key);
+    let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+    Ok(ValueRow { address, row, view: &shown.string, expiry: &shown.expiry })
+}
 
-    /// The counter's value, 0 where there is no string; `None` where the string is no integer.
-    #[must_use]
-    pub fn number(&self) -> Option<i128> {
-        let base = match self.siblings.first() {
-            Some((_, _, bytes)) => i128::from(counter::parse(bytes)?),
-            None => 0,
-        };
-        Some(self.runs.iter().filter_map(|(run, _)| run.counts).fold(base, i128::wrapping_add))
-    }
+/// The string as an answer.
+fn value(shown: &Shown) -> Answer {
+    shown.string.shown().map_or(Answer::Nil, Answer::Bytes)
+}
 
-    /// Every value that concurrent writes left, the one that shows first.
-    #[must_use]
-    pub fn values(&self) -> Vec<Bytes> {
-        self.shown().into_iter().chain(self.siblings.iter().skip(1).map(|(_, _, bytes)| bytes.clone())).collect()
-    }
-
-    /// The entries that show.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.siblings.iter().map(|(_, entry, _)| entry).chain(self.runs.iter().map(|(_, entry)| entry))
-    }
-
-    /// Whether the row has data that does not show.
-    #[must_use]
-    pub fn hides_data(&self) -> bool {
-        self.hides_data
-    }
-
-    /// The dot of the sibling that shows.
-    #[must_use]
-    pub fn shown_dot(&self) -> Option<Dot> {
-        self.siblings.first().map(|(dot, _, _)| *dot)
-    }
-
-    /// The dots of the runs that count.
-    fn run_dots(&self) -> impl Iterator<Item = Dot> {
-        self.runs.iter().map(|(run, _)| run.latest)
-    }
-
-    /// Names what is to be seen of a row, of which this is the view.
-    #[must_use]
-    pub fn token(&self, row: &Row) -> Token {
-        let mut dots: BTreeSet<Dot> = self.siblings.iter().map(|(dot, _, _)| *dot).chain(self.run_dots()).collect();
-        let floors: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
-        dots.extend(floors);
-        let observed = counter::observed(row, |dot| dots.contains(dot));
-        Token { dots, observed }
-    }
+/// The length of a string as an answer, 0 where there is none.
+fn length(string: Option<&Bytes>) -> Answer {
+    Answer::count(string.map_or(0, Bytes::len))
 }
 
 /// The old value for SET … GET and its like: refused where the key shows another type.
 fn old_value(shown: &Shown) -> Result<Answer, Refusal> {
-    match shown.data_type {
-        Some(DataType::Set) => Err(Refusal::WrongType),
-        _ => Ok(shown.string.shown().map_or(Answer::Nil, Answer::Bytes)),
-    }
-}
-
-/// A time of expiry as it is stored; `None` where it has passed.
-pub(super) fn future(at_ms: i64, now: Timestamp) -> Option<u64> {
-    u64::try_from(at_ms).ok().filter(|at| Timestamp::from_millis(*at) > now)
+    shown.expect(DataType::String)?;
+    Ok(value(shown))
 }
 
 /// SET and its relatives.
-pub(super) struct Set<'m> {
-    pub(super) value: &'m Bytes,
-    pub(super) expiry: SetExpiry,
-    pub(super) condition: SetCondition,
-    pub(super) get: bool,
+struct Set<'m> {
+    value: &'m Bytes,
+    expiry: SetExpiry,
+    condition: SetCondition,
+    get: bool,
 }
 
-pub(super) fn set<R: Rows>(
-    rows: &R,
-    shown: &Shown,
-    mut draft: Draft<'_, '_>,
-    set: &Set<'_>,
-) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, set: &Set<'_>) -> Outcome<R::Error> {
     let old = if set.get { Some(old_value(shown)?) } else { None };
     let exists = shown.data_type.is_some();
     let takes_place = match set.condition {
@@ -159,18 +201,18 @@ pub(super) fn set<R: Rows>(
     let key = draft.key;
     let decision = match set.expiry {
         SetExpiry::Keep if exists => {
-            draft.overwrite(rows, true).map_err(ExecuteError::Rows)?;
+            draft.overwrite(rows, true)?;
             shown.write_under(&mut draft)
         }
         SetExpiry::Keep | SetExpiry::Clear => {
-            draft.overwrite(rows, false).map_err(ExecuteError::Rows)?;
+            draft.overwrite(rows, false)?;
             None
         }
         SetExpiry::At(at_ms) => {
-            let Some(time) = future(at_ms, draft.author.now) else {
-                return Ok((delete(rows, shown, draft)?.0, answer));
+            let Some(time) = key::future(at_ms, draft.author.now) else {
+                return Ok((key::delete(rows, shown, draft)?.0, answer));
             };
-            draft.overwrite(rows, false).map_err(ExecuteError::Rows)?;
+            draft.overwrite(rows, false)?;
             let decision = Decision { time: Some(time), timestamp: draft.author.now, since: draft.author.now };
             draft.decide(decision);
             Some(decision)
@@ -180,26 +222,12 @@ pub(super) fn set<R: Rows>(
     Ok((draft.finish(), answer))
 }
 
-/// DEL: whether there was something to delete.
-pub(super) fn delete<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>) -> Result<(Delta, bool), ExecuteError<R::Error>> {
-    if shown.data_type.is_none() {
-        return Ok((Delta::default(), false));
-    }
-    draft.overwrite(rows, false).map_err(ExecuteError::Rows)?;
-    Ok((draft.finish(), true))
-}
-
-pub(super) fn get_delete<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+fn get_delete<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>) -> Outcome<R::Error> {
     let old = old_value(shown)?;
-    Ok((delete(rows, shown, draft)?.0, old))
+    Ok((key::delete(rows, shown, draft)?.0, old))
 }
 
-pub(super) fn get_expire<R: Rows>(
-    rows: &R,
-    shown: &Shown,
-    mut draft: Draft<'_, '_>,
-    expiry: SetExpiry,
-) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+fn get_expire<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, expiry: SetExpiry) -> Outcome<R::Error> {
     let value = old_value(shown)?;
     if value == Answer::Nil {
         return Ok((Delta::default(), value));
@@ -208,144 +236,70 @@ pub(super) fn get_expire<R: Rows>(
         SetExpiry::Keep => {}
         SetExpiry::Clear if shown.end().is_none() => {}
         SetExpiry::Clear => shown.decide(&mut draft, None),
-        SetExpiry::At(at_ms) => match future(at_ms, draft.author.now) {
+        SetExpiry::At(at_ms) => match key::future(at_ms, draft.author.now) {
             Some(time) => shown.decide(&mut draft, Some(time)),
-            None => return Ok((delete(rows, shown, draft)?.0, value)),
+            None => return Ok((key::delete(rows, shown, draft)?.0, value)),
         },
     }
     Ok((draft.finish(), value))
 }
 
 /// APPEND: replaces exactly the sibling that shows and the runs that were added to it. Other siblings stay.
-pub(super) fn append<R: Rows>(
-    rows: &R,
-    shown: &Shown,
-    mut draft: Draft<'_, '_>,
-    tail: &Bytes,
-) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
-    if shown.data_type == Some(DataType::Set) {
-        return Err(Refusal::WrongType.into());
+fn append<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, tail: &Bytes) -> Outcome<R::Error> {
+    shown.expect(DataType::String)?;
+    if tail.is_empty() && shown.string.exists() {
+        return Ok((Delta::default(), length(shown.string.shown().as_ref())));
     }
-    let address = RowAddress::value(draft.key);
-    let head = shown.string.shown();
-    if tail.is_empty() && head.is_some() {
-        return Ok((Delta::default(), length(head.as_ref())));
-    }
-    let decision = shown.write_under(&mut draft);
-    let value = match &head {
-        None => tail.clone(),
-        Some(head) if head.len() + tail.len() > MAX_VALUE => return Err(Refusal::TooBig.into()),
-        Some(head) => {
-            let mut value = BytesMut::with_capacity(head.len() + tail.len());
-            value.extend_from_slice(head);
-            value.extend_from_slice(tail);
-            let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-            let named = shown.string.shown_dot().into_iter().chain(shown.string.run_dots()).collect();
-            replace_named(&mut draft, &row, named, &Token::default());
-            value.freeze()
-        }
-    };
+    let row = row(rows, shown, &draft)?;
+    let value = row.appended(tail)?;
     let answer = length(Some(&value));
-    draft.add(address, decision, Payload::Value(value));
+    let decision = shown.write_under(&mut draft);
+    row.set_shown(&mut draft, decision, value)?;
     Ok((draft.finish(), answer))
 }
 
-/// Replaces these live dots of the value row, with the floors that they need, and what a token names beside them.
-fn replace_named(draft: &mut Draft<'_, '_>, row: &Row, mut named: BTreeSet<Dot>, token: &Token) {
-    let floors: Vec<Dot> = counter::floors_of_removed(row, |dot| named.contains(dot)).collect();
-    named.extend(floors);
-    let mut observed = counter::observed(row, |dot| named.contains(dot));
-    for (run, seen) in &token.observed {
-        let floor = observed.entry(*run).or_insert(*seen);
-        *floor = (*floor).max(*seen);
-    }
-    let keeps = row.keys().filter(|dot| !named.contains(dot)).copied().collect();
-    draft.replace_row(RowAddress::value(draft.key), row, keeps, &token.clock());
-    draft.add_floors(observed);
-}
-
-/// The length of a string as an answer, 0 where there is none.
-pub(super) fn length(string: Option<&Bytes>) -> Answer {
-    Answer::Integer(string.map_or(0, |string| i64::try_from(string.len()).unwrap_or(i64::MAX)))
-}
-
-/// INCR: replaces nothing but the entry of the run that it continues.
-pub(super) fn increment<R: Rows>(
-    rows: &R,
-    shown: &Shown,
-    mut draft: Draft<'_, '_>,
-    amount: i64,
-) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
-    if shown.data_type == Some(DataType::Set) {
-        return Err(Refusal::WrongType.into());
-    }
-    let value = shown.string.number().ok_or(Refusal::NotAnInteger)?;
-    let sum = i64::try_from(value.saturating_add(i128::from(amount))).map_err(|_| Refusal::Overflow)?;
-    let address = RowAddress::value(draft.key);
-    let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+fn increment<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, amount: i64) -> Outcome<R::Error> {
+    shown.expect(DataType::String)?;
+    let row = row(rows, shown, &draft)?;
     let decision = shown.write_under(&mut draft);
-    let (actor, since) = (draft.author.actor, draft.author.runs_since);
-    match counter::continued(&row, actor, since, |entry| shown.expiry.hides(entry)) {
-        Some(run) => {
-            let total = run.total.checked_add(i128::from(amount)).ok_or(Refusal::Overflow)?;
-            for (dot, entry) in &row {
-                if matches!(entry.payload, Payload::Run { run: name, .. } if name == run.name) {
-                    draft.remove(address.clone(), *dot);
-                }
-            }
-            draft.add(address, decision, Payload::Run { run: run.name, total });
-        }
-        None => begin_run(&mut draft, decision, amount),
-    }
+    let sum = row.increment(&mut draft, decision, amount, Refusal::NotAnInteger)?;
     Ok((draft.finish(), Answer::Integer(sum)))
 }
 
-/// Begins a run, named by the dot of this increment.
-pub(super) fn begin_run(draft: &mut Draft<'_, '_>, decision: Option<Decision>, amount: i64) {
-    let run = (draft.author.mint)();
-    draft.add_as(run, RowAddress::value(draft.key), decision, Payload::Run { run, total: i128::from(amount) });
-}
-
 /// RESOLVE: replaces exactly what the reader of the token saw. What was written meanwhile stays beside it.
-pub(super) fn resolve<R: Rows>(
-    rows: &R,
-    shown: &Shown,
-    mut draft: Draft<'_, '_>,
-    token: &Bytes,
-    value: &Bytes,
-) -> Result<(Delta, Answer), ExecuteError<R::Error>> {
+fn resolve<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, token: &Bytes, value: &Bytes) -> Outcome<R::Error> {
     let token = Token::from_bytes(token).map_err(|_| Refusal::InvalidToken)?;
-    if shown.data_type == Some(DataType::Set) {
-        return Err(Refusal::WrongType.into());
-    }
+    shown.expect(DataType::String)?;
     if value.len() > MAX_VALUE {
         return Err(Refusal::TooBig.into());
     }
-    let address = RowAddress::value(draft.key);
-    let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+    let row = row(rows, shown, &draft)?;
     let decision = shown.write_under(&mut draft);
-    let named = row.keys().filter(|dot| token.dots.contains(dot)).copied().collect();
-    replace_named(&mut draft, &row, named, &token);
-    draft.add(address, decision, Payload::Value(value.clone()));
+    let named = row.row.keys().filter(|dot| token.dots.contains(dot)).copied().collect();
+    row.replace(&mut draft, named, &token);
+    draft.add(row.address, decision, Payload::Value(value.clone()));
     Ok((draft.finish(), Answer::Ok))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{Mutation, Query};
-    use super::super::testing::{Replica, add, bytes, set, settle, text};
+    use super::super::command;
+    use super::super::dot::Dot;
+    use super::super::testing::{DELETE, ONE, Replica, add, bytes, increment, set, settle, text};
     use super::*;
 
-    fn append(tail: &str) -> Mutation {
-        Mutation::Append(bytes(tail))
+    const GET_DELETE: command::Mutation = command::Mutation::String(Mutation::GetDelete);
+
+    fn append(tail: &str) -> command::Mutation {
+        Mutation::Append(bytes(tail)).into()
     }
 
-    fn resolve(token: &Bytes, value: &str) -> Mutation {
-        Mutation::Resolve { token: token.clone(), value: bytes(value) }
+    fn resolve(token: &Bytes, value: &str) -> command::Mutation {
+        Mutation::Resolve { token: token.clone(), value: bytes(value) }.into()
     }
 
-    fn conditional(value: &str, condition: SetCondition, get: bool) -> Mutation {
-        Mutation::Set { value: bytes(value), expiry: SetExpiry::Clear, condition, get }
+    fn conditional(value: &str, condition: SetCondition, get: bool) -> command::Mutation {
+        Mutation::Set { value: bytes(value), expiry: SetExpiry::Clear, condition, get }.into()
     }
 
     #[test]
@@ -369,13 +323,13 @@ mod tests {
         assert_eq!(a.ask(&conditional("y", SetCondition::Absent, true)), text("x"));
         assert_eq!(a.ask(&conditional("y", SetCondition::Absent, false)), Answer::Nil);
         assert_eq!(a.ask(&conditional("z", SetCondition::Present, true)), text("x"));
-        assert_eq!((a.get(), a.query(&Query::Length)), (text("z"), Ok(Answer::Integer(1))));
-        assert_eq!(a.ask(&Mutation::GetDelete), text("z"));
-        assert!(a.write(&Mutation::GetDelete).is_empty());
-        assert!(a.write(&Mutation::Delete).is_empty());
+        assert_eq!((a.get(), a.query(&Query::Length.into())), (text("z"), Ok(Answer::Integer(1))));
+        assert_eq!(a.ask(&GET_DELETE), text("z"));
+        assert!(a.write(&GET_DELETE).is_empty());
+        assert!(a.write(&DELETE).is_empty());
         a.write(&add(&["m"]));
         assert_eq!(a.attempt(&conditional("x", SetCondition::Always, true)), Err(Refusal::WrongType));
-        assert_eq!(a.attempt(&Mutation::GetDelete), Err(Refusal::WrongType));
+        assert_eq!(a.attempt(&GET_DELETE), Err(Refusal::WrongType));
         assert_eq!(a.attempt(&append("x")), Err(Refusal::WrongType));
         assert_eq!(a.ask(&set("x")), Answer::Ok);
         assert_eq!(a.state.rows.len(), 1);
@@ -387,15 +341,15 @@ mod tests {
         assert_eq!(a.ask(&append("1")), Answer::Integer(1));
         b.at(5).write(&set("20"));
         settle(&mut [&mut a, &mut b]);
-        b.write(&Mutation::Increment(1));
+        b.write(&ONE);
         a.pull(&b);
         assert_eq!(a.ask(&append("5")), Answer::Integer(3));
         assert_eq!(a.siblings().1, ["215", "1"]);
-        b.write(&Mutation::Increment(1));
+        b.write(&ONE);
         settle(&mut [&mut a, &mut b]);
         assert_eq!(b.siblings().1, ["216", "1"]);
         assert!(a.write(&append("")).is_empty());
-        let full = Mutation::Append(vec![b'x'; MAX_VALUE].into());
+        let full = Mutation::Append(vec![b'x'; MAX_VALUE].into()).into();
         assert_eq!(a.attempt(&full), Err(Refusal::TooBig));
     }
 
@@ -418,11 +372,11 @@ mod tests {
     #[test]
     fn a_resolve_keeps_increments_that_its_reader_had_not_seen() {
         let (mut a, mut b) = (Replica::new(1), Replica::new(2));
-        a.write(&Mutation::Increment(5));
+        a.write(&increment(5));
         b.pull(&a);
         let (token, values) = b.siblings();
         assert_eq!(values, ["5"]);
-        a.write(&Mutation::Increment(2));
+        a.write(&increment(2));
         b.pull(&a);
         b.write(&resolve(&token, "100"));
         settle(&mut [&mut a, &mut b]);
@@ -447,7 +401,7 @@ mod tests {
         b.hear(&first);
         // The next two writes reach c alone; then a is gone for good.
         a.write(&set("new"));
-        c.hear(&a.write(&Mutation::Delete));
+        c.hear(&a.write(&DELETE));
         c.hear(&first);
         settle(&mut [&mut b, &mut c]);
         assert_eq!((b.get(), c.get()), (Answer::Nil, Answer::Nil));

@@ -3,11 +3,14 @@
 use bytes::Bytes;
 
 use super::answer::{self, KeyView};
-use super::command::{Answer, ExpireCondition, Mutation, Query, Refusal, SetCondition, SetExpiry};
+use super::command::{Answer, Mutation, Query, Refusal};
 use super::delta::Delta;
 use super::dot::Dot;
 use super::execute::{Author, ExecuteError, execute, execute_blind};
+use super::key::{self, ExpireCondition};
 use super::memory::MemoryState;
+use super::set;
+use super::string::{self, SetCondition, SetExpiry};
 use crate::types::{Actor, Timestamp};
 
 pub(super) fn bytes(text: &str) -> Bytes {
@@ -22,24 +25,38 @@ pub(super) fn text(value: &str) -> Answer {
     Answer::Bytes(bytes(value))
 }
 
+pub(super) const DELETE: Mutation = Mutation::Key(key::Mutation::Delete);
+pub(super) const PERSIST: Mutation = Mutation::Key(key::Mutation::Persist);
+pub(super) const GET: Query = Query::String(string::Query::Get);
+pub(super) const TYPE: Query = Query::Key(key::Query::Type);
+pub(super) const ONE: Mutation = increment(1);
+
 pub(super) fn set(value: &str) -> Mutation {
-    Mutation::Set { value: bytes(value), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }
+    set_with(value, SetExpiry::Clear)
 }
 
 pub(super) fn set_until(value: &str, at_ms: i64) -> Mutation {
-    Mutation::Set { value: bytes(value), expiry: SetExpiry::At(at_ms), condition: SetCondition::Always, get: false }
+    set_with(value, SetExpiry::At(at_ms))
+}
+
+pub(super) fn set_with(value: &str, expiry: SetExpiry) -> Mutation {
+    string::Mutation::Set { value: bytes(value), expiry, condition: SetCondition::Always, get: false }.into()
+}
+
+pub(super) const fn increment(amount: i64) -> Mutation {
+    Mutation::String(string::Mutation::Increment(amount))
 }
 
 pub(super) fn add(members: &[&str]) -> Mutation {
-    Mutation::Add(members.iter().map(|member| bytes(member)).collect())
+    set::Mutation::Add(members.iter().map(|member| bytes(member)).collect()).into()
 }
 
 pub(super) fn remove(members: &[&str]) -> Mutation {
-    Mutation::Remove(members.iter().map(|member| bytes(member)).collect())
+    set::Mutation::Remove(members.iter().map(|member| bytes(member)).collect()).into()
 }
 
 pub(super) fn expire(at_ms: i64) -> Mutation {
-    Mutation::Expire { at_ms, condition: ExpireCondition::Always }
+    key::Mutation::Expire { at_ms, condition: ExpireCondition::Always }.into()
 }
 
 /// One replica and its clocks.
@@ -122,21 +139,23 @@ impl Replica {
     }
 
     pub(super) fn get(&self) -> Answer {
-        self.query(&Query::Get).unwrap()
+        self.query(&GET).unwrap()
     }
 
     pub(super) fn members(&self) -> Vec<String> {
-        let Answer::Members(members) = self.query(&Query::Members).unwrap() else { panic!("members were asked for") };
+        let Answer::Members(members) = self.query(&set::Query::Members.into()).unwrap() else { panic!("members were asked for") };
         members.iter().map(|member| String::from_utf8(member.to_vec()).unwrap()).collect()
     }
 
     pub(super) fn end(&self) -> i64 {
-        let Answer::Integer(end) = self.query(&Query::ExpireTime).unwrap() else { panic!("a time was asked for") };
+        let Answer::Integer(end) = self.query(&key::Query::ExpireTime.into()).unwrap() else { panic!("a time was asked for") };
         end
     }
 
     pub(super) fn siblings(&self) -> (Bytes, Vec<String>) {
-        let Answer::Siblings { token, values } = self.query(&Query::Siblings).unwrap() else { panic!("siblings were asked for") };
+        let Answer::Siblings { token, values } = self.query(&string::Query::Siblings.into()).unwrap() else {
+            panic!("siblings were asked for")
+        };
         (token, values.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect())
     }
 }

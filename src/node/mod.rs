@@ -164,21 +164,26 @@ impl Node {
     ///
     /// # Errors
     /// See [`OperationError`]; after `NoQuorum` and `Stopped` the outcome is unknown.
-    pub fn write(
+    pub fn write<M: Into<Mutation>>(
         &self,
         level: Level,
         key: Bytes,
-        mutation: Mutation,
-    ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
-        self.inner.coordinator.write(level, key, mutation)
+        mutation: M,
+    ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<M> {
+        self.inner.coordinator.write(level, key, mutation.into())
     }
 
     /// Asks something about a key.
     ///
     /// # Errors
     /// See [`OperationError`].
-    pub fn read(&self, level: Level, key: Bytes, query: Query) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<> {
-        self.inner.coordinator.read(level, key, query)
+    pub fn read<Q: Into<Query>>(
+        &self,
+        level: Level,
+        key: Bytes,
+        query: Q,
+    ) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<Q> {
+        self.inner.coordinator.read(level, key, query.into())
     }
 
     /// How many replicas have all of these writes.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::crdt::string;
 use crate::former::Former;
 use crate::ring::{Ring, RingMember};
 use crate::sim::cluster::SimCluster;
@@ -20,7 +21,7 @@ async fn a_read_hears_a_former_holder_that_has_the_only_copy() {
     cluster.converge(Duration::from_secs(60)).await.unwrap();
     let [one, other] = [0, 1].map(|index| cluster.peers[index].node.clone().unwrap());
     cluster.network.set_weather(Weather { lost: 1000, ..CALM });
-    one.write(Level::One, KEY, Mutation::Increment(5)).await.unwrap();
+    one.write(Level::One, KEY, string::Mutation::Increment(5)).await.unwrap();
     // As `other` sees it, `one` holds nothing any more, and has not handed over yet.
     let topology = &other.inner.coordinator.topology;
     let mut former = Former::default();
@@ -29,8 +30,8 @@ async fn a_read_hears_a_former_holder_that_has_the_only_copy() {
     let ring = Ring::build(&[alone], topology.partitions(), topology.replicas());
     topology.publish(Cluster { ring, former, ..(*topology.cluster()).clone() });
     cluster.network.set_weather(CALM);
-    assert_eq!(other.read(Level::One, KEY, Query::Get).await, Ok(Answer::Nil), "the nearest replica alone");
-    assert_eq!(other.read(Level::Sloppy, KEY, Query::Get).await, Ok(Answer::Bytes("5".into())));
+    assert_eq!(other.read(Level::One, KEY, string::Query::Get).await, Ok(Answer::Nil), "the nearest replica alone");
+    assert_eq!(other.read(Level::Sloppy, KEY, string::Query::Get).await, Ok(Answer::Bytes("5".into())));
     // Whoever is down is not asked.
     topology.publish(Cluster { reachable: BTreeSet::new(), ..(*topology.cluster()).clone() });
     assert_eq!(other.inner.coordinator.topology.cluster().reachable_former(Partition(0)).count(), 0);

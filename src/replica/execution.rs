@@ -26,8 +26,13 @@ pub enum Change {
     Mutation(Mutation),
     /// Remove what this decision hides, on which a quorum has agreed. Answers how many entries went: there may be more.
     RemoveExpired(Decision),
-    /// Take away floors of this peer's own counter runs. Every replica's durable clock is given.
-    ClearFloors(Arc<[Clock]>),
+    /// Take away floors of this peer's own counter runs.
+    ClearFloors {
+        /// The row, one of the key.
+        address: RowAddress,
+        /// Every replica's durable clock.
+        durable: Arc<[Clock]>,
+    },
 }
 
 /// A command to execute here.
@@ -183,9 +188,8 @@ fn execute_here(
         Change::RemoveExpired(decision) => removal::removal(transaction, causal, &mut author, key, decision, EXPIRY_GRACE)
             .map(|delta| upkeep(delta.unwrap_or_default()))
             .map_err(ExecuteError::Rows),
-        Change::ClearFloors(durable) => {
-            let address = RowAddress::value(key);
-            let cleared = transaction.row(&address).map(|row| counter::clear_floors(&address, &row, actor, state.runs_since, durable));
+        Change::ClearFloors { address, durable } => {
+            let cleared = transaction.row(address).map(|row| counter::clear_floors(address, &row, actor, state.runs_since, durable));
             cleared.map(upkeep).map_err(ExecuteError::Rows)
         }
     };

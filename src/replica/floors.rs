@@ -5,46 +5,45 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-
 use super::Replica;
 use crate::config::FLOORS_REMEMBERED;
+use crate::crdt::delta::RowAddress;
 use crate::crdt::dot::{Clock, Dot};
 use crate::types::Partition;
 
-/// Keys that hold floors of this peer's own runs.
+/// Rows that hold floors of this peer's own runs.
 #[derive(Debug, Default)]
 pub struct OwnFloors {
-    keys: BTreeMap<Partition, BTreeSet<Bytes>>,
+    rows: BTreeMap<Partition, BTreeSet<RowAddress>>,
 }
 
 impl OwnFloors {
-    /// Notes whether a value row that was written holds such floors.
-    pub(super) fn note(&mut self, partition: Partition, key: Bytes, holds: bool) {
+    /// Notes whether a row that was written holds such floors.
+    pub(super) fn note(&mut self, partition: Partition, address: RowAddress, holds: bool) {
         if !holds {
-            if let Some(keys) = self.keys.get_mut(&partition) {
-                keys.remove(&key);
+            if let Some(rows) = self.rows.get_mut(&partition) {
+                rows.remove(&address);
             }
             return;
         }
-        let keys = self.keys.entry(partition).or_default();
-        if keys.len() < FLOORS_REMEMBERED {
-            keys.insert(key);
+        let rows = self.rows.entry(partition).or_default();
+        if rows.len() < FLOORS_REMEMBERED {
+            rows.insert(address);
         }
     }
 
     /// Forgets a partition whose state id is new: its runs are older now.
     pub(super) fn forget(&mut self, partition: Partition) {
-        self.keys.remove(&partition);
+        self.rows.remove(&partition);
     }
 }
 
 impl Replica {
-    /// The keys of each held partition that hold floors of this peer's own runs.
+    /// The rows of each held partition that hold floors of this peer's own runs.
     #[must_use]
-    pub fn own_floors(&self) -> Vec<(Partition, Vec<Bytes>)> {
-        let held = self.floors.keys.iter().filter(|(partition, keys)| !keys.is_empty() && self.partition(**partition).counts_for_reads());
-        held.map(|(partition, keys)| (*partition, keys.iter().cloned().collect())).collect()
+    pub fn own_floors(&self) -> Vec<(Partition, Vec<RowAddress>)> {
+        let held = self.floors.rows.iter().filter(|(partition, rows)| !rows.is_empty() && self.partition(**partition).counts_for_reads());
+        held.map(|(partition, rows)| (*partition, rows.iter().cloned().collect())).collect()
     }
 
     /// The clocks of partitions that this peer holds, durable: nothing in them can be lost any more.

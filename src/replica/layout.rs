@@ -151,7 +151,7 @@ pub fn parse_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Bytes), D
     let rest = row_key.get(PLACE_LENGTH..).ok_or_else(|| damaged("key cut short"))?;
     let (key, rest) = take_component(rest, long_key).ok_or_else(|| damaged("its key is not the one it was stored under"))?;
     let (kind, rest) = rest.split_first().ok_or_else(|| damaged("no kind"))?;
-    let kind = kind_of(*kind).ok_or_else(|| damaged("unknown kind"))?;
+    let kind = Kind::of(*kind).ok_or_else(|| damaged("unknown kind"))?;
     let (element, rest) = take_component(rest, long_element).ok_or_else(|| damaged("its element is not the one it was stored under"))?;
     if !rest.is_empty() {
         return Err(damaged("trailing bytes in its key"));
@@ -167,10 +167,6 @@ pub fn read_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Row, Bytes
     let (address, content) = parse_row(row_key, value)?;
     let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", hex(row_key))))?;
     Ok((address, row, content))
-}
-
-fn kind_of(byte: u8) -> Option<Kind> {
-    [Kind::Expiry, Kind::Value, Kind::Member].into_iter().find(|kind| *kind as u8 == byte)
 }
 
 /// Takes one component off a storage key: as it stands there, or in full from the value if its hash fits.

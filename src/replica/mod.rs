@@ -186,9 +186,9 @@ impl Replica {
         for change in record.changes {
             self.partitions[usize::from(change.partition.0)].apply(change);
         }
-        for (partition, key, runs) in floors {
+        for (partition, address, runs) in floors {
             let holds = runs.iter().any(|run| self.is_own_run(partition, run));
-            self.floors.note(partition, key, holds);
+            self.floors.note(partition, address, holds);
         }
         self.publish();
         if self.journal.next - self.journal.first >= CHECKPOINT_RECORDS || self.journal.bytes >= CHECKPOINT_BYTES {

@@ -78,8 +78,8 @@ pub struct Prepared {
     pub batch: Batch,
     /// What changed in the partitions.
     pub record: JournalRecord,
-    /// Value rows that were written: their keys, and the counter runs that they hold floors of.
-    pub floors: Vec<(Partition, Bytes, Vec<Dot>)>,
+    /// Rows of counters that were written, and the runs that they hold floors of.
+    pub floors: Vec<(Partition, RowAddress, Vec<Dot>)>,
 }
 
 impl<'a> Transaction<'a> {
@@ -280,8 +280,8 @@ impl<'a> Transaction<'a> {
                 cached.ending.into_iter().for_each(|end| self.batch.delete(layout::ending_key(end, &key)));
                 ending.into_iter().for_each(|end| self.batch.put(layout::ending_key(end, &key), Vec::new()));
             }
-            if cached.address.kind == Kind::Value {
-                floors.push((partition, cached.address.key.clone(), counter::floored_runs(&cached.row)));
+            if cached.address.kind.counts() {
+                floors.push((partition, cached.address.clone(), counter::floored_runs(&cached.row)));
             }
             let mut after = Digest::default();
             if cached.row.is_empty() {
@@ -364,11 +364,18 @@ impl Rows for Transaction<'_> {
         self.load(&layout::row_key(self.place(&address.key), address), address)
     }
 
-    fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), ReplicaError> {
+    fn visit_from(
+        &self,
+        key: &Bytes,
+        kind: Kind,
+        visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>,
+    ) -> Result<(), ReplicaError> {
         let start = layout::rows_of_key(self.place(key), key);
         let end = layout::end_of(&start);
+        let mut first = start.clone();
+        first.push(kind as u8);
         if self.whole.borrow().contains(&start) {
-            for (_, cached) in self.rows.borrow().range(start..end).filter(|(_, cached)| !cached.row.is_empty()) {
+            for (_, cached) in self.rows.borrow().range(first..end).filter(|(_, cached)| !cached.row.is_empty()) {
                 if visitor(&cached.address, &cached.row).is_break() {
                     break;
                 }
@@ -376,8 +383,8 @@ impl Rows for Transaction<'_> {
             return Ok(());
         }
         let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
-        let mut whole = true;
-        self.merged(&start, &end, &mut |row_key, stored, cached| {
+        let mut whole = kind == Kind::Expiry;
+        self.merged(&first, &end, &mut |row_key, stored, cached| {
             let flow = if let Some(cached) = cached {
                 if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
             } else if let Some(value) = stored {

@@ -144,9 +144,9 @@ impl View {
         if let Some(error) = failure {
             return Err(error.into());
         }
-        if let Selection::Elements(elements) = selection {
+        if let Selection::Elements { kind, elements } = selection {
             for element in elements {
-                page.rows.extend(self.row(place, &RowAddress::member(key, element))?);
+                page.rows.extend(self.row(place, &RowAddress::element(key, *kind, element))?);
             }
         }
         Ok(page)

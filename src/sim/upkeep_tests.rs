@@ -8,7 +8,9 @@ use tokio::time::sleep;
 use super::cluster::SimCluster;
 use super::storage::Crash;
 use crate::config::{Durability, EXPIRY_GRACE, EXPIRY_SWEEP, FLOOR_SWEEP};
-use crate::crdt::command::{Answer, Mutation, Query, SetCondition, SetExpiry};
+use crate::crdt::command::{Answer, Mutation};
+use crate::crdt::string::{SetCondition, SetExpiry};
+use crate::crdt::{key, set, string};
 use crate::node::Node;
 use crate::types::{Digest, Level};
 
@@ -26,14 +28,14 @@ fn node(cluster: &SimCluster, index: usize) -> Node {
     cluster.peers[index].node.clone().unwrap()
 }
 
-async fn write(node: &Node, mutation: Mutation) -> Answer {
+async fn write(node: &Node, mutation: impl Into<Mutation>) -> Answer {
     node.write(Level::Quorum, KEY, mutation).await.unwrap().answer
 }
 
 async fn set_for(node: &Node, lifetime: Duration) {
     let at_ms = node.now_ms() + u64::try_from(lifetime.as_millis()).unwrap();
     let expiry = SetExpiry::At(i64::try_from(at_ms).unwrap());
-    let set = Mutation::Set { value: "v".into(), expiry, condition: SetCondition::Always, get: false };
+    let set = string::Mutation::Set { value: "v".into(), expiry, condition: SetCondition::Always, get: false };
     node.write(Level::Sloppy, KEY, set).await.unwrap();
 }
 
@@ -48,7 +50,7 @@ async fn an_expired_key_is_hidden_at_its_time_and_gone_everywhere_after_the_grac
     let one = node(&cluster, 0);
     set_for(&one, Duration::from_secs(20)).await;
     sleep(Duration::from_secs(21)).await;
-    assert_eq!(one.read(Level::Quorum, KEY, Query::Get).await, Ok(Answer::Nil));
+    assert_eq!(one.read(Level::Quorum, KEY, string::Query::Get).await, Ok(Answer::Nil));
     sleep(EXPIRY_GRACE - Duration::from_secs(10)).await;
     assert!(!is_empty(&one).await, "nobody may remove it yet");
     sleep(SWEPT).await;
@@ -89,24 +91,24 @@ async fn what_was_persisted_or_written_anew_stays() {
     let cluster = cluster(3).await;
     let (one, other) = (node(&cluster, 0), node(&cluster, 1));
     set_for(&one, Duration::from_secs(30)).await;
-    assert_eq!(write(&other, Mutation::Persist).await, Answer::Integer(1));
+    assert_eq!(write(&other, key::Mutation::Persist).await, Answer::Integer(1));
     sleep(EXPIRY_GRACE + SWEPT).await;
-    assert_eq!(one.read(Level::Quorum, KEY, Query::Get).await, Ok(Answer::Bytes("v".into())));
+    assert_eq!(one.read(Level::Quorum, KEY, string::Query::Get).await, Ok(Answer::Bytes("v".into())));
     // A new life begins while the former one is hidden and not removed yet.
     set_for(&one, Duration::from_secs(1)).await;
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(write(&other, Mutation::Increment(5)).await, Answer::Integer(5));
+    assert_eq!(write(&other, string::Mutation::Increment(5)).await, Answer::Integer(5));
     sleep(EXPIRY_GRACE + SWEPT).await;
-    assert_eq!(one.read(Level::Quorum, KEY, Query::Get).await, Ok(Answer::Bytes("5".into())));
+    assert_eq!(one.read(Level::Quorum, KEY, string::Query::Get).await, Ok(Answer::Bytes("5".into())));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_large_set_goes_whole() {
     let cluster = cluster(3).await;
     let one = node(&cluster, 0);
-    write(&one, Mutation::Add((0..5_000).map(|number| Bytes::from(number.to_string())).collect())).await;
+    write(&one, set::Mutation::Add((0..5_000).map(|number| Bytes::from(number.to_string())).collect())).await;
     let at_ms = i64::try_from(one.now_ms()).unwrap() + 1_000;
-    write(&one, Mutation::Expire { at_ms, condition: crate::crdt::command::ExpireCondition::Always }).await;
+    write(&one, key::Mutation::Expire { at_ms, condition: key::ExpireCondition::Always }).await;
     sleep(EXPIRY_GRACE + SWEPT).await;
     for node in cluster.running() {
         assert!(is_empty(node).await);
@@ -117,8 +119,8 @@ async fn a_large_set_goes_whole() {
 async fn floors_go_once_every_replica_has_seen_the_runs_end_and_not_before() {
     let mut cluster = cluster(3).await;
     for round in 0..30 {
-        write(&node(&cluster, round % 2), Mutation::Increment(1)).await;
-        write(&node(&cluster, (round + 1) % 2), Mutation::Delete).await;
+        write(&node(&cluster, round % 2), string::Mutation::Increment(1)).await;
+        write(&node(&cluster, (round + 1) % 2), key::Mutation::Delete).await;
     }
     sleep(Duration::from_secs(1)).await;
     cluster.crash(2, Crash::Process);
@@ -129,8 +131,8 @@ async fn floors_go_once_every_replica_has_seen_the_runs_end_and_not_before() {
     for node in cluster.running() {
         assert!(is_empty(node).await);
     }
-    write(&node(&cluster, 0), Mutation::Increment(3)).await;
+    write(&node(&cluster, 0), string::Mutation::Increment(3)).await;
     for node in cluster.running() {
-        assert_eq!(node.read(Level::Quorum, KEY, Query::Get).await, Ok(Answer::Bytes("3".into())));
+        assert_eq!(node.read(Level::Quorum, KEY, string::Query::Get).await, Ok(Answer::Bytes("3".into())));
     }
 }

@@ -16,7 +16,8 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::network::SimNetwork;
-use crate::crdt::command::{Mutation, Query, SetCondition, SetExpiry};
+use crate::crdt::set;
+use crate::crdt::string::{self, SetCondition, SetExpiry};
 use crate::node::{Node, OperationError, Written};
 use crate::types::Level;
 
@@ -113,7 +114,7 @@ impl Clients {
     }
 
     fn increment(&self, node: &Node, level: Level, key: Bytes, by: i64) {
-        let writing = node.write(level, key.clone(), Mutation::Increment(by));
+        let writing = node.write(level, key.clone(), string::Mutation::Increment(by));
         // A crash of the client's peer leaves no answer: until there is one, the outcome is unknown.
         self.history().counters.entry(key.clone()).or_default().unknown += by.abs();
         self.spawn(writing, move |history, done, nothing| {
@@ -129,7 +130,7 @@ impl Clients {
 
     fn add(&self, node: &Node, level: Level, key: Bytes, random: &mut SmallRng) {
         let member = Bytes::from(format!("{:016x}", random.random::<u64>()));
-        let writing = node.write(level, key.clone(), Mutation::Add(vec![member.clone()]));
+        let writing = node.write(level, key.clone(), set::Mutation::Add(vec![member.clone()]));
         self.spawn(writing, move |history, done, _| {
             history.sets.entry(key).or_default().entry(member).or_default().added = done;
         });
@@ -144,7 +145,7 @@ impl Clients {
             known.removal_sent = true;
             member.clone()
         };
-        self.spawn(node.write(level, key.clone(), Mutation::Remove(vec![member])), |_, _, _| {});
+        self.spawn(node.write(level, key.clone(), set::Mutation::Remove(vec![member])), |_, _, _| {});
     }
 
     fn set(&self, node: &Node, level: Level, key: Bytes, value: u64) {
@@ -158,7 +159,7 @@ impl Clients {
             written.push((value.clone(), false));
             written.len() - 1
         };
-        let mutation = Mutation::Set { value, expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false };
+        let mutation = string::Mutation::Set { value, expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false };
         self.spawn(node.write(level, key.clone(), mutation), move |history, done, _| {
             history.writing.remove(&key);
             if let Some((_, acknowledged)) = history.strings.get_mut(&key).and_then(|written| written.get_mut(place)) {
@@ -168,7 +169,7 @@ impl Clients {
     }
 
     fn read(&self, node: &Node, level: Level, key: Bytes) {
-        let reading = node.read(level, key, Query::Get);
+        let reading = node.read(level, key, string::Query::Get);
         let network = self.network.clone();
         tokio::spawn(async move { network.note(&format!("{:?}", reading.await)) });
     }

@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringtide::crdt::command::{ExpireCondition, Mutation, SetCondition, SetExpiry};
+use ringtide::crdt::command::Mutation;
 use ringtide::crdt::delta::{Causal, Decision, Delta, Kind, Payload, Row, RowAddress, RowsMut, join};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::execute::{Author, execute};
 use ringtide::crdt::expiry::{Expiry, is_late};
+use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::pull::{Pull, compare_row};
 use ringtide::crdt::removal::{attests, dots_of, removable, removal};
+use ringtide::crdt::string::{self, SetCondition, SetExpiry};
 use ringtide::hlc::Hlc;
 use ringtide::types::{Actor, Timestamp};
 
 use crate::history::Event;
+use crate::peer::{DELETE, PERSIST, add, increment};
 
 /// The key.
 pub(crate) const KEY: Bytes = Bytes::from_static(b"k");
@@ -203,17 +206,17 @@ impl ExpiryWorld {
         let number = self.operations.len();
         let now = self.tick(here);
         let end_ms = i64::try_from(now.millis()).unwrap_or(i64::MAX) + [2000, 3000, 5000, 8000][choice as usize & 3];
-        let set = |expiry| Mutation::Set { value: "1".into(), expiry, condition: SetCondition::Always, get: false };
-        let expire = |at_ms| Mutation::Expire { at_ms, condition: ExpireCondition::Always };
-        let mutation = match kind {
+        let set = |expiry| string::Mutation::Set { value: "1".into(), expiry, condition: SetCondition::Always, get: false }.into();
+        let expire = |at_ms| key::Mutation::Expire { at_ms, condition: ExpireCondition::Always }.into();
+        let mutation: Mutation = match kind {
             0 => set(SetExpiry::Clear),
             1 => set(SetExpiry::At(end_ms)),
-            2 => Mutation::Delete,
-            3 => Mutation::Increment(1),
-            4 => Mutation::Add(vec!["1".into()]),
-            5 => Mutation::Add(vec!["2".into()]),
+            2 => DELETE,
+            3 => increment(1),
+            4 => add("1"),
+            5 => add("2"),
             6 => expire(end_ms),
-            7 => Mutation::Persist,
+            7 => PERSIST,
             _ => expire(end_ms + 1_000_000),
         };
         let Replica { state, next, .. } = &mut self.replicas[here];

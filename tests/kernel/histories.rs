@@ -13,6 +13,7 @@ use ringtide::crdt::command::{Answer, Query};
 use ringtide::crdt::delta::{Payload, RowAddress};
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::wire::rows_to_bytes;
+use ringtide::crdt::{set, string};
 use ringtide::types::Timestamp;
 
 /// Histories per test; there are several tests, run side by side.
@@ -133,7 +134,7 @@ fn judge_value(state: &MemoryState, key: &Bytes) -> Result<u64, String> {
     let sum = sum_of_runs(&row);
     let bits =
         u64::try_from(sum).ok().filter(|bits| *bits < 1 << INCREMENT_BITS).ok_or_else(|| format!("COUNTER {key:?} sums up to {sum}"))?;
-    match (answer(state, key, &Query::Get), base) {
+    match (answer(state, key, &string::Query::Get.into()), base) {
         (Answer::Bytes(shown), base) if shown == (base.unwrap_or(0) + sum).to_string().as_bytes() => {}
         (Answer::Nil, None) if sum == 0 => {}
         (shown, base) => return Err(format!("SHOWN {key:?} as {shown:?}, base {base:?} and runs {sum}")),
@@ -148,7 +149,7 @@ fn judge_members(state: &MemoryState) -> Result<(), String> {
         .map(Bytes::from_static)
         .filter(|member| state.rows.contains_key(&RowAddress::member(&SET, member)))
         .collect();
-    match answer(state, &SET, &Query::Members) {
+    match answer(state, &SET, &set::Query::Members.into()) {
         Answer::Members(shown) if shown == live || state.rows.contains_key(&RowAddress::value(&SET)) => Ok(()),
         _ if state.rows.contains_key(&RowAddress::value(&SET)) => Ok(()),
         shown => Err(format!("MEMBERS {shown:?} are shown and {live:?} are live")),

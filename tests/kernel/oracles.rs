@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use crdts::{CmRDT, CvRDT, LWWReg, Orswot, PNCounter};
-use ringtide::crdt::command::{Answer, Mutation, Query, SetCondition, SetExpiry};
+use ringtide::crdt::command::{Answer, Mutation, Query};
 use ringtide::crdt::delta::RowAddress;
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::execute::{Author, execute};
 use ringtide::crdt::memory::MemoryState;
+use ringtide::crdt::set;
+use ringtide::crdt::string::{self, SetCondition, SetExpiry};
 use ringtide::hlc::Hlc;
 use ringtide::types::{Actor, Timestamp};
 
@@ -93,18 +95,18 @@ fn a_set_shows_what_the_orswot_of_the_crdts_crate_shows() {
         let write = |random: &mut Random, _, ours: &mut Ours, theirs: &mut Orswot<Bytes, u64>| {
             let member = members[random.below(3) as usize].clone();
             if random.below(3) == 0 {
-                ours.execute(&Mutation::Remove(vec![member.clone()]));
+                ours.execute(&set::Mutation::Remove(vec![member.clone()]).into());
                 let read = theirs.contains(&member);
                 theirs.apply(theirs.rm(member, read.derive_rm_ctx()));
             } else {
-                ours.execute(&Mutation::Add(vec![member.clone()]));
+                ours.execute(&set::Mutation::Add(vec![member.clone()]).into());
                 let read = theirs.read_ctx();
                 theirs.apply(theirs.add(member, read.derive_add_ctx(ours.actor.0)));
             }
         };
         let judge = |ours: &Ours, theirs: &Orswot<Bytes, u64>| {
             let expected: BTreeSet<Bytes> = theirs.read().val.into_iter().collect();
-            assert_eq!(ours.answer(&Query::Members), Answer::Members(expected.into_iter().collect()), "seed {seed}");
+            assert_eq!(ours.answer(&set::Query::Members.into()), Answer::Members(expected.into_iter().collect()), "seed {seed}");
         };
         beside(seed, Orswot::new(), write, |theirs, other| theirs.merge(other), judge);
     }
@@ -115,14 +117,14 @@ fn a_counter_shows_what_the_pncounter_of_the_crdts_crate_shows() {
     for seed in 0..HISTORIES {
         let write = |random: &mut Random, _, ours: &mut Ours, theirs: &mut PNCounter<u64>| {
             let amount = random.below(9) as i64 - 4;
-            ours.execute(&Mutation::Increment(amount));
+            ours.execute(&string::Mutation::Increment(amount).into());
             let steps = amount.unsigned_abs();
             let op = if amount < 0 { theirs.dec_many(ours.actor.0, steps) } else { theirs.inc_many(ours.actor.0, steps) };
             theirs.apply(op);
         };
         let judge = |ours: &Ours, theirs: &PNCounter<u64>| {
             let sum = theirs.read().to_string();
-            match ours.answer(&Query::Get) {
+            match ours.answer(&string::Query::Get.into()) {
                 Answer::Bytes(shown) => assert_eq!(shown, sum.as_bytes(), "seed {seed}"),
                 shown => assert_eq!((shown, sum.as_str()), (Answer::Nil, "0"), "seed {seed}"),
             }
@@ -136,13 +138,14 @@ fn a_string_shows_what_the_lwwreg_of_the_crdts_crate_shows() {
     for seed in 0..HISTORIES {
         let write = |_: &mut Random, step: u64, ours: &mut Ours, theirs: &mut LWWReg<Bytes, (Timestamp, u64)>| {
             let value = Bytes::from(format!("{}-{step}", ours.actor));
-            let mutation = Mutation::Set { value: value.clone(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false };
-            let now = ours.execute(&mutation);
+            let mutation =
+                string::Mutation::Set { value: value.clone(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false };
+            let now = ours.execute(&mutation.into());
             theirs.update(value, (now, ours.actor.0));
         };
         let judge = |ours: &Ours, theirs: &LWWReg<Bytes, (Timestamp, u64)>| {
             let expected = if theirs.val.is_empty() { Answer::Nil } else { Answer::Bytes(theirs.val.clone()) };
-            assert_eq!(ours.answer(&Query::Get), expected, "seed {seed}");
+            assert_eq!(ours.answer(&string::Query::Get.into()), expected, "seed {seed}");
             assert!(ours.state.rows.keys().all(|address| *address == RowAddress::value(&KEY)));
         };
         let empty = LWWReg { val: Bytes::new(), marker: (Timestamp::default(), 0) };

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ringtide::crdt::command::{Answer, Mutation, Query, SetCondition, SetExpiry};
+use ringtide::crdt::command::{Answer, Mutation, Query};
 use ringtide::crdt::delta::{Delta, Row, RowAddress};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::execute::{Author, execute};
 use ringtide::crdt::memory::MemoryState;
+use ringtide::crdt::string::{self, SetCondition, SetExpiry};
+use ringtide::crdt::{key, set};
 use ringtide::types::{Actor, Timestamp};
 
 use crate::history::answer;
@@ -62,7 +64,7 @@ impl Peer {
 
     /// What GET shows, as text.
     pub(crate) fn get(&self, now_ms: u64) -> Option<String> {
-        match self.answer(now_ms, &Query::Get) {
+        match self.answer(now_ms, &string::Query::Get.into()) {
             Answer::Bytes(value) => Some(String::from_utf8_lossy(&value).into_owned()),
             _ => None,
         }
@@ -70,7 +72,7 @@ impl Peer {
 
     /// Whether a member of [`KEY`] shows.
     pub(crate) fn has(&self, now_ms: u64, member: &'static str) -> bool {
-        self.answer(now_ms, &Query::Contains(vec![Bytes::from_static(member.as_bytes())])) == Answer::Flags(vec![true])
+        self.answer(now_ms, &set::Query::Contains(vec![Bytes::from_static(member.as_bytes())]).into()) == Answer::Flags(vec![true])
     }
 
     /// A row, empty where there is none.
@@ -84,19 +86,29 @@ impl Peer {
     }
 }
 
+/// DEL key.
+pub(crate) const DELETE: Mutation = Mutation::Key(key::Mutation::Delete);
+/// PERSIST key.
+pub(crate) const PERSIST: Mutation = Mutation::Key(key::Mutation::Persist);
+
+/// INCRBY key amount.
+pub(crate) fn increment(amount: i64) -> Mutation {
+    string::Mutation::Increment(amount).into()
+}
+
 /// SET key value.
 pub(crate) fn set(value: &'static str) -> Mutation {
-    Mutation::Set { value: value.into(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }
+    string::Mutation::Set { value: value.into(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }.into()
 }
 
 /// SADD key member.
 pub(crate) fn add(member: &'static str) -> Mutation {
-    Mutation::Add(vec![member.into()])
+    set::Mutation::Add(vec![member.into()]).into()
 }
 
 /// SREM key member.
 pub(crate) fn remove(member: &'static str) -> Mutation {
-    Mutation::Remove(vec![member.into()])
+    set::Mutation::Remove(vec![member.into()]).into()
 }
 
 /// The row of a member of [`KEY`].

@@ -2,15 +2,16 @@
 //! shortest story in which its rule matters, and turns red when the rule is taken out.
 
 use bytes::Bytes;
-use ringtide::crdt::command::{Mutation, SetCondition, SetExpiry};
+use ringtide::crdt::command::Mutation;
 use ringtide::crdt::delta::{Causal, Delta, Payload, Row, RowAddress, RowsMut, Scope, join};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::execute::{Author, execute_blind};
 use ringtide::crdt::merge::{Voice, merge};
 use ringtide::crdt::pull::{Pull, compare_row};
+use ringtide::crdt::string::{self, SetCondition, SetExpiry};
 use ringtide::types::{Actor, Timestamp};
 
-use crate::peer::{KEY, Peer, add, member, remove, set};
+use crate::peer::{DELETE, KEY, PERSIST, Peer, add, increment, member, remove, set};
 
 /// Pulls one row as it is at this moment.
 fn pull_row(to: &mut Peer, from: &Peer, pull: &mut Pull<RowAddress>, address: &RowAddress) {
@@ -44,7 +45,7 @@ fn what_the_writer_of_a_replacement_had_seen_is_gone_everywhere() {
     let (mut writer, mut other) = (Peer::new(1), Peer::new(2));
     other.join([&writer.at(1, &set("old"))]);
     writer.at(2, &set("new")); // this delta is lost
-    other.join([&writer.at(3, &Mutation::Delete)]);
+    other.join([&writer.at(3, &DELETE)]);
     assert_eq!(other.get(9), None);
 }
 
@@ -53,7 +54,7 @@ fn what_was_seen_and_has_not_arrived_yet_stays_pending() {
     let (mut writer, mut other) = (Peer::new(1), Peer::new(2));
     let late = writer.at(1, &set("old"));
     writer.at(2, &set("new")); // this delta is lost
-    other.join([&writer.at(3, &Mutation::Delete), &late]);
+    other.join([&writer.at(3, &DELETE), &late]);
     assert_eq!(other.get(9), None);
 }
 
@@ -113,12 +114,15 @@ fn a_blind_write_adds_and_removes_nothing() {
         let now = Timestamp::from_millis(5);
         execute_blind(&mut Author { actor: Actor(9), now, mint: &mut mint, runs_since: u64::MAX }, &KEY, mutation)
     };
-    for mutation in [set("blind"), add("m"), Mutation::Increment(3)] {
+    for mutation in [set("blind"), add("m"), increment(3)] {
         let Ok(executed) = blind(&mutation) else { panic!("{mutation:?} needs nothing to be known") };
         assert!(executed.delta.replaces.is_empty() && executed.delta.removes.is_empty() && executed.delta.seen.is_empty());
     }
-    let conditional = Mutation::Set { value: "v".into(), expiry: SetExpiry::Keep, condition: SetCondition::Present, get: true };
-    for mutation in [Mutation::Delete, Mutation::GetDelete, remove("m"), Mutation::Persist, Mutation::Append("x".into()), conditional] {
+    let conditional =
+        string::Mutation::Set { value: "v".into(), expiry: SetExpiry::Keep, condition: SetCondition::Present, get: true }.into();
+    for mutation in
+        [DELETE, string::Mutation::GetDelete.into(), remove("m"), PERSIST, string::Mutation::Append("x".into()).into(), conditional]
+    {
         assert!(blind(&mutation).is_err(), "{mutation:?} was executed by somebody who has observed nothing");
     }
     let mut replica = Peer::new(1);
@@ -132,8 +136,8 @@ fn a_blind_write_adds_and_removes_nothing() {
 #[test]
 fn a_reset_counts_exactly_what_it_had_not_observed() {
     let (mut first, mut second) = (Peer::new(1), Peer::new(2));
-    second.join([&first.at(1, &Mutation::Increment(5))]);
-    let more = first.at(2, &Mutation::Increment(2));
+    second.join([&first.at(1, &increment(5))]);
+    let more = first.at(2, &increment(2));
     let reset = second.at(3, &set("100"));
     first.join([&reset]);
     second.join([&more]);
@@ -143,9 +147,9 @@ fn a_reset_counts_exactly_what_it_had_not_observed() {
 #[test]
 fn a_run_is_not_continued_from_a_floor() {
     let (mut first, mut second) = (Peer::new(1), Peer::new(2));
-    second.join([&first.at(1, &Mutation::Increment(5))]);
-    first.join([&second.at(2, &Mutation::Delete)]);
-    let next = first.at(3, &Mutation::Increment(2));
+    second.join([&first.at(1, &increment(5))]);
+    first.join([&second.at(2, &DELETE)]);
+    let next = first.at(3, &increment(2));
     let [(_, dot, entry)] = next.adds.as_slice() else { panic!("one entry was expected: {next:?}") };
     assert_eq!(entry.payload, Payload::Run { run: *dot, total: 2 });
     second.join([&next]);
@@ -155,14 +159,14 @@ fn a_run_is_not_continued_from_a_floor() {
 #[test]
 fn a_run_is_not_continued_across_a_crash() {
     let (mut first, mut second) = (Peer::new(1), Peer::new(2));
-    let durable = first.at(1, &Mutation::Increment(1));
-    second.join([&durable, &first.at(2, &Mutation::Increment(1))]);
+    let durable = first.at(1, &increment(1));
+    second.join([&durable, &first.at(2, &increment(1))]);
     // The second increment has left the machine, and its own disk forgets it.
     first.state = Peer::new(1).state;
     first.join([&durable]);
     first.next += 10;
     first.runs_since = first.next;
-    second.join([&first.at(3, &Mutation::Increment(1))]);
+    second.join([&first.at(3, &increment(1))]);
     assert_eq!(second.get(9), Some("3".to_owned()));
 }
 
@@ -238,7 +242,7 @@ fn what_is_pending_is_taken_over_with_the_clock() {
     let (mut puller, mut source, mut writer) = (Peer::new(1), Peer::new(2), Peer::new(3));
     let late = writer.at(1, &set("old"));
     writer.at(2, &set("new")); // this delta is lost
-    source.join([&writer.at(3, &Mutation::Delete)]);
+    source.join([&writer.at(3, &DELETE)]);
     assert_eq!(begin(&source).finish(&mut puller.state.causal, 1, 2), Ok(()));
     puller.join([&late]);
     assert_eq!(puller.get(9), None);
@@ -325,7 +329,7 @@ fn what_is_pending_counts_as_seen_in_a_read() {
 #[test]
 fn pending_is_settled_by_what_arrives() {
     let (mut writer, mut other) = (Peer::new(1), Peer::new(2));
-    let deltas = [writer.at(1, &set("old")), writer.at(2, &set("new")), writer.at(3, &Mutation::Delete)];
+    let deltas = [writer.at(1, &set("old")), writer.at(2, &set("new")), writer.at(3, &DELETE)];
     other.join(deltas.iter().rev());
     assert_eq!(other.state.causal, Causal { clock: writer.state.causal.clock.clone(), ..Causal::default() });
 }

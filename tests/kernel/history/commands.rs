@@ -1,16 +1,20 @@
 //! Commands of the small world: executed by the real kernel, recorded in the graph.
 
 use bytes::Bytes;
-use ringtide::crdt::command::{ExpireCondition, Mutation, SetCondition, SetExpiry};
+use ringtide::crdt::command::Mutation;
 use ringtide::crdt::counter::clear_floors;
 use ringtide::crdt::delta::{Delta, RowAddress, Scope};
 use ringtide::crdt::dot::{Clock, Dot};
 use ringtide::crdt::execute::{Author, execute, execute_blind};
+use ringtide::crdt::key::{self as any_key, ExpireCondition};
+use ringtide::crdt::set;
+use ringtide::crdt::string::{self, SetCondition, SetExpiry};
 use ringtide::types::{Actor, Timestamp};
 
 use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces};
 use super::trace::describe;
 use super::{COUNTER, SET, World};
+use crate::peer::{DELETE, PERSIST};
 
 /// So far ahead that no key expires.
 const FAR_MS: i64 = 1 << 42;
@@ -87,24 +91,24 @@ impl World {
     /// A command, told by a number; what is SET or added names the operation.
     pub(super) fn command(&mut self, choice: u32, number: usize) -> (&'static str, Bytes, Mutation, Replaces) {
         let value = Bytes::from(((number as u64 + 1) << INCREMENT_BITS).to_string());
-        let set = |expiry| Mutation::Set { value, expiry, condition: SetCondition::Always, get: false };
-        let expire = Mutation::Expire { at_ms: FAR_MS + number as i64, condition: ExpireCondition::Always };
+        let set = |expiry| string::Mutation::Set { value, expiry, condition: SetCondition::Always, get: false }.into();
+        let expire = any_key::Mutation::Expire { at_ms: FAR_MS + number as i64, condition: ExpireCondition::Always }.into();
         let (first, second) = (Bytes::from_static(b"m1"), Bytes::from_static(b"m2"));
         let member = |member: &Bytes| Replaces::Row(RowAddress::member(&SET, member));
         let key = |key: Bytes| Replaces::Key(key);
         let expiry = |key: &Bytes| Replaces::Row(RowAddress::expiry(key));
         match choice % 20 {
             0 | 1 => ("SET c", COUNTER, set(SetExpiry::Clear), key(COUNTER)),
-            2 | 14 => ("DEL c", COUNTER, Mutation::Delete, key(COUNTER)),
-            3 => ("DEL s", SET, Mutation::Delete, key(SET)),
-            4 => ("SADD s m1", SET, Mutation::Add(vec![first.clone()]), member(&first)),
-            5 => ("SREM s m1", SET, Mutation::Remove(vec![first.clone()]), member(&first)),
-            6 => ("SADD s m2", SET, Mutation::Add(vec![second.clone()]), member(&second)),
-            7 => ("SREM s m2", SET, Mutation::Remove(vec![second.clone()]), member(&second)),
+            2 | 14 => ("DEL c", COUNTER, DELETE, key(COUNTER)),
+            3 => ("DEL s", SET, DELETE, key(SET)),
+            4 => ("SADD s m1", SET, set::Mutation::Add(vec![first.clone()]).into(), member(&first)),
+            5 => ("SREM s m1", SET, set::Mutation::Remove(vec![first.clone()]).into(), member(&first)),
+            6 => ("SADD s m2", SET, set::Mutation::Add(vec![second.clone()]).into(), member(&second)),
+            7 => ("SREM s m2", SET, set::Mutation::Remove(vec![second.clone()]).into(), member(&second)),
             8 => ("SET s", SET, set(SetExpiry::Clear), key(SET)),
-            9 => ("GETDEL c", COUNTER, Mutation::GetDelete, key(COUNTER)),
+            9 => ("GETDEL c", COUNTER, string::Mutation::GetDelete.into(), key(COUNTER)),
             10 => ("EXPIRE c", COUNTER, expire, expiry(&COUNTER)),
-            11 => ("PERSIST c", COUNTER, Mutation::Persist, expiry(&COUNTER)),
+            11 => ("PERSIST c", COUNTER, PERSIST, expiry(&COUNTER)),
             12 => ("SETEX c", COUNTER, set(SetExpiry::At(FAR_MS + number as i64)), key(COUNTER)),
             13 => ("EXPIRE s", SET, expire, expiry(&SET)),
             19 => ("INCR s", SET, self.increment(), Replaces::Nothing),
@@ -114,7 +118,7 @@ impl World {
 
     pub(super) fn increment(&mut self) -> Mutation {
         self.increments += 1;
-        Mutation::Increment(1 << ((self.increments - 1) % INCREMENT_BITS))
+        string::Mutation::Increment(1 << ((self.increments - 1) % INCREMENT_BITS)).into()
     }
 
     #[expect(clippy::too_many_arguments, reason = "they are the operation")]
@@ -128,7 +132,11 @@ impl World {
         observed: Effects,
         delta: &Delta,
     ) -> Effects {
-        let increment = if let Mutation::Increment(amount) = mutation { Some((key.clone(), amount.trailing_zeros())) } else { None };
+        let increment = if let Mutation::String(string::Mutation::Increment(amount)) = mutation {
+            Some((key.clone(), amount.trailing_zeros()))
+        } else {
+            None
+        };
         // A write that finds no data may clear what an earlier life of the key left in its expiry row.
         let expiry = Scope::Row(RowAddress::expiry(key));
         let replaces = match replaces {

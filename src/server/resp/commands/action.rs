@@ -8,8 +8,7 @@ use futures::future::BoxFuture;
 use std::time::Duration;
 
 use super::super::reply::Reply;
-use crate::config::{MAX_KEY, MAX_VALUE};
-use crate::crdt::command::{Answer, DataType, Mutation, Query};
+use crate::crdt::command::{Answer, Mutation, Query, TooLong, check_lengths};
 use crate::node::OperationError;
 
 /// Turns what one key answered into the command's reply.
@@ -62,13 +61,13 @@ pub(crate) enum Work {
 
 impl Operation {
     /// A question to a key.
-    pub(crate) fn read(key: &Bytes, query: Query) -> Self {
-        Self { key: key.clone(), work: Work::Read(query) }
+    pub(crate) fn read(key: &Bytes, query: impl Into<Query>) -> Self {
+        Self { key: key.clone(), work: Work::Read(query.into()) }
     }
 
     /// A change of a key.
-    pub(crate) fn write(key: &Bytes, mutation: Mutation) -> Self {
-        Self { key: key.clone(), work: Work::Write(mutation) }
+    pub(crate) fn write(key: &Bytes, mutation: impl Into<Mutation>) -> Self {
+        Self { key: key.clone(), work: Work::Write(mutation.into()) }
     }
 
     /// This operation as a whole command, its answer replied as it is.
@@ -86,17 +85,14 @@ impl Operation {
     /// # Errors
     /// Names what is too long.
     pub(crate) fn check(&self) -> Result<(), CommandError> {
-        if self.key.len() > MAX_KEY {
-            return Err(CommandError::KeyTooBig);
-        }
         let longest = match &self.work {
-            Work::Read(Query::Contains(elements)) | Work::Write(Mutation::Add(elements) | Mutation::Remove(elements)) => {
-                elements.iter().map(Bytes::len).max().unwrap_or(0)
-            }
-            Work::Write(Mutation::Set { value, .. } | Mutation::Append(value) | Mutation::Resolve { value, .. }) => value.len(),
-            Work::Read(_) | Work::Write(_) => 0,
+            Work::Read(query) => query.longest(),
+            Work::Write(mutation) => mutation.longest(),
         };
-        if longest > MAX_VALUE { Err(CommandError::ValueTooBig) } else { Ok(()) }
+        check_lengths(&self.key, longest).map_err(|what| match what {
+            TooLong::Key => CommandError::KeyTooBig,
+            TooLong::Value => CommandError::ValueTooBig,
+        })
     }
 }
 
@@ -110,8 +106,7 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         Answer::Members(members) => Reply::Set(members.into_iter().map(Reply::Bulk).collect()),
         Answer::Flags(flags) => Reply::Array(flags.into_iter().map(|flag| Reply::Integer(i64::from(flag))).collect()),
         Answer::Type(None) => Reply::simple("none"),
-        Answer::Type(Some(DataType::String)) => Reply::simple("string"),
-        Answer::Type(Some(DataType::Set)) => Reply::simple("set"),
+        Answer::Type(Some(data_type)) => Reply::simple(data_type.name()),
         Answer::Siblings { token, values } => {
             let values = values.into_iter().map(Reply::Bulk).collect();
             Reply::map([("token", Reply::Bulk(token)), ("values", Reply::Array(values))])

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::super::integer::parse_integer;
 use super::action::CommandError;
-use crate::crdt::command::{ExpireCondition, SetCondition, SetExpiry};
+use crate::crdt::key::ExpireCondition;
+use crate::crdt::string::{SetCondition, SetExpiry};
 
 /// An argument as an integer.
 ///

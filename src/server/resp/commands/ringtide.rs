@@ -7,7 +7,8 @@ use super::Call;
 use super::action::{Action, CommandError, Operation, plain};
 use super::introspection::help;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
-use crate::crdt::command::{Answer, Explained, Mutation, Query};
+use crate::crdt::command::{Answer, Explained};
+use crate::crdt::{key, string};
 use crate::node::{Node, PeerState};
 use crate::server::resp::reply::Reply;
 use crate::server::resp::shared::VERSION;
@@ -126,18 +127,18 @@ fn owners(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
 }
 
 fn siblings(arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
-    Ok(Operation::read(&arguments[2], Query::Siblings).plain())
+    Ok(Operation::read(&arguments[2], string::Query::Siblings).plain())
 }
 
 /// `RINGTIDE RESOLVE key token value`.
 fn resolve(arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
-    let mutation = Mutation::Resolve { token: arguments[3].clone(), value: arguments[4].clone() };
+    let mutation = string::Mutation::Resolve { token: arguments[3].clone(), value: arguments[4].clone() };
     Ok(Operation::write(&arguments[2], mutation).plain())
 }
 
 fn explain(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     let (node, key) = (call.shared.node.clone(), arguments[2].clone());
-    Ok(Operation::read(&arguments[2], Query::Explain).shaped(move |answer| match answer {
+    Ok(Operation::read(&arguments[2], key::Query::Explain).shaped(move |answer| match answer {
         Answer::Explained(rows) => Reply::map([
             ("partition", Reply::count(node.partition(&key).0)),
             ("owners", ids(node.owners(&key))),

@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::action::Operation;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
-use crate::crdt::command::{Answer, Mutation, Query};
+use crate::crdt::command::Answer;
+use crate::crdt::set::{Mutation, Query};
 use crate::server::resp::reply::Reply;
 
 const READ: Flags = Flags::READONLY.and(Flags::FAST);

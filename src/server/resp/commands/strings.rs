@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::action::{Action, CommandError, Operation};
 use super::options::{StringOptions, Unit, expiry, integer, string_options};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
-use crate::crdt::command::{Answer, Mutation, Query, Refusal, SetCondition, SetExpiry};
+use crate::crdt::command::{Answer, Refusal};
+use crate::crdt::string::{Mutation, Query, SetCondition, SetExpiry};
 use crate::node::OperationError;
 use crate::server::resp::reply::Reply;
 

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::config::{MAX_KEY, MAX_VALUE};
-use crate::crdt::command::{Answer, ExpireCondition, Mutation, Query, SetCondition, SetExpiry};
+use crate::crdt::command::Answer;
+use crate::crdt::key::{self, ExpireCondition};
+use crate::crdt::string::{self, SetCondition, SetExpiry};
 
 const NOW_MS: i64 = 1_000_000;
 
@@ -41,7 +43,7 @@ fn reply(line: &str, answer: Answer) -> Reply {
 }
 
 fn set(expiry: SetExpiry, condition: SetCondition, get: bool) -> Work {
-    Work::Write(Mutation::Set { value: "v".into(), expiry, condition, get })
+    Work::Write(string::Mutation::Set { value: "v".into(), expiry, condition, get }.into())
 }
 
 #[test]
@@ -129,18 +131,18 @@ fn wrong_options_get_the_errors_of_redis() {
 
 #[test]
 fn getex_without_options_only_reads() {
-    assert_eq!(work("GETEX k"), Work::Read(Query::Get));
-    assert_eq!(work("GETEX k PERSIST"), Work::Write(Mutation::GetExpire(SetExpiry::Clear)));
-    assert_eq!(work("GETEX k EX 0"), Work::Read(Query::Get));
+    assert_eq!(work("GETEX k"), Work::Read(string::Query::Get.into()));
+    assert_eq!(work("GETEX k PERSIST"), Work::Write(string::Mutation::GetExpire(SetExpiry::Clear).into()));
+    assert_eq!(work("GETEX k EX 0"), Work::Read(string::Query::Get.into()));
     assert_eq!(reply("GETEX k EX 0", Answer::Nil), Reply::Null);
     let invalid = Reply::Error("ERR invalid expire time in 'getex' command".to_owned());
     assert_eq!(reply("GETEX k EX 0", Answer::Bytes("v".into())), invalid);
-    assert_eq!(work("GETEX k PX 5"), Work::Write(Mutation::GetExpire(SetExpiry::At(NOW_MS + 5))));
+    assert_eq!(work("GETEX k PX 5"), Work::Write(string::Mutation::GetExpire(SetExpiry::At(NOW_MS + 5)).into()));
 }
 
 #[test]
 fn expire_knows_its_conditions_and_ends_of_time() {
-    let at = |at_ms, condition| Work::Write(Mutation::Expire { at_ms, condition });
+    let at = |at_ms, condition| Work::Write(key::Mutation::Expire { at_ms, condition }.into());
     assert_eq!(work("EXPIRE k 10"), at(NOW_MS + 10_000, ExpireCondition::Always));
     assert_eq!(work("EXPIRE k -10"), at(NOW_MS - 10_000, ExpireCondition::Always));
     assert_eq!(work("PEXPIRE k 10 nx NX"), at(NOW_MS + 10, ExpireCondition::NoExpiry));
