@@ -133,6 +133,8 @@ pub const MAX_RUNNING: usize = 128;
 pub const MAX_GATHERED: usize = 256 * 1024 * 1024;
 /// Commands that a client may queue between MULTI and EXEC, in bytes, bookkeeping included.
 pub const MAX_QUEUED: usize = 64 * 1024 * 1024;
+/// Keys that one step of a SCAN looks at, whatever COUNT says: each may be 64 KiB long, and a frame takes 32 MiB.
+pub const MAX_SCANNED: usize = 400;
 /// Writes of one connection that WAIT asks about: the latest ones.
 pub const MAX_RECEIPTS: usize = 1024;
 /// Clients connected at the same time, as in Redis.

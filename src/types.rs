@@ -135,15 +135,34 @@ pub struct Place {
 /// Leaves of one partition's Merkle tree.
 pub const LEAVES: usize = 1024;
 
+/// The hash of a key (BLAKE3, its first 64 bits). All keys lie in its order: by partition, then by position.
+#[must_use]
+pub fn key_hash(key: &[u8]) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(key).as_bytes()[..8]);
+    u64::from_be_bytes(first)
+}
+
 impl Place {
-    /// Hashes a key (BLAKE3) into one of `partitions` equal parts.
+    /// Hashes a key into one of `partitions` equal parts.
     #[must_use]
     pub fn of(key: &[u8], partitions: u16) -> Self {
-        let mut first = [0; 8];
-        first.copy_from_slice(&blake3::hash(key).as_bytes()[..8]);
-        let scaled = u128::from(u64::from_be_bytes(first)) * u128::from(partitions);
+        Self::at(key_hash(key), partitions)
+    }
+
+    /// Where keys of this hash lie among `partitions` equal parts.
+    #[must_use]
+    pub fn at(hash: u64, partitions: u16) -> Self {
+        let scaled = u128::from(hash) * u128::from(partitions);
         #[expect(clippy::cast_possible_truncation, reason = "the upper half is below `partitions`, the lower half is taken on purpose")]
         Self { partition: Partition((scaled >> 64) as u16), position: scaled as u64 }
+    }
+
+    /// The first hash of a partition.
+    #[must_use]
+    pub fn first_hash(partition: Partition, partitions: u16) -> u64 {
+        let whole = (u128::from(partition.0) << 64).div_ceil(u128::from(partitions.max(1)));
+        u64::try_from(whole).unwrap_or(u64::MAX)
     }
 
     /// The leaf of the partition's Merkle tree that the key falls into, below [`LEAVES`].
@@ -193,6 +212,17 @@ mod tests {
         assert_eq!(peer.to_string().parse(), Ok(peer));
         assert!("12D3KooW".parse::<PeerId>().is_err());
         assert!("nonsense!".parse::<PeerId>().is_err());
+    }
+
+    #[test]
+    fn partitions_lie_in_the_order_of_hashes() {
+        for partitions in [1, 7, 256, 4096] {
+            for index in 0..partitions {
+                let first = Place::first_hash(Partition(index), partitions);
+                assert_eq!(Place::at(first, partitions).partition, Partition(index));
+                assert!(index == 0 || Place::at(first - 1, partitions).partition == Partition(index - 1));
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Takes commands at any peer: executes them here where this peer holds the key, else at a holder, else keeps them as hints.
 
 pub mod floors;
+pub mod keys;
 pub mod operation;
 pub mod read;
 pub mod removal;

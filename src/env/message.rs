@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::config::MAX_FRAME;
-use crate::crdt::command::{Answer, Mutation, Refusal, Selection};
+use crate::crdt::command::{Answer, DataType, Mutation, Refusal, Selection};
 use crate::crdt::delta::{Causal, Decision, Delta, Row, RowAddress};
 use crate::crdt::dot::{Clock, Dot};
 use crate::members::Members;
@@ -151,6 +151,15 @@ pub enum Request {
     Deliver(Vec<Sent>),
     /// Pull these partitions from the asking peer now.
     PullFromMe(Vec<Partition>),
+    /// The keys of a partition that show, from a hash on.
+    Keys {
+        /// The partition.
+        partition: Partition,
+        /// The first hash.
+        from_hash: u64,
+        /// How many keys to look at, at most.
+        most: u32,
+    },
     /// The digest of each of these partitions.
     Digests(Vec<Partition>),
     /// How many keys each of these partitions has.
@@ -202,6 +211,26 @@ pub struct Page {
     pub causal: Causal,
     /// Where the page ended before the selection did: the storage key after its last row.
     pub next: Option<Bytes>,
+}
+
+/// A key that shows.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ListedKey {
+    /// The key.
+    pub key: Bytes,
+    /// Its type.
+    pub data_type: DataType,
+}
+
+/// Some keys of one partition, as one peer has them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct KeyPage {
+    /// What they are worth.
+    pub standing: Standing,
+    /// The keys, in the order of their hashes.
+    pub keys: Vec<ListedKey>,
+    /// The hash of the next key; `None` where the partition ends.
+    pub next: Option<u64>,
 }
 
 /// What one partition's pull begins with.
@@ -264,6 +293,8 @@ pub enum Reply {
     Ranges(Vec<RangeContent>),
     /// To [`Request::PullRows`].
     Rows(RowsThere),
+    /// To [`Request::Keys`].
+    Keys(KeyPage),
     /// To [`Request::Digests`].
     Digests(Vec<(Partition, Digest)>),
     /// To [`Request::KeyCounts`].

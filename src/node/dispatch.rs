@@ -271,6 +271,7 @@ impl Serving {
                 };
                 writer.step(confirm).await
             }
+            Request::Keys { partition, from_hash, most } => return self.coordinator.own_keys(partition, from_hash, most),
             Request::Attest(asked) => {
                 return self.coordinator.attest(&asked).map_or_else(|error| Reply::Unavailable(error.to_string()), Reply::Attested);
             }

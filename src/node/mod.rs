@@ -19,6 +19,7 @@ pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
 use crate::coordinator::Coordinator;
+pub use crate::coordinator::keys::Scanned;
 pub use crate::coordinator::operation::{OperationError, Receipt, Written};
 use crate::coordinator::replication::{Replication, Ticket};
 use crate::crdt::command::{Answer, Mutation, Query};
@@ -54,6 +55,8 @@ struct Inner {
     anti_entropy: AntiEntropy<Ticket>,
     liveness: SharedLiveness,
     failure: Arc<Failure>,
+    /// The node's one source of randomness. Short: a number is drawn.
+    random: Mutex<SmallRng>,
     /// Short: taken at the start and the stop only.
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -156,7 +159,7 @@ impl Node {
             tokio::spawn(coordinator.clone().sweep_floors()),
             tokio::spawn(dispatch.run(events)),
         ];
-        let inner = Inner { config, coordinator, anti_entropy, liveness, failure, tasks: Mutex::new(tasks) };
+        let inner = Inner { config, coordinator, anti_entropy, liveness, failure, random: Mutex::new(random), tasks: Mutex::new(tasks) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -309,6 +312,20 @@ impl Node {
         let view = self.inner.coordinator.view.load();
         let held = view.partitions().iter().zip(0..).filter(|(partition, _)| partition.holder);
         held.map(|(partition, index)| (Partition(index), partition.digest)).collect()
+    }
+
+    /// Keys of the whole cluster from a cursor on, 0 at first: about `count` of them, and the cursor to go on with.
+    ///
+    /// # Errors
+    /// Where too few replicas of a partition could be asked.
+    pub async fn scan(&self, level: Level, cursor: u64, count: usize) -> Result<Scanned, OperationError> {
+        self.inner.coordinator.scan(level, cursor, count).await
+    }
+
+    /// A random cursor for [`Node::scan`].
+    #[must_use]
+    pub fn random_hash(&self) -> u64 {
+        self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).random()
     }
 
     /// Keys in the whole cluster, each partition counted at one of its holders that are up.

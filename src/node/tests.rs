@@ -36,3 +36,40 @@ async fn a_read_hears_a_former_holder_that_has_the_only_copy() {
     topology.publish(Cluster { reachable: BTreeSet::new(), ..(*topology.cluster()).clone() });
     assert_eq!(other.inner.coordinator.topology.cluster().reachable_former(Partition(0)).count(), 0);
 }
+
+/// Walks all keys from one peer; `meanwhile` is called between two steps.
+async fn scan(node: &Node, mut meanwhile: impl AsyncFnMut()) -> Vec<Bytes> {
+    let (mut keys, mut cursor) = (Vec::new(), Some(0));
+    while let Some(from) = cursor {
+        let scanned = node.scan(Level::Sloppy, from, 7).await.unwrap();
+        keys.extend(scanned.keys.into_iter().map(|(key, _)| key));
+        cursor = scanned.next;
+        meanwhile().await;
+    }
+    keys
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_over_the_keys_meets_each_once_at_whatever_peer_it_begins() {
+    let mut cluster = SimCluster::start(5, 7, crate::config::Durability::System).await.unwrap();
+    cluster.converge(Duration::from_secs(60)).await.unwrap();
+    let written: BTreeSet<Bytes> = (0..300).map(|number| Bytes::from(format!("key {number}"))).collect();
+    let node = cluster.peers[0].node.clone().unwrap();
+    for key in &written {
+        node.write(Level::Sloppy, key.clone(), string::Mutation::Increment(1)).await.unwrap();
+    }
+    for index in 0..5 {
+        let met = scan(cluster.peers[index].node.as_ref().unwrap(), async || ()).await;
+        assert_eq!(met.len(), written.len());
+        assert_eq!(met.into_iter().collect::<BTreeSet<_>>(), written);
+    }
+    // A peer goes away in the middle.
+    let mut steps = 0;
+    let met = scan(&node, async || {
+        steps += 1;
+        if steps == 20 {
+            cluster.crash(3, crate::sim::storage::Crash::Process);
+        }
+    });
+    assert_eq!(met.await.into_iter().collect::<BTreeSet<_>>(), written);
+}

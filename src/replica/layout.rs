@@ -45,13 +45,20 @@ fn put_component(key: &mut Vec<u8>, component: &[u8]) {
     }
 }
 
-/// The start of every row of a key.
+/// The start of every row at a place.
 #[must_use]
-pub fn rows_of_key(place: Place, key: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(PLACE_LENGTH + 2 + key.len().min(LONGEST_INLINE) + 32);
+pub fn position(place: Place) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(PLACE_LENGTH);
     bytes.push(b'r');
     bytes.extend(place.partition.0.to_be_bytes());
     bytes.extend(place.position.to_be_bytes());
+    bytes
+}
+
+/// The start of every row of a key.
+#[must_use]
+pub fn rows_of_key(place: Place, key: &[u8]) -> Vec<u8> {
+    let mut bytes = position(place);
     put_component(&mut bytes, key);
     bytes
 }

@@ -7,6 +7,7 @@ pub mod execution;
 pub mod expired;
 pub mod floors;
 pub mod hints;
+pub mod keys;
 pub mod layout;
 pub mod lease;
 pub mod listing;

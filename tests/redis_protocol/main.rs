@@ -5,5 +5,6 @@
 mod connections;
 mod differential;
 mod hostile;
+mod keyspace;
 mod ringtide;
 mod wire;

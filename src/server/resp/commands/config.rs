@@ -50,7 +50,7 @@ fn settings(shared: &Shared) -> Vec<(&'static str, String)> {
 }
 
 fn get(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
-    let wanted = |name: &str| arguments[2..].iter().any(|pattern| glob::matches(pattern, name.as_bytes()));
+    let wanted = |name: &str| arguments[2..].iter().any(|pattern| glob::matches_in_any_case(pattern, name.as_bytes()));
     let pairs = settings(call.shared).into_iter().filter(|(name, _)| wanted(name));
     Ok(Action::Reply(Reply::Map(pairs.map(|(name, value)| (Reply::bulk(name), Reply::bulk(value))).collect())))
 }

@@ -120,7 +120,9 @@ fn list(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     };
     match &arguments[2..] {
         [] => names(&|_| true),
-        [word, kind, pattern] if is(word, "filterby") && is(kind, "pattern") => names(&|spec| glob::matches(pattern, spec.name.as_bytes())),
+        [word, kind, pattern] if is(word, "filterby") && is(kind, "pattern") => {
+            names(&|spec| glob::matches_in_any_case(pattern, spec.name.as_bytes()))
+        }
         [word, kind, category] if is(word, "filterby") && is(kind, "aclcat") => {
             names(&|spec| spec.categories().iter().any(|known| is(category, &known[1..])))
         }

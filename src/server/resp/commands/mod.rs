@@ -7,6 +7,7 @@ mod connection;
 mod info;
 mod introspection;
 mod keys;
+mod keyspace;
 mod options;
 mod ringtide;
 mod server;
@@ -39,8 +40,16 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 7] =
-    [connection::COMMANDS, server::COMMANDS, strings::COMMANDS, keys::COMMANDS, sets::COMMANDS, transactions::COMMANDS, ringtide::COMMANDS];
+const FAMILIES: [&[Spec]; 8] = [
+    connection::COMMANDS,
+    server::COMMANDS,
+    strings::COMMANDS,
+    keys::COMMANDS,
+    keyspace::COMMANDS,
+    sets::COMMANDS,
+    transactions::COMMANDS,
+    ringtide::COMMANDS,
+];
 
 static TABLE: LazyLock<BTreeMap<&'static [u8], &'static Spec>> = LazyLock::new(|| all().map(|spec| (spec.name.as_bytes(), spec)).collect());
 
