@@ -97,7 +97,9 @@ impl<T: Send + 'static> Server<T> {
 
     /// This peer's rows do not add up: it must not be believed, and syncs the partition anew.
     async fn damaged(&self, partition: Partition, what: &str) -> Reply {
-        let others: Vec<PeerId> = self.topology.cluster().reachable_holders(partition).collect();
+        // Those too that can't be reached now: a quorum of this peer and one of them may have the only copies of a write.
+        let local = self.topology.local();
+        let others: Vec<PeerId> = self.topology.cluster().ring.holders(partition).iter().copied().filter(|peer| *peer != local).collect();
         let restarted = self.writer.step(move |replica| replica.restart_damaged(partition, others));
         if restarted.await.is_err() {
             tracing::error!(%partition, "a damaged partition could not be started anew");

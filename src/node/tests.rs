@@ -17,7 +17,7 @@ const KEY: Bytes = Bytes::from_static(b"key");
 
 #[tokio::test(start_paused = true)]
 async fn a_read_hears_a_former_holder_that_has_the_only_copy() {
-    let cluster = SimCluster::start(2, 7, crate::config::Durability::System).await.unwrap();
+    let cluster = SimCluster::start(2, 2, 7, crate::config::Durability::System).await.unwrap();
     cluster.converge(Duration::from_secs(60)).await.unwrap();
     let [one, other] = [0, 1].map(|index| cluster.peers[index].node.clone().unwrap());
     cluster.network.set_weather(Weather { lost: 1000, ..CALM });
@@ -51,7 +51,7 @@ async fn scan(node: &Node, mut meanwhile: impl AsyncFnMut()) -> Vec<Bytes> {
 
 #[tokio::test(start_paused = true)]
 async fn a_walk_over_the_keys_meets_each_once_at_whatever_peer_it_begins() {
-    let mut cluster = SimCluster::start(5, 7, crate::config::Durability::System).await.unwrap();
+    let mut cluster = SimCluster::start(5, 5, 7, crate::config::Durability::System).await.unwrap();
     cluster.converge(Duration::from_secs(60)).await.unwrap();
     let written: BTreeSet<Bytes> = (0..300).map(|number| Bytes::from(format!("key {number}"))).collect();
     let node = cluster.peers[0].node.clone().unwrap();

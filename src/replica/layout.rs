@@ -11,8 +11,13 @@
 //!
 //! Rows lie in the order of their hash, so a leaf of the Merkle tree is one range. Keys and elements longer than
 //! [`LONGEST_INLINE`] bytes stand there by their BLAKE3 hash; the row then carries them in full.
+//!
+//! A stored row ends with a checksum of itself and its storage key. The digest of its leaf tells that some row is not what it was, and not
+//! which: without a checksum a peer that starts a damaged partition anew would keep a changed entry, or one under a dot that was never
+//! minted, and bring it to the others.
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::crdt::delta::{Kind, Row, RowAddress};
 use crate::crdt::encode;
@@ -24,6 +29,8 @@ pub const LONGEST_INLINE: usize = 1000;
 const HASHED: u16 = u16::MAX;
 const KEY_IN_VALUE: u8 = 1;
 const ELEMENT_IN_VALUE: u8 = 2;
+/// The checksum at the end of a stored row, in bytes.
+const CHECKSUM: usize = 8;
 /// Tag, partition, position.
 const PLACE_LENGTH: usize = 11;
 
@@ -117,9 +124,13 @@ pub fn leaf_of(row_key: &[u8]) -> usize {
     usize::try_from(u64::from_be_bytes(position) >> 54).unwrap_or(0)
 }
 
-/// The stored bytes of a row.
+fn checksum(row_key: &[u8], content: &[u8]) -> [u8; CHECKSUM] {
+    xxh3_64_with_seed(content, xxh3_64(row_key)).to_be_bytes()
+}
+
+/// The stored bytes of a row under its storage key.
 #[must_use]
-pub fn row_value(address: &RowAddress, row: &Row) -> Vec<u8> {
+pub fn row_value(row_key: &[u8], address: &RowAddress, row: &Row) -> Vec<u8> {
     let long_key = address.key.len() > LONGEST_INLINE;
     let long_element = address.element.len() > LONGEST_INLINE;
     let mut bytes = vec![if long_key { KEY_IN_VALUE } else { 0 } | if long_element { ELEMENT_IN_VALUE } else { 0 }];
@@ -130,16 +141,22 @@ pub fn row_value(address: &RowAddress, row: &Row) -> Vec<u8> {
         }
     }
     bytes.extend(encode::row_to_bytes(row));
+    let checksum = checksum(row_key, &bytes);
+    bytes.extend(checksum);
     bytes
 }
 
 /// Splits a stored row into its address and the canonical bytes of its content.
 ///
 /// # Errors
-/// Where key or value are not what [`row_key`] and [`row_value`] make.
+/// Where key or value are not what [`row_key`] and [`row_value`] made.
 pub fn parse_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Bytes), Damaged> {
     let damaged = |what: &str| Damaged(format!("row {}: {what}", hex(row_key)));
-    let mut value = value.clone();
+    let (checked, sum) = value.split_last_chunk::<CHECKSUM>().ok_or_else(|| damaged("cut short"))?;
+    if checksum(row_key, checked) != *sum {
+        return Err(damaged("it does not match its checksum"));
+    }
+    let mut value = value.slice(..checked.len());
     let flags = *value.first().ok_or_else(|| damaged("no content"))?;
     let mut content = value.split_off(1);
     let mut long = |flag: u8| -> Result<Option<Bytes>, Damaged> {
@@ -287,7 +304,7 @@ mod tests {
             assert_eq!(leaf_of(&stored), place.leaf());
             let (start, end) = leaf_range(place.partition, place.leaf());
             assert!(start <= stored && stored < end);
-            let (parsed, content) = parse_row(&stored, &row_value(&address, &row()).into()).unwrap();
+            let (parsed, content) = parse_row(&stored, &row_value(&stored, &address, &row()).into()).unwrap();
             assert_eq!(parsed, address);
             assert_eq!(encode::row_from_bytes(&content).unwrap(), row());
         }
@@ -298,9 +315,27 @@ mod tests {
         let address = RowAddress { key: vec![1; 2000].into(), kind: Kind::Member, element: Bytes::new() };
         let other = RowAddress { key: vec![3; 2000].into(), ..address.clone() };
         let place = Place::of(&address.key, 256);
-        assert!(parse_row(&row_key(place, &other), &row_value(&address, &row()).into()).is_err());
-        assert!(parse_row(&row_key(place, &address)[..20], &row_value(&address, &row()).into()).is_err());
+        let stored_under = |row_key: &[u8]| parse_row(row_key, &row_value(row_key, &address, &row()).into());
+        assert!(stored_under(&row_key(place, &address)).is_ok());
+        assert!(stored_under(&row_key(place, &other)).is_err() && stored_under(&row_key(place, &address)[..20]).is_err());
         assert!(parse_row(&row_key(place, &address), &Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn no_change_of_a_stored_row_goes_unnoticed() {
+        let address = RowAddress::member(&Bytes::from_static(b"key"), &Bytes::from_static(b"member"));
+        let row_key = row_key(Place::of(&address.key, 256), &address);
+        let value = row_value(&row_key, &address, &row());
+        for place in 0..value.len() {
+            assert!(parse_row(&row_key, &Bytes::copy_from_slice(&value[..place])).is_err());
+            for bit in 0..8 {
+                let mut changed = value.clone();
+                changed[place] ^= 1 << bit;
+                assert!(parse_row(&row_key, &changed.into()).is_err(), "bit {bit} of byte {place}");
+            }
+        }
+        let elsewhere = [&row_key[..], b"s"].concat();
+        assert!(parse_row(&elsewhere, &value.into()).is_err());
     }
 
     #[test]

@@ -287,7 +287,7 @@ impl<'a> Transaction<'a> {
             if cached.row.is_empty() {
                 self.batch.delete(key);
             } else {
-                let value = layout::row_value(&cached.address, &cached.row);
+                let value = layout::row_value(&key, &cached.address, &cached.row);
                 after = encode::row_digest(&cached.address, &cached.row);
                 self.batch.put(key, value);
             }

@@ -1,30 +1,42 @@
 //! What must be true of a cluster that has healed.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::sleep;
 
 use super::cluster::SimCluster;
+use super::expiry::{Fate, fate};
 use super::workload::History;
 use crate::crdt::command::{Answer, Query};
-use crate::crdt::{key, set, string};
+use crate::crdt::{encode, key, set, string};
+use crate::env::Clock;
 use crate::node::Node;
-use crate::types::Level;
+use crate::replica::layout;
+use crate::types::{Digest, Level, Partition};
 
 /// How long a healed cluster may take to agree.
 const CONVERGENCE: Duration = Duration::from_secs(300);
 
-/// Checks everything; in words, the first thing that is not as it must be.
+/// Checks everything; in words, the first thing that is not as it must be. `doubt_ms` is by how much clocks may have disagreed about when a
+/// command was executed.
 ///
 /// # Errors
 /// A violation.
-pub async fn check(cluster: &mut SimCluster, history: &History) -> Result<(), String> {
+pub async fn check(cluster: &mut SimCluster, history: &History, doubt_ms: u64) -> Result<(), String> {
     cluster.converge(CONVERGENCE).await.map_err(|missing| format!("the cluster did not converge: {missing}"))?;
+    // What was to end soon has ended by every clock.
+    sleep(Duration::from_millis((history.last_end_ms() + 1).saturating_sub(cluster.truth.wall_ms()))).await;
     let nodes: Vec<Node> = cluster.running().cloned().collect();
     for node in &nodes {
         promises(node, history).await?;
+        ends(node, history, doubt_ms).await?;
     }
-    quiet(&nodes).await
+    quiet(&nodes).await?;
+    whole(cluster).await?;
+    cluster.network.check_dots(cluster.peers.iter().map(|peer| &peer.disk))
 }
 
 async fn ask(node: &Node, key: &Bytes, query: impl Into<Query>) -> Result<Answer, String> {
@@ -62,6 +74,62 @@ async fn promises(node: &Node, history: &History) -> Result<(), String> {
     Ok(())
 }
 
+/// What was promised of keys that expire, as one peer sees it.
+async fn ends(node: &Node, history: &History, doubt_ms: u64) -> Result<(), String> {
+    for (key, commands) in &history.expiring {
+        match fate(commands, doubt_ms) {
+            Fate::Open => {}
+            Fate::Gone => {
+                let answer = ask(node, key, key::Query::Type).await?;
+                if answer != Answer::Type(None) {
+                    return Err(format!("{key:?} should have expired and is {answer:?} after {commands:?}"));
+                }
+            }
+            Fate::Shows(any) => {
+                let Answer::Siblings { values, .. } = ask(node, key, string::Query::Siblings).await? else {
+                    return Err(format!("{key:?} is no string"));
+                };
+                if !any.iter().any(|value| values.contains(value)) {
+                    return Err(format!("{key:?} should last and holds {values:?} after {commands:?}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The rows on every disk add up to the digests that their peer tells, and no other rows are there.
+async fn whole(cluster: &SimCluster) -> Result<(), String> {
+    for (index, peer) in cluster.peers.iter().enumerate() {
+        let Some(node) = &peer.node else { continue };
+        let mut found: BTreeMap<Partition, Digest> = BTreeMap::new();
+        let mut damaged = None;
+        peer.disk.visit(b"r", b"s", &mut |row_key, value| match layout::parse_row(row_key, &Bytes::copy_from_slice(value)) {
+            Ok((address, content)) => {
+                let sum = found.entry(node.partition(&address.key)).or_default();
+                *sum = sum.plus(encode::stored_row_digest(&address, &content));
+                ControlFlow::Continue(())
+            }
+            Err(error) => {
+                damaged = Some(error);
+                ControlFlow::Break(())
+            }
+        });
+        if let Some(error) = damaged {
+            return Err(format!("node {index} still has a damaged row: {error}"));
+        }
+        for (partition, told) in node.digests().await {
+            if found.remove(&partition).unwrap_or_default() != told {
+                return Err(format!("the rows of partition {partition} at node {index} don't add up to its digest"));
+            }
+        }
+        if let Some(partition) = found.keys().next() {
+            return Err(format!("node {index} has rows of partition {partition}, which it does not hold"));
+        }
+    }
+    Ok(())
+}
+
 /// The next exchanges move nothing.
 async fn quiet(nodes: &[Node]) -> Result<(), String> {
     for node in nodes {
@@ -78,7 +146,8 @@ async fn quiet(nodes: &[Node]) -> Result<(), String> {
 /// # Errors
 /// Where a key could not be deleted.
 pub async fn delete_all(node: &Node, history: &History) -> Result<Vec<Bytes>, String> {
-    let keys: Vec<Bytes> = history.counters.keys().chain(history.sets.keys()).chain(history.strings.keys()).cloned().collect();
+    let keys: Vec<Bytes> =
+        history.counters.keys().chain(history.sets.keys()).chain(history.strings.keys()).chain(history.expiring.keys()).cloned().collect();
     for key in &keys {
         node.write(Level::Sloppy, key.clone(), key::Mutation::Delete)
             .await

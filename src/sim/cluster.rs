@@ -19,6 +19,8 @@ const PARTITIONS: u16 = 16;
 
 /// One simulated peer: its disk and clock outlive its processes.
 pub struct SimPeer {
+    /// Whether it was ever started: before, nobody has heard of it.
+    pub joined: bool,
     /// Who.
     pub id: PeerId,
     /// Its disk.
@@ -35,29 +37,46 @@ pub struct SimCluster {
     pub network: SimNetwork,
     /// The peers.
     pub peers: Vec<SimPeer>,
+    /// A clock that is always right.
+    pub truth: SimClock,
     durability: Durability,
     random: SmallRng,
 }
 
 impl SimCluster {
-    /// Starts a cluster of peers that know nothing of each other yet.
+    /// Starts the first `founders` of some peers, that know nothing of each other yet; the others join later.
     ///
     /// # Errors
     /// Where a node did not start.
-    pub async fn start(peers: usize, seed: u64, durability: Durability) -> Result<Self, StartError> {
+    pub async fn start(peers: usize, founders: usize, seed: u64, durability: Durability) -> Result<Self, StartError> {
         let mut random = SmallRng::seed_from_u64(seed);
-        let network = SimNetwork::new(random.random());
-        let peer =
-            |random: &mut SmallRng| SimPeer { id: PeerId(random.random()), disk: SimDisk::default(), clock: SimClock::new(), node: None };
+        let network = SimNetwork::new(random.random(), PARTITIONS);
+        let peer = |random: &mut SmallRng| SimPeer {
+            joined: false,
+            id: PeerId(random.random()),
+            disk: SimDisk::default(),
+            clock: SimClock::new(),
+            node: None,
+        };
         let peers = (0..peers).map(|_| peer(&mut random)).collect();
-        let mut cluster = Self { network, peers, durability, random };
-        for index in 0..cluster.peers.len() {
-            cluster.restart(index).await?;
+        let mut cluster = Self { network, peers, truth: SimClock::new(), durability, random };
+        for _ in 0..founders {
+            cluster.join_next().await?;
         }
         Ok(cluster)
     }
 
-    /// Starts the process of a peer on its disk, if none runs.
+    /// Starts the next peer that has not joined yet, if there is one. Whether there was.
+    ///
+    /// # Errors
+    /// Where the node did not start.
+    pub async fn join_next(&mut self) -> Result<bool, StartError> {
+        let Some(index) = self.peers.iter().position(|peer| !peer.joined) else { return Ok(false) };
+        self.restart(index).await?;
+        Ok(true)
+    }
+
+    /// Starts the process of a peer on its disk, if none runs. A peer that had not joined has from now on.
     ///
     /// # Errors
     /// Where the node did not start.
@@ -75,6 +94,7 @@ impl SimCluster {
             ..NodeConfig::default()
         };
         let (network, events) = self.network.join(peer.id);
+        peer.joined = true;
         peer.node = Some(Node::start(config, network, events, peer.disk.open(), Arc::new(peer.clock.clone())).await?);
         Ok(())
     }
@@ -90,6 +110,12 @@ impl SimCluster {
     /// The nodes that run.
     pub fn running(&self) -> impl Iterator<Item = &Node> {
         self.peers.iter().filter_map(|peer| peer.node.as_ref())
+    }
+
+    /// The number of peers that have joined.
+    #[must_use]
+    pub fn joined(&self) -> usize {
+        self.peers.iter().filter(|peer| peer.joined).count()
     }
 
     /// Waits until every running node knows and reaches all the others and all owners report the same digests.
@@ -113,7 +139,7 @@ impl SimCluster {
         let count = self.running().count();
         for (index, node) in self.running().enumerate() {
             let status = node.status();
-            if (status.members, status.up) != (self.peers.len(), count) {
+            if (status.members, status.up) != (self.joined(), count) {
                 return Some(format!("node {index} knows {} members and reaches {} of {count}", status.members, status.up));
             }
             if status.syncing + status.handing_over > 0 || status.hints > 0 {

@@ -15,6 +15,9 @@ pub struct Mixture {
     cut: u32,
     storm: u32,
     skew: u32,
+    join: u32,
+    /// By how much a clock is wrong at most, in milliseconds. Two that are wrong both ways stay within the drift that peers allow.
+    pub most_skew_ms: i64,
     /// Whether a crash may lose what was not synced. Only where every write is synced before it is acknowledged.
     pub lossy_crashes: bool,
 }
@@ -23,7 +26,9 @@ impl Mixture {
     /// Draws a mixture.
     pub fn draw(random: &mut SmallRng) -> Self {
         let mut weight = || if random.random_bool(0.6) { random.random_range(1..10) } else { 0 };
-        Self { crash: weight(), cut: weight(), storm: weight(), skew: weight(), lossy_crashes: random.random_bool(0.5) }
+        let (crash, cut, storm, skew, join) = (weight(), weight(), weight(), weight(), weight());
+        let most_skew_ms = if skew == 0 { 0 } else { [500, 5_000, 20_000, 25_000][random.random_range(0..4)] };
+        Self { crash, cut, storm, skew, join, most_skew_ms, lossy_crashes: random.random_bool(0.5) }
     }
 
     /// Lets one thing go wrong, or mends one. Never takes down more than all peers but one.
@@ -33,7 +38,7 @@ impl Mixture {
     pub async fn strike(&self, cluster: &mut SimCluster, random: &mut SmallRng) -> Result<(), StartError> {
         let index = random.random_range(0..cluster.peers.len());
         let other = random.random_range(0..cluster.peers.len());
-        let kinds = self.crash + self.cut + self.storm + self.skew;
+        let kinds = self.crash + self.cut + self.storm + self.skew + self.join;
         let mut roll = random.random_range(0..kinds + 4);
         let mut falls = |weight: u32| {
             let within = roll < weight;
@@ -60,9 +65,13 @@ impl Mixture {
                 overtaking: random.random_bool(0.5),
             });
         } else if falls(self.skew) {
-            cluster.peers[index].clock.set_skew(random.random_range(-20_000..20_000));
+            cluster.peers[index].clock.set_skew(random.random_range(-self.most_skew_ms..=self.most_skew_ms));
+        } else if falls(self.join) {
+            cluster.join_next().await?;
         } else if random.random_bool(0.5) {
-            cluster.restart(index).await?;
+            if cluster.peers[index].joined {
+                cluster.restart(index).await?;
+            }
         } else {
             cluster.network.set_weather(CALM);
             cluster.network.heal();
@@ -79,7 +88,7 @@ impl Mixture {
     }
 }
 
-/// Mends everything: all peers run, nothing is cut, every clock is right.
+/// Mends everything: all peers that have joined run, nothing is cut, every clock is right.
 ///
 /// # Errors
 /// Where a node did not start.
@@ -88,7 +97,9 @@ pub async fn mend(cluster: &mut SimCluster) -> Result<(), StartError> {
     cluster.network.heal();
     for index in 0..cluster.peers.len() {
         cluster.peers[index].clock.set_skew(0);
-        cluster.restart(index).await?;
+        if cluster.peers[index].joined {
+            cluster.restart(index).await?;
+        }
     }
     Ok(())
 }

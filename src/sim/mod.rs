@@ -5,6 +5,9 @@
 pub mod checker;
 pub mod clock;
 pub mod cluster;
+pub mod damage;
+pub mod dots;
+pub mod expiry;
 pub mod faults;
 pub mod network;
 pub mod run;

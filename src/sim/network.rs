@@ -14,6 +14,8 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
+use super::dots::Dots;
+use super::storage::SimDisk;
 use crate::config::MAX_FRAME;
 use crate::env::{Lane, Network, NetworkEvent, SendError};
 use crate::types::PeerId;
@@ -56,6 +58,7 @@ struct State {
     arrivals: BTreeMap<(PeerId, PeerId, Lane), Instant>,
     next: u64,
     trace: blake3::Hasher,
+    dots: Dots,
     started: Instant,
 }
 
@@ -78,9 +81,10 @@ fn pair(one: PeerId, other: PeerId) -> (PeerId, PeerId) {
 }
 
 impl SimNetwork {
-    /// A calm network. To be made inside the simulation's runtime, in which it runs a task of its own.
+    /// A calm network between peers that share so many partitions. To be made inside the simulation's runtime, in which it runs a task of
+    /// its own.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, partitions: u16) -> Self {
         let state = State {
             random: SmallRng::seed_from_u64(seed),
             weather: CALM,
@@ -91,6 +95,7 @@ impl SimNetwork {
             arrivals: BTreeMap::new(),
             next: 0,
             trace: blake3::Hasher::new(),
+            dots: Dots::new(partitions),
             started: Instant::now(),
         };
         let network = Self { state: Arc::new(Mutex::new(state)), changed: Arc::default() };
@@ -161,6 +166,16 @@ impl SimNetwork {
     #[must_use]
     pub fn trace(&self) -> String {
         self.state().trace.finalize().to_hex().to_string()
+    }
+
+    /// Looks at rows on a disk beside those that travel, and tells the first dot of the run that was given to two writes.
+    ///
+    /// # Errors
+    /// The dot with both writes, in words.
+    pub fn check_dots<'d>(&self, disks: impl IntoIterator<Item = &'d SimDisk>) -> Result<(), String> {
+        let dots = &mut self.state().dots;
+        disks.into_iter().for_each(|disk| dots.see_disk(disk));
+        dots.violation().map_or(Ok(()), |violation| Err(violation.to_owned()))
     }
 
     /// Notes something else that belongs to the trace: a client's answer.
@@ -254,6 +269,7 @@ impl State {
         if frame.len() > MAX_FRAME {
             return Err(SendError::TooLong);
         }
+        self.dots.see_frame(frame);
         let weather = self.weather;
         let copies = if self.random.random_range(0..1000) < weather.lost {
             0

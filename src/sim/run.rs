@@ -1,5 +1,5 @@
-//! One seed, one run: faults and clients for a while, then everything is mended and the checker has its say; then all is deleted
-//! while one peer is away, and must be gone when it is back.
+//! One seed, one run: a few peers begin, the others join while faults and clients go on; then everything is mended and the checker has its
+//! say; then rows of one peer are damaged, which must harm nothing; then all is deleted while one peer is away, and must be gone when it is back.
 
 use std::time::Duration;
 
@@ -7,12 +7,13 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
 
-use super::checker;
 use super::cluster::SimCluster;
 use super::faults::{Mixture, mend};
 use super::storage::Crash;
 use super::workload::Clients;
+use super::{checker, damage};
 use crate::config::Durability;
+use crate::node::{Node, StartError};
 
 /// What a run was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +38,29 @@ pub fn run(seed: u64, peers: usize) -> Result<Report, String> {
     runtime.block_on(simulate(seed, peers))
 }
 
+fn not_started(error: StartError) -> String {
+    format!("a peer did not start: {error}")
+}
+
+/// Whoever has not joined does now, all at once or a little after each other.
+async fn join_all(cluster: &mut SimCluster, random: &mut SmallRng) -> Result<(), String> {
+    while cluster.join_next().await.map_err(not_started)? {
+        if random.random_bool(0.5) {
+            sleep(Duration::from_millis(random.random_range(0..3_000))).await;
+        }
+    }
+    Ok(())
+}
+
 async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     let started = Instant::now();
     let mut random = SmallRng::seed_from_u64(seed);
     let mixture = Mixture::draw(&mut random);
     let durability = if mixture.lossy_crashes { Durability::Always } else { Durability::Every(Duration::from_millis(50)) };
-    let mut cluster = SimCluster::start(peers, random.random(), durability).await.map_err(|error| error.to_string())?;
-    let clients = Clients::new(cluster.network.clone());
+    let founders = [2, 3, 3, 3, peers][random.random_range(0..5)].min(peers);
+    let started_with = SimCluster::start(peers, founders, random.random(), durability).await;
+    let mut cluster = started_with.map_err(|error| error.to_string())?;
+    let clients = Clients::new(cluster.network.clone(), cluster.truth.clone(), mixture.most_skew_ms.unsigned_abs());
 
     let strikes = random.random_range(5..25);
     for _ in 0..strikes {
@@ -54,13 +71,44 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
             }
             sleep(Duration::from_millis(random.random_range(0..120))).await;
         }
-        mixture.strike(&mut cluster, &mut random).await.map_err(|error| format!("a peer did not start: {error}"))?;
+        mixture.strike(&mut cluster, &mut random).await.map_err(not_started)?;
+        if random.random_bool(0.1) {
+            // Time for hints, handovers, pulls and the failure detector to get somewhere before the next fault.
+            sleep(Duration::from_secs(random.random_range(1..15))).await;
+        }
+    }
+    // Commands so far apart that their order is sure by every clock.
+    for _ in 0..random.random_range(1..4) {
+        sleep(Duration::from_millis(clients.doubt_ms)).await;
+        let running: Vec<Node> = cluster.running().cloned().collect();
+        if let Some(node) = running.get(random.random_range(0..running.len().max(1))) {
+            clients.send_expiring(node, &mut random);
+        }
     }
     // Every command gets its answer, or is given up, before the cluster is mended.
     sleep(Duration::from_secs(15)).await;
-    mend(&mut cluster).await.map_err(|error| format!("a peer did not start: {error}"))?;
-    let history = std::mem::take(&mut *clients.history());
-    checker::check(&mut cluster, &history).await?;
+    let joins_after_healing = random.random_bool(0.3);
+    if !joins_after_healing {
+        join_all(&mut cluster, &mut random).await?;
+    }
+    mend(&mut cluster).await.map_err(not_started)?;
+    let mut history = std::mem::take(&mut *clients.history());
+    checker::check(&mut cluster, &history, clients.doubt_ms).await?;
+    if cluster.joined() < peers {
+        join_all(&mut cluster, &mut random).await?;
+        checker::check(&mut cluster, &history, clients.doubt_ms).await?;
+    }
+
+    if peers > 2 && random.random_bool(0.6) {
+        damage::strike(&cluster, &mut history, &mut random).await?;
+        sleep(Duration::from_secs(random.random_range(0..30))).await;
+        if random.random_bool(0.3) {
+            let index = random.random_range(0..peers);
+            cluster.crash(index, Crash::Process);
+            cluster.restart(index).await.map_err(not_started)?;
+        }
+        checker::check(&mut cluster, &history, clients.doubt_ms).await?;
+    }
 
     let away = random.random_range(0..peers);
     let witness = (away + 1) % peers;
@@ -69,7 +117,7 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     if let Some(node) = cluster.peers[witness].node.clone() {
         let keys = checker::delete_all(&node, &history).await?;
         sleep(Duration::from_secs(30)).await;
-        cluster.restart(away).await.map_err(|error| format!("a peer did not start: {error}"))?;
+        cluster.restart(away).await.map_err(not_started)?;
         checker::check_gone(&cluster, &keys).await?;
     }
     let peer_time = started.elapsed() * u32::try_from(peers).unwrap_or(1);

@@ -78,6 +78,35 @@ impl SimDisk {
         self.platter().faults = faults;
     }
 
+    /// Visits what the disk holds now, in order, from `from` (included) to `until` (excluded), until the visitor breaks.
+    pub fn visit(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) {
+        let platter = self.platter();
+        let rows = platter.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(until)));
+        for (key, value) in rows.filter_map(|(key, versions)| Some((key, versions.last()?.1.as_ref()?))) {
+            if visit(key, value).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Loses a stored value behind the back of whoever runs on the disk.
+    pub fn lose(&self, key: &[u8]) {
+        self.platter().rows.remove(key);
+    }
+
+    /// Changes a stored value behind the back of whoever runs on the disk: one bit of it, or its length.
+    pub fn spoil(&self, key: &[u8], how: u64) {
+        let mut platter = self.platter();
+        let Some((_, Some(value))) = platter.rows.get_mut(key).and_then(|versions| versions.last_mut()) else { return };
+        let mut bytes = value.to_vec();
+        let place = usize::try_from(how >> 4).unwrap_or(0).checked_rem(bytes.len()).unwrap_or(0);
+        match how & 0b1111 {
+            0 | 1 => bytes.truncate(place),
+            bit => bytes.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= 1 << (bit & 0b111)),
+        }
+        *value = bytes.into();
+    }
+
     /// Commits that a crash of the machine would lose.
     #[must_use]
     pub fn unsynced(&self) -> usize {

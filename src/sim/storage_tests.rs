@@ -105,6 +105,23 @@ fn a_full_disk_refuses_writes_until_there_is_room_and_a_restart() {
 }
 
 #[test]
+fn damage_shows_at_once_and_stays() {
+    let disk = SimDisk::default();
+    let storage = disk.open();
+    for key in ["a", "b", "c"] {
+        put(&storage, key, "xyz").unwrap();
+    }
+    disk.lose(b"a");
+    disk.spoil(b"b", 0x10);
+    disk.spoil(b"c", 0x28);
+    assert_eq!(rows(&storage), "b=x c=xy{");
+    disk.crash(Crash::Process);
+    let storage = disk.open();
+    put(&storage, "a", "new").unwrap();
+    assert_eq!(rows(&storage), "a=new b=x c=xy{");
+}
+
+#[test]
 fn versions_that_nobody_sees_go_away() {
     let disk = SimDisk::default();
     let storage = disk.open();

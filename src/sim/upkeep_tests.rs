@@ -19,7 +19,7 @@ const KEY: Bytes = Bytes::from_static(b"key");
 const SWEPT: Duration = Duration::from_secs(8 * EXPIRY_SWEEP.as_secs());
 
 async fn cluster(peers: usize) -> SimCluster {
-    let cluster = SimCluster::start(peers, 7, Durability::System).await.unwrap();
+    let cluster = SimCluster::start(peers, peers, 7, Durability::System).await.unwrap();
     cluster.converge(Duration::from_secs(60)).await.unwrap();
     cluster
 }

@@ -7,6 +7,7 @@
 //! | `counter n` | `INCRBY` | every acknowledged increment counts once, every other at most once |
 //! | `set n` | `SADD` of members never used before, `SREM` of some | what was added and not removed is there |
 //! | `string n` | one writer, a new value each time | the last acknowledged value, or one written after it, is among the siblings |
+//! | `expiring n` | one writer, `SET`s with and without an end, `EXPIRE`, `PERSIST` | see [`super::expiry`] |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,14 +16,23 @@ use bytes::Bytes;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+use super::clock::SimClock;
+use super::expiry::{BRIEF_MS, Command, Outcome, Step};
 use super::network::SimNetwork;
+use crate::crdt::command::{Answer, Mutation};
+use crate::crdt::key::{self, ExpireCondition};
 use crate::crdt::set;
 use crate::crdt::string::{self, SetCondition, SetExpiry};
+use crate::env::Clock;
 use crate::node::{Node, OperationError, Written};
 use crate::types::Level;
 
 /// Keys of each kind: few, so that writes meet.
 const KEYS: u64 = 6;
+
+/// What many restarts may put a peer's clock ahead of its wall time, since each goes on after a lease; and the time that a command may
+/// still be on its way after its client gave it up.
+const RESTARTS_AHEAD_MS: u64 = 6_000;
 
 /// What clients know of one counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +61,9 @@ pub struct History {
     pub sets: BTreeMap<Bytes, BTreeMap<Bytes, Membership>>,
     /// By key: values in the order they were written, and whether each was acknowledged.
     pub strings: BTreeMap<Bytes, Vec<(Bytes, bool)>>,
-    /// Strings that a write is under way for: each has one writer at a time.
+    /// By key that may expire: the commands on it, in order.
+    pub expiring: BTreeMap<Bytes, Vec<Command>>,
+    /// Keys that a write is under way for, where a key has one writer.
     writing: BTreeSet<Bytes>,
     /// Commands that were acknowledged.
     pub acknowledged: u64,
@@ -59,18 +71,50 @@ pub struct History {
     pub failed: u64,
 }
 
+impl History {
+    fn count(&mut self, acknowledged: bool) {
+        if acknowledged {
+            self.acknowledged += 1;
+        } else {
+            self.failed += 1;
+        }
+    }
+
+    /// The last brief end that any command gave a key, in milliseconds since 1970.
+    #[must_use]
+    pub fn last_end_ms(&self) -> u64 {
+        let brief = self.expiring.values().flatten().filter(|command| command.is_brief());
+        brief.filter_map(Command::end).max().unwrap_or(0)
+    }
+}
+
+fn mutation(step: Step) -> Mutation {
+    let millis = |end: u64| i64::try_from(end).unwrap_or(i64::MAX);
+    match step {
+        Step::Set(value, end) => {
+            let expiry = end.map_or(SetExpiry::Clear, |end| SetExpiry::At(millis(end)));
+            string::Mutation::Set { value, expiry, condition: SetCondition::Always, get: false }.into()
+        }
+        Step::Decide(Some(end)) => key::Mutation::Expire { at_ms: millis(end), condition: ExpireCondition::Always }.into(),
+        Step::Decide(None) => key::Mutation::Persist.into(),
+    }
+}
+
 /// The clients of a run. Clones share the history.
 #[derive(Clone)]
 pub struct Clients {
     network: SimNetwork,
+    truth: SimClock,
+    /// By how much two peers may disagree about when something was: brief ends lie a few times as far away, or very near.
+    pub doubt_ms: u64,
     history: Arc<Mutex<History>>,
 }
 
 impl Clients {
-    /// Clients whose answers belong to the network's trace.
+    /// Clients whose answers belong to the network's trace. They know the true time; what peers say of it may be wrong by `most_skew_ms`.
     #[must_use]
-    pub fn new(network: SimNetwork) -> Self {
-        Self { network, history: Arc::default() }
+    pub fn new(network: SimNetwork, truth: SimClock, most_skew_ms: u64) -> Self {
+        Self { network, truth, doubt_ms: 2 * most_skew_ms + RESTARTS_AHEAD_MS, history: Arc::default() }
     }
 
     /// What was promised so far.
@@ -83,11 +127,12 @@ impl Clients {
         let level = [Level::Sloppy, Level::Sloppy, Level::Quorum, Level::All][random.random_range(0..4)];
         let key = |kind: &str, number: u64| Bytes::from(format!("{kind} {number}"));
         let number = random.random_range(0..KEYS);
-        match random.random_range(0..10) {
+        match random.random_range(0..13) {
             0..3 => self.increment(node, level, key("counter", number), random.random_range(-3..10)),
             3..5 => self.add(node, level, key("set", number), random),
             5 => self.remove(node, level, &key("set", number), random),
             6..8 => self.set(node, level, key("string", number), random.random()),
+            8..11 => self.expire(node, number, random),
             _ => self.read(node, level, key("string", number)),
         }
     }
@@ -104,11 +149,7 @@ impl Clients {
             // A refusal changes nothing; any other failure leaves the outcome unknown.
             let (done, nothing) = (result.is_ok(), matches!(result, Err(OperationError::Refused(_) | OperationError::Busy)));
             let mut history = clients.history();
-            if done {
-                history.acknowledged += 1;
-            } else {
-                history.failed += 1;
-            }
+            history.count(done);
             learn(&mut history, done, nothing);
         });
     }
@@ -164,6 +205,58 @@ impl Clients {
             history.writing.remove(&key);
             if let Some((_, acknowledged)) = history.strings.get_mut(&key).and_then(|written| written.get_mut(place)) {
                 *acknowledged = done;
+            }
+        });
+    }
+
+    /// Sends one command to each key that may expire.
+    pub fn send_expiring(&self, node: &Node, random: &mut SmallRng) {
+        (0..KEYS).for_each(|number| self.expire(node, number, random));
+    }
+
+    /// A third of the keys is only ever made to end soon, a third never, a third either way.
+    fn expire(&self, node: &Node, number: u64, random: &mut SmallRng) {
+        let key = Bytes::from(format!("expiring {number}"));
+        let sent_ms = self.truth.wall_ms();
+        let brief = match number % 3 {
+            0 => true,
+            1 => false,
+            _ => random.random_bool(0.5),
+        };
+        let end = match (brief, random.random_bool(0.5)) {
+            (true, false) => Some(sent_ms + random.random_range(500..4_000)),
+            (true, true) => Some(sent_ms + random.random_range(self.doubt_ms..4 * self.doubt_ms)),
+            (false, false) => Some(sent_ms + 2 * BRIEF_MS),
+            (false, true) => None,
+        };
+        let value = Bytes::from(format!("{:016x}", random.random::<u64>()));
+        let step = if random.random_bool(0.5) { Step::Set(value, end) } else { Step::Decide(end) };
+        let level = [Level::Sloppy, Level::Quorum, Level::Quorum, Level::All][random.random_range(0..4)];
+        let place = {
+            let mut history = self.history();
+            if !history.writing.insert(key.clone()) {
+                return;
+            }
+            let commands = history.expiring.entry(key.clone()).or_default();
+            commands.push(Command { step: step.clone(), level, sent_ms, settled_ms: None, outcome: Outcome::Unknown });
+            commands.len() - 1
+        };
+        let clients = self.clone();
+        let writing = node.write(level, key.clone(), mutation(step));
+        tokio::spawn(async move {
+            let result = writing.await;
+            clients.network.note(&format!("{:?}", result.as_ref().map(|written| &written.answer)));
+            let outcome = match &result {
+                Ok(Written { answer: Answer::Integer(0), .. }) | Err(OperationError::Refused(_) | OperationError::Busy) => Outcome::Nothing,
+                Ok(written) => Outcome::Done(written.receipt.executor),
+                Err(_) => Outcome::Unknown,
+            };
+            let settled_ms = Some(clients.truth.wall_ms());
+            let mut history = clients.history();
+            history.count(result.is_ok());
+            history.writing.remove(&key);
+            if let Some(command) = history.expiring.get_mut(&key).and_then(|commands| commands.get_mut(place)) {
+                *command = Command { settled_ms, outcome, ..command.clone() };
             }
         });
     }
