@@ -23,4 +23,5 @@ pub mod string;
 #[cfg(test)]
 mod testing;
 pub mod token;
+pub mod weight;
 pub mod wire;

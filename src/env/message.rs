@@ -6,11 +6,16 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::config::MAX_FRAME;
+use super::bounds::{self, list};
+use crate::config::{MAX_FRAME, MAX_FRAME_ITEMS, MAX_PARTITIONS, RANGES_AT_ONCE, WRITER_QUEUE};
 use crate::crdt::command::{Answer, Mutation, Refusal, Selection};
 use crate::crdt::delta::{Causal, Delta, Row, RowAddress};
 use crate::members::Members;
+use crate::merkle::NODES;
 use crate::types::{Digest, Level, Partition, PeerId};
+
+/// The most partitions that a message can speak of.
+const EVERY_PARTITION: usize = MAX_PARTITIONS as usize;
 
 /// One frame.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +32,7 @@ pub enum Message {
         /// The sender's name for this frame.
         frame: u64,
         /// What to join, in order.
+        #[serde(deserialize_with = "list::<_, _, WRITER_QUEUE>")]
         deltas: Vec<Sent>,
     },
     /// The deltas of a frame are stored, all but the refused ones.
@@ -105,7 +111,7 @@ pub enum Request {
         batch: u64,
     },
     /// Begin to pull: for each partition the root, and the hash of clock and pending, of the asking peer.
-    PullOpen(Vec<(Partition, Digest, u64)>),
+    PullOpen(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, Digest, u64)>),
     /// The digests of the leaves below nodes that differ.
     PullLeaves {
         /// The partition.
@@ -113,6 +119,7 @@ pub enum Request {
         /// The state that the pull began with.
         state_id: u64,
         /// The nodes.
+        #[serde(deserialize_with = "list::<_, _, NODES>")]
         nodes: Vec<u8>,
     },
     /// What ranges of rows hold.
@@ -122,6 +129,7 @@ pub enum Request {
         /// The state that the pull began with.
         state_id: u64,
         /// The ranges; where a leaf is asked for in part, it was asked for as a whole before.
+        #[serde(deserialize_with = "list::<_, _, RANGES_AT_ONCE>")]
         ranges: Vec<RowRange>,
     },
     /// The content of rows.
@@ -138,16 +146,17 @@ pub enum Request {
     /// The asking peer has durably pulled everything since the seal.
     Confirm {
         /// For each partition the seal that its pull began with.
+        #[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")]
         seals: Vec<(Partition, u64)>,
     },
     /// Join these deltas: hints coming home.
-    Deliver(Vec<Sent>),
+    Deliver(#[serde(deserialize_with = "list::<_, _, WRITER_QUEUE>")] Vec<Sent>),
     /// Pull these partitions from the asking peer now.
-    PullFromMe(Vec<Partition>),
+    PullFromMe(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// The digest of each of these partitions.
-    Digests(Vec<Partition>),
+    Digests(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// How many keys each of these partitions has.
-    KeyCounts(Vec<Partition>),
+    KeyCounts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
 }
 
 /// Rows of one leaf, by their storage keys.
@@ -239,17 +248,17 @@ pub enum Reply {
     /// To [`Request::Replicated`].
     Count(u64),
     /// To [`Request::PullOpen`], for each partition.
-    PullStarts(Vec<(Partition, PullStart)>),
+    PullStarts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, PullStart)>),
     /// To [`Request::PullLeaves`]: for each node its 32 leaves.
-    PullLeaves(Vec<(u8, Vec<Digest>)>),
+    PullLeaves(#[serde(deserialize_with = "list::<_, _, NODES>")] Vec<(u8, Vec<Digest>)>),
     /// To [`Request::PullRanges`]: the first of the ranges, as many as fit one frame.
-    Ranges(Vec<RangeContent>),
+    Ranges(#[serde(deserialize_with = "list::<_, _, RANGES_AT_ONCE>")] Vec<RangeContent>),
     /// To [`Request::PullRows`].
     Rows(RowsThere),
     /// To [`Request::Digests`].
-    Digests(Vec<(Partition, Digest)>),
+    Digests(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, Digest)>),
     /// To [`Request::KeyCounts`].
-    KeyCounts(Vec<(Partition, u64)>),
+    KeyCounts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, u64)>),
     /// To [`Request::Deliver`]: which deltas were not joined or must not be counted, by their place.
     Delivered(Vec<(u32, Refused)>),
     /// To [`Request::PullFromMe`]: rows that were new.
@@ -300,10 +309,13 @@ impl Message {
     /// The message in a frame.
     ///
     /// # Errors
-    /// Where it holds none, or more than one.
+    /// Where it holds none, or more than one, or more than a peer ever says at once.
     pub fn from_frame(frame: &Bytes) -> Result<Self, InvalidMessage> {
         if frame.len() > MAX_FRAME {
             return Err(InvalidMessage(format!("{} bytes are too many", frame.len())));
+        }
+        if bounds::items(frame) > MAX_FRAME_ITEMS {
+            return Err(InvalidMessage("too many items".to_owned()));
         }
         let mut rest = &frame[..];
         let message = ciborium::from_reader(&mut rest).map_err(|error| InvalidMessage(error.to_string()))?;
