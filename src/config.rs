@@ -8,6 +8,12 @@ pub const MAX_KEY: usize = 64 * 1024;
 pub const MAX_VALUE: usize = 16 * 1024 * 1024;
 /// Longest frame between peers: one delta with the longest key and value, and room for what stands around it.
 pub const MAX_FRAME: usize = 32 * 1024 * 1024;
+/// Items of CBOR in one frame: as many members as one command can name, and room for what stands around them. An item becomes some
+/// hundred bytes of memory at most.
+pub const MAX_FRAME_ITEMS: usize = MAX_ARGUMENTS + 1024;
+/// About how much memory the rows, clocks and deltas of one frame take once they are decoded, in units of 256 bytes: sixteen times
+/// [`MAX_FRAME`]. What peers send each other is far from it, but for commands that name some hundred thousand members.
+pub const MAX_WEIGHT: usize = 16 * MAX_FRAME / 256;
 /// Frames queued for one peer and lane before [`crate::env::SendError::Full`], in bytes.
 pub const MAX_PEER_QUEUE: usize = 64 * 1024 * 1024;
 /// What one write to a peer gathers from waiting frames, in bytes: large enough that small frames cost little, small enough that a

@@ -7,6 +7,10 @@ use std::path::Path;
 mod client;
 #[path = "../fuzz/targets/deltas.rs"]
 mod deltas;
+#[path = "../fuzz/targets/frames.rs"]
+mod frames;
+#[path = "../fuzz/targets/records.rs"]
+mod records;
 #[path = "../fuzz/targets/rows.rs"]
 mod rows;
 
@@ -40,4 +44,14 @@ fn stored_rows() -> std::io::Result<()> {
 #[test]
 fn joined_deltas() -> std::io::Result<()> {
     replay("deltas", deltas::run)
+}
+
+#[test]
+fn frames_of_peers() -> std::io::Result<()> {
+    replay("frames", frames::run)
+}
+
+#[test]
+fn records_at_start() -> std::io::Result<()> {
+    replay("records", records::run)
 }

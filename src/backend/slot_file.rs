@@ -70,7 +70,7 @@ impl SlotFile {
             let mut bytes = vec![0; SLOT];
             self.file.read_exact_at(&mut bytes, slot * SLOT as u64)?;
             empty &= bytes.iter().all(|byte| *byte == 0);
-            if let Some((sequence, record)) = self.decode(&bytes)
+            if let Some((sequence, record)) = decode(&self.magic, &bytes)
                 && sequence > self.sequence
             {
                 self.sequence = sequence;
@@ -82,16 +82,6 @@ impl SlotFile {
             None if empty => Content::Empty,
             None => Content::Spoiled,
         })
-    }
-
-    fn decode<'a>(&self, slot: &'a [u8]) -> Option<(u64, &'a [u8])> {
-        let rest = slot.strip_prefix(&self.magic)?;
-        let (sequence, rest) = rest.split_first_chunk()?;
-        let (length, rest) = rest.split_first_chunk()?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-        let (record, rest) = rest.split_at_checked(length)?;
-        let hashed = slot.get(..HEADER + length)?;
-        (rest.first_chunk::<HASH>()? == blake3::hash(hashed).as_bytes()).then_some((u64::from_le_bytes(*sequence), record))
     }
 
     /// Writes a record beside the newest one. May be repeated until [`SlotFile::advance`] makes the last one count.
@@ -123,9 +113,32 @@ impl SlotFile {
     }
 }
 
+/// The record in a slot and its sequence number, where it is whole.
+fn decode<'a>(magic: &[u8; 8], slot: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let rest = slot.strip_prefix(magic)?;
+    let (sequence, rest) = rest.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (record, rest) = rest.split_at_checked(length)?;
+    let hashed = slot.get(..HEADER + length)?;
+    (rest.first_chunk::<HASH>()? == blake3::hash(hashed).as_bytes()).then_some((u64::from_le_bytes(*sequence), record))
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_length_and_no_bytes_make_decoding_panic(length: u32, rest in prop::collection::vec(any::<u8>(), 0..200), cut in 0..SLOT) {
+            let mut slot = [&MAGIC[..], &7u64.to_le_bytes(), &length.to_le_bytes(), &rest].concat();
+            slot.resize(SLOT, 0);
+            prop_assert_eq!(decode(&MAGIC, &slot), None);
+            prop_assert_eq!(decode(&MAGIC, &slot[..cut]), None);
+        }
+    }
 
     const MAGIC: [u8; 8] = *b"a test 1";
 

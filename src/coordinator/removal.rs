@@ -15,7 +15,7 @@ use crate::crdt::command::Answer;
 use crate::crdt::delta::{Decision, Row, RowAddress};
 use crate::crdt::removal::{attests, dots_of, removable};
 use crate::env::Lane;
-use crate::env::message::{Attestation, Reply, Request, Standing};
+use crate::env::message::{Attestation, MAX_ATTESTED, Reply, Request, Standing};
 use crate::quorum;
 use crate::replica::execution::{Change, Command};
 use crate::replica::expired::Ended;
@@ -71,7 +71,11 @@ impl Coordinator {
                 continue;
             }
             match self.questions(&key, &rows) {
-                Ok(questions) => asked.extend(questions.into_iter().map(|question| (partition, question))),
+                Ok(questions) => {
+                    // What is too much for one question waits for the next whole sweep.
+                    let room = MAX_ATTESTED - asked.len();
+                    asked.extend(questions.into_iter().take(room).map(|question| (partition, question)));
+                }
                 Err(error) => tracing::error!(%error, %partition, "an expired key can't be read"),
             }
         }

@@ -217,12 +217,18 @@ impl<'a> Reader<'a> {
         Ok(slice)
     }
 
+    /// How many bytes are left.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.source.len() - self.position
+    }
+
     /// Ends the reading.
     ///
     /// # Errors
     /// Where bytes are left.
     pub fn finish(self) -> Result<(), DecodeError> {
-        let left = self.source.len() - self.position;
+        let left = self.left();
         if left == 0 { Ok(()) } else { Err(DecodeError::Trailing(left)) }
     }
 

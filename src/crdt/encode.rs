@@ -1,8 +1,8 @@
 //! Canonical, versioned bytes of the replicated state: what is stored, sent and hashed.
 //!
 //! Each value has one form (see [`super::codec`]): equal rows give equal bytes and equal digests, in whatever order they came to be. Decoding
-//! checks all of it, the sizes against [`crate::config`], and never reserves memory on the word of a length. Keys and values are
-//! slices of the bytes that were given, not copies.
+//! checks all of it, the sizes against [`crate::config`], the memory that it takes against [`super::weight`], and reserves no more than for what
+//! the bytes at hand have room for. Keys and values are slices of the bytes that were given, not copies.
 //!
 //! ```text
 //! clock    actors, then for each: actor (8), ranges, then for each: counters skipped since the last range, counters held less one
@@ -15,7 +15,7 @@
 //! A range is told by its distance from the one before, so ranges that overlap, adjoin or run backwards cannot even be written down:
 //! `{a: 1..=3, 7..=7}` is `1 a 2 · 0 2 · 2 0` (skip none, hold 3; the 4 is skipped in any case, skip 5 and 6, hold 1).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -23,6 +23,7 @@ use bytes::Bytes;
 use super::codec::{DecodeError, Reader, Writer};
 use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Pending, Replacement, Row, RowAddress, Scope};
 use super::dot::{Clock, Dot};
+use super::weight::{self, Scale};
 use crate::config::{MAX_CLOCK_ACTORS, MAX_CLOCK_RANGES, MAX_KEY, MAX_ROW_ENTRIES, MAX_ROWS, MAX_VALUE};
 use crate::types::{Actor, Digest, Timestamp};
 
@@ -124,23 +125,27 @@ pub fn delta_to_bytes(delta: &Delta) -> Vec<u8> {
 /// Where they are not the one form of a delta within the limits, or one dot stands for two entries.
 pub fn delta_from_bytes(bytes: &Bytes) -> Result<Delta, DecodeError> {
     whole(bytes, "delta", |reader| {
-        let replaces = many(reader, "replaced rows and keys", MAX_ROWS, |reader| {
+        let mut scale = Scale::default();
+        let replaces = many(reader, "replaced rows and keys", 4, |reader| {
             let scope = read_scope(reader)?;
             let pending = read_clock(reader)?;
-            Ok(Replacement { scope, pending, keeps: many(reader, "kept dots", MAX_ROWS, read_dot)? })
+            let replacement = Replacement { scope, pending, keeps: many(reader, "kept dots", 9, read_dot)? };
+            scale.put(weight::of_replacement(&replacement))?;
+            Ok(replacement)
         })?;
         let seen = read_clock(reader)?;
         let mut before = None;
-        let removes = many(reader, "removed dots", MAX_ROWS, |reader| Ok((read_address(reader, &mut before)?, read_dot(reader)?)))?;
-        let adds = many(reader, "added entries", MAX_ROWS, |reader| {
+        let removes = many(reader, "removed dots", 10, |reader| Ok((read_address(reader, &mut before)?, read_dot(reader)?)))?;
+        let adds = many(reader, "added entries", 19, |reader| {
             let address = read_address(reader, &mut before)?;
             let dot = read_dot(reader)?;
             let entry = read_entry(reader, dot)?;
             check_kind(&address, &entry)?;
             Ok((address, dot, entry))
         })?;
-        let distinct: BTreeSet<Dot> = adds.iter().map(|(_, dot, _)| *dot).collect();
-        if distinct.len() != adds.len() {
+        let mut dots: Vec<Dot> = adds.iter().map(|(_, dot, _)| *dot).collect();
+        dots.sort_unstable();
+        if dots.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(DecodeError::Invalid("a delta adds two entries under one dot"));
         }
         Ok(Delta { replaces, seen, removes, adds })
@@ -192,15 +197,15 @@ fn whole<T>(bytes: &Bytes, what: &'static str, read: impl FnOnce(&mut Reader<'_>
     Ok(value)
 }
 
-/// Reads a counted list. The vector grows as items are really there.
+/// Reads a counted list of at most [`MAX_ROWS`] items, none of which takes less than `shortest` bytes.
 fn many<'a, T>(
     reader: &mut Reader<'a>,
     what: &'static str,
-    limit: usize,
+    shortest: usize,
     mut read: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
 ) -> Result<Vec<T>, DecodeError> {
-    let count = reader.count(what, limit)?;
-    let mut items = Vec::new();
+    let count = reader.count(what, MAX_ROWS)?;
+    let mut items = Vec::with_capacity(count.min(reader.left() / shortest));
     for _ in 0..count {
         items.push(read(reader)?);
     }
@@ -251,7 +256,7 @@ fn read_clock(reader: &mut Reader<'_>) -> Result<Clock, DecodeError> {
 }
 
 fn read_pending(reader: &mut Reader<'_>) -> Result<Pending, DecodeError> {
-    let mut pending = Pending::new();
+    let (mut pending, mut scale) = (Pending::new(), Scale::default());
     for _ in 0..reader.count("pending rows and keys", MAX_ROWS)? {
         let scope = read_scope(reader)?;
         let clock = read_clock(reader)?;
@@ -261,6 +266,7 @@ fn read_pending(reader: &mut Reader<'_>) -> Result<Pending, DecodeError> {
         if pending.last_key_value().is_some_and(|(before, _)| *before >= scope) {
             return Err(DecodeError::Invalid("the pending rows and keys are not in order"));
         }
+        scale.put(1 + weight::of_pending(&clock))?;
         pending.insert(scope, clock);
     }
     Ok(pending)

@@ -25,4 +25,5 @@ pub mod string;
 mod testing;
 pub mod token;
 pub mod value;
+pub mod weight;
 pub mod wire;

@@ -10,6 +10,7 @@ use super::codec::{DecodeError, Reader, Writer};
 use super::delta::{Causal, Delta, Row, RowAddress};
 use super::dot::Clock;
 use super::encode;
+use super::weight::{self, Scale};
 use crate::config::MAX_ROWS;
 
 macro_rules! as_one_byte_string {
@@ -71,7 +72,7 @@ pub fn rows_to_bytes(rows: &BTreeMap<RowAddress, Row>) -> Vec<u8> {
 pub fn rows_from_bytes(bytes: &Bytes) -> Result<BTreeMap<RowAddress, Row>, DecodeError> {
     let mut reader = Reader::versioned(bytes, "rows", encode::VERSION)?;
     let mut rows: BTreeMap<RowAddress, Row> = BTreeMap::new();
-    let mut before = None;
+    let (mut before, mut scale) = (None, Scale::default());
     for _ in 0..reader.count("rows", MAX_ROWS)? {
         let address = encode::read_address(&mut reader, &mut before)?;
         if rows.last_key_value().is_some_and(|(before, _)| *before >= address) {
@@ -79,6 +80,7 @@ pub fn rows_from_bytes(bytes: &Bytes) -> Result<BTreeMap<RowAddress, Row>, Decod
         }
         let row = encode::read_row(&mut reader)?;
         row.values().try_for_each(|entry| encode::check_kind(&address, entry))?;
+        scale.put(weight::of_row(&row))?;
         rows.insert(address, row);
     }
     reader.finish()?;

@@ -6,12 +6,20 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::config::MAX_FRAME;
+use super::bounds::{self, list};
+use crate::config::{EXPIRED_AT_ONCE, MAX_FRAME, MAX_FRAME_ITEMS, MAX_PARTITIONS, MAX_SCANNED, RANGES_AT_ONCE, WRITER_QUEUE};
 use crate::crdt::command::{Answer, DataType, Mutation, Refusal, Selection};
 use crate::crdt::delta::{Causal, Decision, Delta, Row, RowAddress};
 use crate::crdt::dot::{Clock, Dot};
 use crate::members::Members;
+use crate::merkle::NODES;
 use crate::types::{Digest, Level, Partition, PeerId};
+
+/// The most partitions that a message can speak of.
+const EVERY_PARTITION: usize = MAX_PARTITIONS as usize;
+
+/// The most removals that a peer asks about together: a key may stand under several decisions.
+pub const MAX_ATTESTED: usize = 4 * EXPIRED_AT_ONCE;
 
 /// One frame.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +29,7 @@ pub enum Message {
         /// Digest of the sender's member list, so that differing lists are noticed.
         members: u64,
         /// Partitions that the sender no longer holds and still has rows of.
+        #[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")]
         sealed: Vec<Partition>,
     },
     /// The sender's member list, whole.
@@ -30,6 +39,7 @@ pub enum Message {
         /// The sender's name for this frame.
         frame: u64,
         /// What to join, in order.
+        #[serde(deserialize_with = "list::<_, _, WRITER_QUEUE>")]
         deltas: Vec<Sent>,
     },
     /// The deltas of a frame are stored, all but the refused ones.
@@ -108,7 +118,7 @@ pub enum Request {
         batch: u64,
     },
     /// Begin to pull: for each partition the root, and the hash of clock and pending, of the asking peer.
-    PullOpen(Vec<(Partition, Digest, u64)>),
+    PullOpen(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, Digest, u64)>),
     /// The digests of the leaves below nodes that differ.
     PullLeaves {
         /// The partition.
@@ -116,6 +126,7 @@ pub enum Request {
         /// The state that the pull began with.
         state_id: u64,
         /// The nodes.
+        #[serde(deserialize_with = "list::<_, _, NODES>")]
         nodes: Vec<u8>,
     },
     /// What ranges of rows hold.
@@ -125,6 +136,7 @@ pub enum Request {
         /// The state that the pull began with.
         state_id: u64,
         /// The ranges; where a leaf is asked for in part, it was asked for as a whole before.
+        #[serde(deserialize_with = "list::<_, _, RANGES_AT_ONCE>")]
         ranges: Vec<RowRange>,
     },
     /// The content of rows.
@@ -141,16 +153,17 @@ pub enum Request {
     /// The asking peer has durably pulled everything since the seal.
     Confirm {
         /// For each partition the seal that its pull began with.
+        #[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")]
         seals: Vec<(Partition, u64)>,
     },
     /// For each: whether what an expiry decision hides may be removed for good, by the asked peer's own clock and rows.
-    Attest(Vec<Attestation>),
+    Attest(#[serde(deserialize_with = "list::<_, _, MAX_ATTESTED>")] Vec<Attestation>),
     /// The clock of each of these partitions, once nothing in it can be lost any more.
-    DurableClocks(Vec<Partition>),
+    DurableClocks(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// Join these deltas: hints coming home.
-    Deliver(Vec<Sent>),
+    Deliver(#[serde(deserialize_with = "list::<_, _, WRITER_QUEUE>")] Vec<Sent>),
     /// Pull these partitions from the asking peer now.
-    PullFromMe(Vec<Partition>),
+    PullFromMe(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// The keys of a partition that show, from a hash on.
     Keys {
         /// The partition.
@@ -161,9 +174,9 @@ pub enum Request {
         most: u32,
     },
     /// The digest of each of these partitions.
-    Digests(Vec<Partition>),
+    Digests(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// How many keys each of these partitions has.
-    KeyCounts(Vec<Partition>),
+    KeyCounts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
 }
 
 /// What a peer that wants to remove an expired key asks the others.
@@ -228,6 +241,7 @@ pub struct KeyPage {
     /// What they are worth.
     pub standing: Standing,
     /// The keys, in the order of their hashes.
+    #[serde(deserialize_with = "list::<_, _, MAX_SCANNED>")]
     pub keys: Vec<ListedKey>,
     /// The hash of the next key; `None` where the partition ends.
     pub next: Option<u64>,
@@ -286,23 +300,23 @@ pub enum Reply {
     /// To [`Request::Replicated`].
     Count(u64),
     /// To [`Request::PullOpen`], for each partition.
-    PullStarts(Vec<(Partition, PullStart)>),
+    PullStarts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, PullStart)>),
     /// To [`Request::PullLeaves`]: for each node its 32 leaves.
-    PullLeaves(Vec<(u8, Vec<Digest>)>),
+    PullLeaves(#[serde(deserialize_with = "list::<_, _, NODES>")] Vec<(u8, Vec<Digest>)>),
     /// To [`Request::PullRanges`]: the first of the ranges, as many as fit one frame.
-    Ranges(Vec<RangeContent>),
+    Ranges(#[serde(deserialize_with = "list::<_, _, RANGES_AT_ONCE>")] Vec<RangeContent>),
     /// To [`Request::PullRows`].
     Rows(RowsThere),
     /// To [`Request::Keys`].
     Keys(KeyPage),
     /// To [`Request::Digests`].
-    Digests(Vec<(Partition, Digest)>),
+    Digests(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, Digest)>),
     /// To [`Request::KeyCounts`].
-    KeyCounts(Vec<(Partition, u64)>),
+    KeyCounts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, u64)>),
     /// To [`Request::Attest`], in the order of the questions.
-    Attested(Vec<bool>),
+    Attested(#[serde(deserialize_with = "list::<_, _, MAX_ATTESTED>")] Vec<bool>),
     /// To [`Request::DurableClocks`], of those that the peer holds and has synced.
-    DurableClocks(Vec<(Partition, Clock)>),
+    DurableClocks(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, Clock)>),
     /// To [`Request::Deliver`]: which deltas were not joined or must not be counted, by their place.
     Delivered(Vec<(u32, Refused)>),
     /// To [`Request::PullFromMe`]: rows that were new.
@@ -353,10 +367,13 @@ impl Message {
     /// The message in a frame.
     ///
     /// # Errors
-    /// Where it holds none, or more than one.
+    /// Where it holds none, or more than one, or more than a peer ever says at once.
     pub fn from_frame(frame: &Bytes) -> Result<Self, InvalidMessage> {
         if frame.len() > MAX_FRAME {
             return Err(InvalidMessage(format!("{} bytes are too many", frame.len())));
+        }
+        if bounds::items(frame) > MAX_FRAME_ITEMS {
+            return Err(InvalidMessage("too many items".to_owned()));
         }
         let mut rest = &frame[..];
         let message = ciborium::from_reader(&mut rest).map_err(|error| InvalidMessage(error.to_string()))?;

@@ -2,6 +2,7 @@
 //!
 //! The real ones stand in `backend`, the simulated ones in `sim`; both pass the same contract suites.
 
+pub mod bounds;
 pub mod clock;
 pub mod message;
 pub mod network;

@@ -14,7 +14,7 @@ use super::waiting::Waiting;
 use crate::crdt::delta::Causal;
 use crate::crdt::dot::Dot;
 use crate::merkle::Tree;
-use crate::types::{Actor, Digest, Partition, PeerId};
+use crate::types::{Actor, Digest, LEAVES, Partition, PeerId};
 
 /// What this peer is to a partition.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -163,9 +163,11 @@ pub fn to_bytes<T: Serialize>(record: &T) -> Vec<u8> {
 /// Decodes a record of this module.
 ///
 /// # Errors
-/// Where the bytes are not one.
+/// Where the bytes are not one, or more than one.
 pub fn from_bytes<T: for<'a> Deserialize<'a>>(what: &str, bytes: &[u8]) -> Result<T, Damaged> {
-    ciborium::from_reader(bytes).map_err(|error| Damaged(format!("{what}: {error}")))
+    let mut rest = bytes;
+    let record = ciborium::from_reader(&mut rest).map_err(|error| Damaged(format!("{what}: {error}")))?;
+    if rest.is_empty() { Ok(record) } else { Err(Damaged(format!("{what}: bytes follow its end"))) }
 }
 
 impl PartitionState {
@@ -193,7 +195,7 @@ impl PartitionState {
         Ok(())
     }
 
-    /// Applies what a batch changed.
+    /// Applies what a batch changed. A leaf that no tree has is passed over.
     pub fn apply(&mut self, change: PartitionChange) {
         if change.emptied {
             self.tree = Tree::new();
@@ -201,6 +203,9 @@ impl PartitionState {
         }
         for (leaf, digest) in change.leaves {
             let leaf = usize::from(leaf);
+            if leaf >= LEAVES {
+                continue;
+            }
             let before = self.tree.leaf(leaf);
             self.tree.change(leaf, before, digest);
             self.total = self.total.minus(before).plus(digest);

@@ -15,7 +15,7 @@ const SEEDS: usize = 6;
 /// The longest seed, in bytes: short ones are mutated faster.
 const LONGEST: usize = 600;
 
-fn write(target: &str, name: &str, data: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write(target: &str, name: &str, data: &[u8]) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     std::fs::create_dir_all(&folder)?;
     std::fs::write(folder.join(name), data)

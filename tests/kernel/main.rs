@@ -3,10 +3,12 @@
 
 mod corpora;
 mod expiry_histories;
+mod expiry_rules;
 mod expiry_world;
 mod histories;
 mod history;
 mod laws;
 mod oracles;
 mod peer;
+mod peer_corpora;
 mod rules;

@@ -1,10 +1,11 @@
-//! A test for each rule of `KERNEL` sections 2 to 5 without which data is lost, deletes come undone or replicas differ. Each tells the
+//! A test for each rule of `KERNEL` sections 2 to 5 (section 7: `expiry_rules.rs`) without which data is lost, deletes come undone or replicas differ. Each tells the
 //! shortest story in which its rule matters, and turns red when the rule is taken out.
 
 use bytes::Bytes;
 use ringtide::crdt::command::Mutation;
-use ringtide::crdt::delta::{Causal, Delta, Payload, Row, RowAddress, RowsMut, Scope, join};
-use ringtide::crdt::dot::Dot;
+use ringtide::crdt::counter::clear_floors;
+use ringtide::crdt::delta::{Causal, Delta, Entry, Payload, Row, RowAddress, RowsMut, Scope, join};
+use ringtide::crdt::dot::{Clock, Dot};
 use ringtide::crdt::execute::{Author, execute_blind};
 use ringtide::crdt::merge::{Voice, merge};
 use ringtide::crdt::pull::{Pull, compare_row};
@@ -168,6 +169,52 @@ fn a_run_is_not_continued_across_a_crash() {
     first.runs_since = first.next;
     second.join([&first.at(3, &increment(1))]);
     assert_eq!(second.get(9), Some("3".to_owned()));
+}
+
+#[test]
+fn a_run_that_was_observed_further_on_does_not_count() {
+    let (mut owner, mut behind) = (Peer::new(1), Peer::new(2));
+    behind.join([&owner.at(1, &increment(1))]);
+    owner.at(2, &increment(1)); // this delta is lost
+    let run = Dot { actor: owner.actor, counter: 1 };
+    // Somebody who had seen both increments reset them, naming only the entry that it saw.
+    let floor = Entry { timestamp: Timestamp::from_millis(3), decision: None, payload: Payload::Floor { run, upto: 2, total: 2 } };
+    let reset = Delta { adds: vec![(RowAddress::value(&KEY), Dot { actor: Actor(3), counter: 1 }, floor)], ..Delta::default() };
+    behind.join([&reset]);
+    assert_eq!(behind.get(9), None, "what a reset had observed counts again");
+}
+
+/// The floors that an owner may clear, where the replicas hold these clocks durably.
+fn cleared(owner: &Peer, durable: &[Clock]) -> usize {
+    let address = RowAddress::value(&KEY);
+    clear_floors(&address, &owner.row(&address), owner.actor, owner.runs_since, durable).removes.len()
+}
+
+#[test]
+fn floors_stay_while_their_run_goes_on() {
+    let (mut owner, mut other) = (Peer::new(1), Peer::new(2));
+    other.join([&owner.at(1, &increment(5))]);
+    let more = owner.at(2, &increment(2));
+    owner.join([&other.at(3, &DELETE)]);
+    other.join([&more]);
+    let durable = [owner.state.causal.clock.clone(), other.state.causal.clock.clone()];
+    assert_eq!((owner.get(9), cleared(&owner, &durable)), (Some("2".to_owned()), 0));
+}
+
+#[test]
+fn floors_are_cleared_by_the_owner_once_every_replica_has_the_whole_run() {
+    let (mut owner, mut other) = (Peer::new(1), Peer::new(2));
+    let counted = [owner.at(1, &increment(5)), owner.at(2, &increment(2))];
+    let behind = Peer::new(3).state.causal.clock;
+    other.join(&counted);
+    let durable = [owner.state.causal.clock.clone(), other.state.causal.clock.clone()];
+    let reset = other.at(3, &DELETE);
+    owner.join([&reset]);
+    assert_eq!(cleared(&owner, &durable), 1);
+    assert_eq!(cleared(&other, &durable), 0, "only the owner knows that its run is over");
+    assert_eq!(cleared(&owner, &[durable[0].clone(), behind]), 0, "a replica may still get the run");
+    owner.runs_since = owner.next;
+    assert_eq!(cleared(&owner, &durable), 0, "after a crash nobody knows how far the run went");
 }
 
 // Section 5: pulls.

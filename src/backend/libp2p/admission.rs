@@ -138,6 +138,25 @@ pub enum Message {
     Refusal(Refusal),
 }
 
+impl Message {
+    /// The bytes of a message: CBOR.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // Writing to memory cannot fail, and messages hold nothing that CBOR lacks.
+        let _ = ciborium::into_writer(self, &mut bytes);
+        bytes
+    }
+
+    /// The message that fills these bytes; `None` where they are something else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let message = ciborium::from_reader(&mut rest).ok()?;
+        rest.is_empty().then_some(message)
+    }
+}
+
 /// What only admitted peers learn of each other.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Details {

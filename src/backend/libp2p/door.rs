@@ -107,11 +107,9 @@ impl Door {
 }
 
 async fn send(stream: &mut (impl AsyncWrite + Unpin), message: &Message) -> Result<(), DoorError> {
-    let mut bytes = vec![0; 2];
-    ciborium::into_writer(message, &mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    let length = u16::try_from(bytes.len() - 2).map_err(|_| io::Error::other("a message of admission is too long"))?;
-    bytes[..2].copy_from_slice(&length.to_be_bytes());
-    stream.write_all(&bytes).await?;
+    let body = message.to_bytes();
+    let length = u16::try_from(body.len()).map_err(|_| io::Error::other("a message of admission is too long"))?;
+    stream.write_all(&[&length.to_be_bytes(), body.as_slice()].concat()).await?;
     Ok(stream.flush().await?)
 }
 
@@ -124,55 +122,5 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Message, DoorE
     }
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await?;
-    decode(&bytes).ok_or(DoorError::Rejected(Rejection::Malformed))
-}
-
-/// Reads one message that fills these bytes.
-pub(super) fn decode(bytes: &[u8]) -> Option<Message> {
-    let mut rest = bytes;
-    let message = ciborium::from_reader(&mut rest).ok()?;
-    rest.is_empty().then_some(message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::libp2p::admission::Refusal;
-    use proptest::prelude::*;
-
-    #[test]
-    fn messages_survive_their_bytes() {
-        let messages = [
-            Message::Hello { version: 1, cluster: "c".to_owned(), secret: true, nonce: [7; 32] },
-            Message::Proof(None),
-            Message::Proof(Some([9; 32])),
-            Message::Details(Details { partitions: 256, addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned(); PEER_ADDRESSES] }),
-            Message::Refusal(Refusal::Partitions { refusing: 1, refused: 2 }),
-        ];
-        for message in messages {
-            let mut bytes = Vec::new();
-            ciborium::into_writer(&message, &mut bytes).unwrap();
-            assert!(bytes.len() <= MAX_ADMISSION_MESSAGE);
-            assert_eq!(decode(&bytes), Some(message));
-            bytes.push(0);
-            assert_eq!(decode(&bytes), None);
-        }
-    }
-
-    #[test]
-    fn the_first_message_of_this_version_keeps_its_bytes() {
-        let hello = Message::Hello { version: 1, cluster: "c".to_owned(), secret: false, nonce: [0; 32] };
-        let mut bytes = Vec::new();
-        ciborium::into_writer(&hello, &mut bytes).unwrap();
-        let mut expected = b"\xa1\x65Hello\xa4\x67version\x01\x67cluster\x61c\x66secret\xf4\x65nonce\x98\x20".to_vec();
-        expected.extend([0; 32]);
-        assert_eq!(bytes, expected);
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            let _ = decode(&bytes);
-        }
-    }
+    Message::from_bytes(&bytes).ok_or(DoorError::Rejected(Rejection::Malformed))
 }

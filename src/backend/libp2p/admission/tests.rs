@@ -1,6 +1,9 @@
 //! Two sides of the exchange, said and heard without a network.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::config::{MAX_ADMISSION_MESSAGE, PEER_ADDRESSES};
 
 fn terms(cluster: &str, secret: Option<&str>, partitions: u16) -> Terms {
     Terms::new(cluster, secret.map(Secret::new).as_ref(), partitions, false)
@@ -176,4 +179,37 @@ fn messages_out_of_turn_and_missing_proofs_are_not_let_in() {
 #[test]
 fn a_secret_is_never_printed() {
     assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(…)");
+}
+
+#[test]
+fn messages_survive_their_bytes() {
+    let messages = [
+        Message::Hello { version: 1, cluster: "c".to_owned(), secret: true, nonce: [7; 32] },
+        Message::Proof(None),
+        Message::Proof(Some([9; 32])),
+        Message::Details(Details { partitions: 256, addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned(); PEER_ADDRESSES] }),
+        Message::Refusal(Refusal::Partitions { refusing: 1, refused: 2 }),
+    ];
+    for message in messages {
+        let mut bytes = message.to_bytes();
+        assert!(bytes.len() <= MAX_ADMISSION_MESSAGE);
+        assert_eq!(Message::from_bytes(&bytes), Some(message));
+        bytes.push(0);
+        assert_eq!(Message::from_bytes(&bytes), None);
+    }
+}
+
+#[test]
+fn the_first_message_of_this_version_keeps_its_bytes() {
+    let hello = Message::Hello { version: 1, cluster: "c".to_owned(), secret: false, nonce: [0; 32] };
+    let mut expected = b"\xa1\x65Hello\xa4\x67version\x01\x67cluster\x61c\x66secret\xf4\x65nonce\x98\x20".to_vec();
+    expected.extend([0; 32]);
+    assert_eq!(hello.to_bytes(), expected);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Message::from_bytes(&bytes);
+    }
 }
