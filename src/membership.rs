@@ -236,12 +236,7 @@ impl<T: Send + 'static> Membership<T> {
         let local = self.topology.local();
         let ring = self.ring_of(&members);
         let (record, roles) = (partition::to_bytes(&members), ring.clone());
-        self.writer
-            .step(move |replica| {
-                replica.put_named(MEMBERS_RECORD, record)?;
-                replica.take_roles(local, &roles, &former)
-            })
-            .await?;
+        self.writer.step(move |replica| replica.adopt_members((MEMBERS_RECORD, record), local, &roles, &former)).await?;
         let ring_changed = ring != self.topology.cluster().ring;
         self.members = members;
         self.topology.publish(Cluster { ring, members: self.members.clone(), reachable: self.reachable() });
