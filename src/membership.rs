@@ -260,12 +260,7 @@ impl<T: Send + 'static> Membership<T> {
         let local = self.topology.local();
         let ring = self.ring_of(&members);
         let (record, roles) = (partition::to_bytes(&members), ring.clone());
-        self.writer
-            .step(move |replica| {
-                replica.put_named(MEMBERS_RECORD, record)?;
-                replica.take_roles(local, &roles, &former)
-            })
-            .await?;
+        self.writer.step(move |replica| replica.adopt_members((MEMBERS_RECORD, record), local, &roles, &former)).await?;
         let cluster = self.topology.cluster();
         let ring_changed = ring != cluster.ring;
         let mut former = cluster.former.clone();

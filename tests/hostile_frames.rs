@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ringtide::config::{MAX_FRAME, MAX_ROWS};
 use ringtide::crdt::command::Mutation;
 use ringtide::crdt::delta::{Causal, Delta};
+use ringtide::crdt::set;
 use ringtide::env::message::{Message, PullStart, RangeContent, Reply, Request, RowsThere, Sent};
 use ringtide::members::Members;
 use ringtide::types::{Digest, Level, Partition};
@@ -137,7 +138,7 @@ fn content(content: RangeContent, name: &[u8], item: &[u8]) -> Vec<u8> {
 }
 
 fn members_to_add() -> Vec<u8> {
-    let mutation = Mutation::Add(Vec::new());
+    let mutation = Mutation::Set(set::Mutation::Add(Vec::new()));
     filled(&request(Request::Execute { level: Level::One, key: Bytes::new(), mutation }), b"\x63Add", &[0x40])
 }
 

@@ -115,17 +115,6 @@ impl Replica {
         self.commit(prepared)
     }
 
-    /// Puts a named record: the member list.
-    ///
-    /// # Errors
-    /// Where the disk failed.
-    pub fn put_named(&mut self, name: &str, value: Vec<u8>) -> Result<(), ReplicaError> {
-        let mut transaction = self.begin();
-        transaction.put_record(layout::named_key(name), value);
-        let prepared = transaction.finish()?;
-        self.commit(prepared)
-    }
-
     /// Reads a named record.
     ///
     /// # Errors

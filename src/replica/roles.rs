@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 
-use super::Replica;
 use super::partition::{FirstSync, Role};
 use super::transaction::{ReplicaError, Transaction};
+use super::{Replica, layout};
 use crate::ring::Ring;
 use crate::types::{Partition, PeerId};
 
@@ -21,7 +21,35 @@ impl Replica {
     /// # Errors
     /// Where the disk failed.
     pub fn take_roles(&mut self, local: PeerId, ring: &Ring, former: &BTreeMap<Partition, BTreeSet<PeerId>>) -> Result<(), ReplicaError> {
+        self.change_roles(local, ring, former, None)
+    }
+
+    /// Keeps the member list that a ring follows from, and takes the roles that it gives: in one batch. Else a peer that crashed between the
+    /// two would come back as a holder that knows of no first sync, and count for reads with nothing in its hands.
+    ///
+    /// # Errors
+    /// Where the disk failed.
+    pub fn adopt_members(
+        &mut self,
+        record: (&str, Vec<u8>),
+        local: PeerId,
+        ring: &Ring,
+        former: &BTreeMap<Partition, BTreeSet<PeerId>>,
+    ) -> Result<(), ReplicaError> {
+        self.change_roles(local, ring, former, Some(record))
+    }
+
+    fn change_roles(
+        &mut self,
+        local: PeerId,
+        ring: &Ring,
+        former: &BTreeMap<Partition, BTreeSet<PeerId>>,
+        record: Option<(&str, Vec<u8>)>,
+    ) -> Result<(), ReplicaError> {
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
+        if let Some((name, value)) = record {
+            transaction.put_record(layout::named_key(name), value);
+        }
         let mut roles = Vec::with_capacity(self.partitions.len());
         for (index, state) in self.partitions.iter().enumerate() {
             let partition = Partition(u16::try_from(index).unwrap_or(u16::MAX));

@@ -1,0 +1,70 @@
+//! Partitions go to a peer that joins, or are started anew where rows were damaged: who confirms has everything durably, and who counts
+//! knows all that a quorum has acknowledged.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ringtide::config::Durability;
+use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
+use ringtide::sim::cluster::SimCluster;
+use ringtide::sim::storage::{Crash, SimDisk};
+use ringtide::types::Level;
+use tokio::time::sleep;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The storage keys of all rows on a disk.
+fn rows(disk: &SimDisk) -> BTreeSet<Vec<u8>> {
+    let mut rows = BTreeSet::new();
+    disk.visit(b"r", b"s", &mut |row_key, _| {
+        rows.insert(row_key.to_vec());
+        ControlFlow::Continue(())
+    });
+    rows
+}
+
+fn set(value: &'static str) -> Mutation {
+    let value = Bytes::from_static(value.as_bytes());
+    Mutation::Set { value, expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_replica_counts_again_when_a_holder_that_was_away_is_back() {
+    let mut cluster = SimCluster::start(3, 3, 1, Durability::System).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    let (key, node, damaged) = (Bytes::from_static(b"key"), cluster.peers[0].node.clone().unwrap(), cluster.peers[1].node.clone().unwrap());
+    node.write(Level::All, key.clone(), set("old")).await.unwrap();
+    cluster.crash(2, Crash::Process);
+    sleep(Duration::from_secs(15)).await;
+    let row_key = rows(&cluster.peers[1].disk).pop_first().unwrap();
+    cluster.peers[1].disk.lose(&row_key);
+    node.write(Level::Quorum, key.clone(), set("new")).await.unwrap();
+    sleep(PATIENCE).await;
+    assert_eq!(damaged.status().syncing, 1, "what a quorum of it and the absent one had acknowledged may be at that one alone");
+    cluster.restart(2).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    assert_eq!(damaged.status().syncing, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_drops_rows_before_the_newcomer_has_them_durably() {
+    // No disk is synced but where the node asks for it by itself.
+    let mut cluster = SimCluster::start(4, 3, 1, Durability::System).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    let node = cluster.peers[0].node.clone().unwrap();
+    for number in 0..64 {
+        node.write(Level::All, Bytes::from(format!("key {number}")), set("value")).await.unwrap();
+    }
+    let copies = |cluster: &SimCluster| cluster.peers.iter().map(|peer| rows(&peer.disk).len()).sum::<usize>();
+    assert_eq!(copies(&cluster), 3 * 64);
+    assert!(cluster.join_next().await.unwrap());
+    cluster.converge(PATIENCE).await.unwrap();
+    let confirmed = rows(&cluster.peers[3].disk);
+    assert!(confirmed.len() > 16 && copies(&cluster) == 3 * 64, "what it took over was dropped elsewhere");
+    cluster.crash(3, Crash::Machine);
+    assert_eq!(rows(&cluster.peers[3].disk), confirmed);
+}

@@ -1,0 +1,353 @@
+//! The rules that a replica keeps while the ring changes, while it pulls, and when it comes back: each in the shortest story in which it
+//! matters. Without any one of them, data that was acknowledged is lost or what was deleted comes back.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ringtide::crdt::delta::{Delta, RowAddress};
+use ringtide::crdt::encode;
+use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
+use ringtide::env::message::{PullStart, RangeContent, Refused, RowRange, Sent, Standing};
+use ringtide::replica::Replica;
+use ringtide::replica::execution::{Change, Command, NotExecuted, Outcome, Work};
+use ringtide::replica::partition::Role;
+use ringtide::replica::pulling::{Begun, Compared, PullId, Source, Void};
+use ringtide::ring::{Ring, RingMember};
+use ringtide::sim::clock::SimClock;
+use ringtide::sim::storage::{Crash, SimDisk};
+use ringtide::types::{Partition, PeerId};
+use tokio::time::Instant;
+
+const PARTITION: Partition = Partition(0);
+const REPLICAS: usize = 3;
+
+fn id(peer: u8) -> PeerId {
+    PeerId([peer; 32])
+}
+
+fn source(peer: PeerId) -> Source {
+    Source { peer, began: Instant::now() }
+}
+
+/// A ring of one partition, which all of these peers hold.
+fn ring(peers: &[u8]) -> Ring {
+    let member = |peer: &u8| RingMember { peer: id(*peer), zone: None, capacity: 1 };
+    Ring::build(&peers.iter().map(member).collect::<Vec<_>>(), 1, REPLICAS)
+}
+
+/// A replica without a node around it.
+struct Peer {
+    id: PeerId,
+    disk: SimDisk,
+    clock: SimClock,
+    replica: Replica,
+}
+
+fn open(disk: &SimDisk, clock: &SimClock, seed: u64) -> Replica {
+    Replica::open(disk.open(), Arc::new(clock.clone()), 1, seed).unwrap()
+}
+
+fn set(value: &'static str) -> Work {
+    let mutation = Mutation::Set {
+        value: Bytes::from_static(value.as_bytes()),
+        expiry: SetExpiry::Clear,
+        condition: SetCondition::Always,
+        get: false,
+    };
+    Work::Execute(Command { key: Bytes::from_static(b"key"), change: Change::Mutation(mutation.into()), blind_for: None })
+}
+
+impl Peer {
+    /// A peer that holds the partition together with others.
+    fn new(peer: u8, holders: &[u8]) -> Self {
+        let (disk, clock) = (SimDisk::default(), SimClock::new());
+        let replica = open(&disk, &clock, u64::from(peer));
+        let mut peer = Self { id: id(peer), disk, clock, replica };
+        peer.take_ring(holders, &[]);
+        peer
+    }
+
+    fn take_ring(&mut self, holders: &[u8], former: &[u8]) {
+        let former = BTreeMap::from([(PARTITION, former.iter().map(|peer| id(*peer)).collect::<BTreeSet<_>>())]);
+        self.replica.take_roles(self.id, &ring(holders), &former).unwrap();
+    }
+
+    fn write(&mut self, value: &'static str) -> Delta {
+        match self.replica.apply(&[set(value)]).unwrap().remove(0) {
+            Outcome::Executed(Ok(executed)) => executed.delta,
+            other => panic!("not written: {other:?}"),
+        }
+    }
+
+    fn hear(&mut self, delta: &Delta) -> Option<Refused> {
+        let sent = Sent { partition: PARTITION, delta: delta.clone(), hint_for: None };
+        match self.replica.apply(&[Work::Receive(sent)]).unwrap().remove(0) {
+            Outcome::Received(refused) => refused,
+            other => panic!("not received: {other:?}"),
+        }
+    }
+
+    /// Stored rows, of which there is one a value that shows.
+    fn rows(&self) -> usize {
+        let mut rows = 0;
+        self.disk.visit(b"r", b"s", &mut |_, _| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        });
+        rows
+    }
+
+    fn standing(&self) -> Standing {
+        self.replica.view().load().partition(PARTITION).standing
+    }
+
+    fn seal(&self) -> u64 {
+        self.replica.sealed()[0].1
+    }
+
+    fn confirmed(&mut self, seal: u64, by: &[u8], holders: &[u8]) {
+        let holders: Vec<PeerId> = holders.iter().map(|peer| id(*peer)).collect();
+        by.iter().for_each(|by| self.replica.confirmed(PARTITION, seal, id(*by), &holders, REPLICAS).unwrap());
+    }
+
+    /// Begins a pull from a peer whose rows differ. Tells the other's state id too.
+    fn begin_pull(&mut self, from: &mut Self) -> (PullId, u64, Vec<u8>) {
+        let offer = self.replica.pull_offer(PARTITION);
+        let PullStart::Open { state_id, causal, root, nodes, .. } = from.replica.pull_starts(&[offer]).remove(0).1 else {
+            panic!("nothing to pull")
+        };
+        match self.replica.begin_pull(PARTITION, source(from.id), state_id, *causal, root, &nodes).unwrap() {
+            Begun::Differs { pull, nodes } => (pull, state_id, nodes),
+            Begun::Equal(_) => panic!("equal"),
+        }
+    }
+
+    /// Compares everything of a pull that has begun, but does not end it.
+    fn compare(&mut self, from: &mut Self, (pull, state_id, nodes): &(PullId, u64, Vec<u8>)) {
+        for (node, digests) in from.replica.leaves(PARTITION, *state_id, nodes).unwrap() {
+            for leaf in self.replica.compare_leaves(*pull, node, &digests).unwrap() {
+                let there = from.replica.leaf(PARTITION, *state_id, leaf).unwrap();
+                there.verify(leaf).unwrap().unwrap();
+                let range = RowRange { leaf, from: None, until: None };
+                let RangeContent::Rows(rows) = there.content(&range).unwrap() else { panic!("too many rows") };
+                let listing: BTreeMap<_, _> =
+                    rows.rows.iter().map(|(address, row)| (address.clone(), encode::row_digest(address, row))).collect();
+                assert!(matches!(self.replica.compare_rows(*pull, &range, &listing, &rows).unwrap(), Ok(Compared::Done(_))));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sealed_partition_takes_no_delta_no_hint_and_no_write() {
+    let (mut a, mut b) = (Peer::new(1, &[1, 2, 3]), Peer::new(2, &[1, 2, 3]));
+    a.write("old");
+    a.take_ring(&[2, 3, 4], &[]);
+    assert_eq!(a.hear(&b.write("new")), Some(Refused::NotHolder));
+    assert!(matches!(a.replica.apply(&[set("own")]).unwrap()[..], [Outcome::Executed(Err(NotExecuted::NotHolder))]));
+    assert_eq!((a.rows(), a.standing()), (1, Standing::Extra));
+}
+
+#[test]
+fn a_confirmation_is_for_one_seal_and_becoming_a_holder_again_voids_it() {
+    let mut a = Peer::new(1, &[1, 2, 3]);
+    a.write("v");
+    a.take_ring(&[2, 3, 4], &[]);
+    let first = a.seal();
+    a.confirmed(first, &[2, 3], &[2, 3, 4]);
+    a.take_ring(&[1, 2, 3], &[]);
+    a.write("a write that nobody else has");
+    a.take_ring(&[2, 3, 4], &[]);
+    let second = a.seal();
+    a.confirmed(first, &[2, 3, 4], &[2, 3, 4]);
+    a.confirmed(second, &[4], &[2, 3, 4]);
+    assert_eq!(a.rows(), 1, "2 and 3 confirmed before the last write");
+    a.confirmed(second, &[2, 3], &[2, 3, 4]);
+    assert_eq!((a.rows(), a.standing()), (0, Standing::Absent));
+}
+
+#[test]
+fn rows_are_dropped_when_as_many_holders_as_configured_have_them_all_by_the_view_of_the_moment() {
+    let mut a = Peer::new(1, &[1, 2, 3]);
+    a.write("v");
+    a.take_ring(&[2, 3, 4], &[]);
+    let seal = a.seal();
+    a.confirmed(seal, &[2, 3], &[2, 3]);
+    assert_eq!(a.rows(), 1, "two copies are too few");
+    a.confirmed(seal, &[3, 2], &[2, 3, 4]);
+    assert_eq!(a.rows(), 1, "4 has not confirmed");
+    // 4 gave way to 5 before it confirmed.
+    a.confirmed(seal, &[4], &[2, 3, 5]);
+    assert_eq!(a.rows(), 1, "5 has not confirmed");
+    a.confirmed(seal, &[5], &[2, 3, 5]);
+    assert_eq!(a.rows(), 0);
+}
+
+#[test]
+fn a_pull_that_ends_after_the_own_seal_confirms_nothing() {
+    let (mut a, mut b) = (Peer::new(1, &[1, 2, 3]), Peer::new(2, &[1, 2, 3]));
+    a.write("own");
+    b.write("v");
+    let begun = a.begin_pull(&mut b);
+    a.compare(&mut b, &begun);
+    a.take_ring(&[2, 3, 4], &[]);
+    assert!(!a.replica.end_pull(begun.0).unwrap().unwrap().holder);
+}
+
+#[test]
+fn after_a_drop_nothing_of_the_old_state_is_told_and_no_pull_of_it_ends() {
+    let (mut a, mut b) = (Peer::new(1, &[1, 2, 3]), Peer::new(2, &[1, 2, 3]));
+    a.write("v");
+    let (pull, state_id, nodes) = b.begin_pull(&mut a);
+    assert!(a.replica.leaves(PARTITION, state_id, &nodes).is_some());
+    a.take_ring(&[2, 3, 4], &[]);
+    let seal = a.seal();
+    a.confirmed(seal, &[2, 3, 4], &[2, 3, 4]);
+    a.take_ring(&[1, 2, 3], &[2, 3, 4]);
+    assert_eq!(a.replica.leaves(PARTITION, state_id, &nodes), None, "an empty replica that had seen all would delete all");
+    assert!(a.replica.leaf(PARTITION, state_id, 0).is_none());
+    b.replica.abandon_pull(pull);
+}
+
+#[test]
+fn a_replica_that_found_damage_ends_no_pull_that_began_before() {
+    let (mut a, mut b) = (Peer::new(1, &[1, 2, 3]), Peer::new(2, &[1, 2, 3]));
+    a.write("v");
+    let dot = b.write("w").adds[0].1;
+    let begun = a.begin_pull(&mut b);
+    a.compare(&mut b, &begun);
+    let mut row_keys = Vec::new();
+    a.disk.visit(b"r", b"s", &mut |row_key, _| {
+        row_keys.push(row_key.to_vec());
+        std::ops::ControlFlow::Continue(())
+    });
+    row_keys.iter().for_each(|row_key| a.disk.lose(row_key));
+    a.replica.restart_damaged(PARTITION, [id(2), id(3)]).unwrap();
+    assert_eq!(a.replica.end_pull(begun.0).unwrap(), Err(Void));
+    assert!(!a.replica.partition(PARTITION).causal.clock.contains(dot), "its row is lost, so it was not seen");
+    assert_eq!(a.standing(), Standing::Extra);
+}
+
+#[test]
+fn a_newcomer_counts_after_it_pulled_from_a_majority_of_the_holders_before() {
+    let mut d = Peer::new(4, &[4]);
+    d.take_ring(&[2, 3, 4], &[1, 2, 3]);
+    for (from, standing) in [(5, Standing::Extra), (1, Standing::Extra), (1, Standing::Extra), (3, Standing::Counted)] {
+        d.replica.nothing_to_pull(PARTITION, source(id(from))).unwrap();
+        assert_eq!(d.standing(), standing);
+    }
+}
+
+#[test]
+fn a_first_sync_goes_on_after_a_restart() {
+    let mut d = Peer::new(4, &[4]);
+    d.take_ring(&[2, 3, 4], &[1, 2, 3]);
+    d.replica.nothing_to_pull(PARTITION, source(id(1))).unwrap();
+    d.disk.crash(Crash::Process);
+    d.replica = open(&d.disk, &d.clock, 9);
+    d.take_ring(&[2, 3, 4], &[]);
+    assert_eq!(d.standing(), Standing::Extra);
+    d.replica.nothing_to_pull(PARTITION, source(id(2))).unwrap();
+    assert_eq!(d.standing(), Standing::Counted);
+}
+
+#[test]
+fn no_crash_leaves_a_new_member_list_without_the_first_sync_that_it_calls_for() {
+    let former = BTreeMap::from([(PARTITION, BTreeSet::from([id(1), id(2)]))]);
+    for kept in 0..3 {
+        let mut d = Peer::new(4, &[4]);
+        d.replica.sync().unwrap();
+        d.replica.adopt_members(("members", b"1, 2, 4".to_vec()), d.id, &ring(&[1, 2, 4]), &former).unwrap();
+        d.disk.crash(Crash::Midway(kept));
+        d.replica = open(&d.disk, &d.clock, 9);
+        let knows_members = d.replica.named("members").unwrap().is_some();
+        assert_eq!(knows_members, d.replica.partition(PARTITION).first_sync.is_some());
+    }
+}
+
+#[test]
+fn a_pull_widens_the_clock_at_its_end_and_never_before() {
+    let (mut a, mut b) = (Peer::new(1, &[1, 2, 3]), Peer::new(2, &[1, 2, 3]));
+    let superseded = b.write("old").adds[0].1;
+    b.write("new");
+    let seen = |peer: &Peer| peer.replica.partition(PARTITION).causal.clock.contains(superseded);
+    let broken_off = a.begin_pull(&mut b);
+    a.compare(&mut b, &broken_off);
+    a.replica.abandon_pull(broken_off.0);
+    assert!(!seen(&a));
+    let mut c = Peer::new(3, &[1, 2, 3]);
+    let begun = c.begin_pull(&mut b);
+    assert!(matches!(c.replica.end_pull(begun.0).unwrap(), Err(Void)), "nothing was compared yet");
+    assert!(!seen(&c));
+    let begun = c.begin_pull(&mut b);
+    c.compare(&mut b, &begun);
+    assert!(!seen(&c));
+    assert!(c.replica.end_pull(begun.0).unwrap().is_ok() && seen(&c));
+}
+
+#[test]
+fn an_add_that_comes_after_its_row_was_compared_is_judged_as_if_the_pull_had_ended() {
+    let (mut a, mut b) = (Peer::new(1, &[1, 2, 3]), Peer::new(2, &[1, 2, 3]));
+    let late = b.write("old");
+    let new = b.write("new");
+    let begun = a.begin_pull(&mut b);
+    a.compare(&mut b, &begun);
+    assert_eq!(a.hear(&late), None);
+    let live = |peer: &Peer| {
+        let page = peer.replica.view().load().read(
+            &Bytes::from_static(b"key"),
+            &ringtide::crdt::command::Selection::All,
+            None,
+            ringtide::types::Timestamp::default(),
+        );
+        page.unwrap().rows.get(&RowAddress::value(&Bytes::from_static(b"key"))).map(|row| row.keys().copied().collect::<Vec<_>>())
+    };
+    assert_eq!(live(&a), Some(vec![new.adds[0].1]));
+}
+
+#[test]
+fn a_pull_begins_with_clock_and_digests_of_one_moment() {
+    let (mut a, mut b) = (Peer::new(1, &[1, 2, 3]), Peer::new(2, &[1, 2, 3]));
+    b.write("old");
+    let offer = a.replica.pull_offer(PARTITION);
+    let start = b.replica.pull_starts(&[offer]).remove(0).1;
+    let dot = b.write("new").adds[0].1;
+    let PullStart::Open { causal, root, .. } = start else { panic!("nothing to pull") };
+    assert!(!causal.clock.contains(dot) && root != b.replica.pull_offer(PARTITION).1);
+}
+
+#[test]
+fn dots_and_timestamps_go_on_after_all_that_was_lost() {
+    let mut a = Peer::new(1, &[1, 2, 3]);
+    a.replica.sync().unwrap();
+    let mut last = a.write("v").adds.remove(0);
+    for seed in 0..5 {
+        // The journal falls back, the wall clock too; what left the machine is out there.
+        assert!(a.disk.crash(Crash::Machine) > 0);
+        a.clock.set_skew(-1_000 * i64::try_from(seed).unwrap());
+        a.replica = open(&a.disk, &a.clock, seed);
+        a.take_ring(&[1, 2, 3], &[]);
+        let next = a.write("w").adds.remove(0);
+        assert_eq!(next.1.actor, last.1.actor);
+        assert!(next.1.counter > last.1.counter && next.2.timestamp > last.2.timestamp);
+        last = next;
+    }
+}
+
+#[test]
+fn a_sealed_partition_is_sealed_again_after_a_restart_and_asks_for_new_confirmations() {
+    let mut a = Peer::new(1, &[1, 2, 3]);
+    a.write("v");
+    a.take_ring(&[2, 3, 4], &[]);
+    let seal = a.seal();
+    a.confirmed(seal, &[2, 3], &[2, 3, 4]);
+    a.disk.crash(Crash::Process);
+    a.replica = open(&a.disk, &a.clock, 9);
+    a.take_ring(&[2, 3, 4], &[]);
+    a.confirmed(seal, &[4], &[2, 3, 4]);
+    assert!(matches!(a.replica.partition(PARTITION).role, Role::Sealed { .. }));
+    assert_eq!(a.rows(), 1);
+}
