@@ -231,10 +231,12 @@ pub(super) fn append<R: Rows>(
     if tail.is_empty() && head.is_some() {
         return Ok((Delta::default(), length(head.as_ref())));
     }
+    if head.as_ref().map_or(0, Bytes::len) + tail.len() > MAX_VALUE {
+        return Err(Refusal::TooBig.into());
+    }
     let decision = shown.write_under(&mut draft);
     let value = match &head {
         None => tail.clone(),
-        Some(head) if head.len() + tail.len() > MAX_VALUE => return Err(Refusal::TooBig.into()),
         Some(head) => {
             let mut value = BytesMut::with_capacity(head.len() + tail.len());
             value.extend_from_slice(head);
