@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use ringtide::config::{MAX_CLOCK_ACTORS, MAX_CLOCK_RANGES, MAX_KEY, MAX_ROW_ENTRIES, MAX_ROWS, MAX_VALUE};
 use ringtide::crdt::codec::{DecodeError, Writer};
 use ringtide::crdt::delta::{Causal, Decision, Delta, Entry, Payload, Replacement, Row, RowAddress, Scope};
 use ringtide::crdt::dot::{Clock, Dot};
-use ringtide::crdt::encode;
+use ringtide::crdt::{encode, wire};
 use ringtide::types::{Actor, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -242,4 +243,87 @@ fn deltas_that_cannot_be_are_refused() {
     assert_eq!(read(&twice), "a delta adds two entries under one dot");
     let misplaced = Delta { adds: vec![(RowAddress::value(&key), dot, entry(Payload::Present))], ..Delta::default() };
     assert_eq!(read(&misplaced), "an entry does not fit the kind of its row");
+}
+
+/// The limit that makes a delta unreadable; `None` where it is read.
+fn exceeded(delta: &Delta) -> Option<&'static str> {
+    match encode::delta_from_bytes(&encode::delta_to_bytes(delta).into()) {
+        Ok(read) => {
+            assert_eq!(read, *delta);
+            None
+        }
+        Err(DecodeError::Limit { what, .. }) => Some(what),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn what_exceeds_a_limit_by_one_byte_is_refused_wherever_it_stands() {
+    let (key, value) = (Bytes::from(vec![1; MAX_KEY + 1]), Bytes::from(vec![2; MAX_VALUE + 1]));
+    let dot = Dot { actor: Actor(1), counter: 1 };
+    let added = |address: RowAddress, payload| {
+        let entry = Entry { timestamp: Timestamp(9), decision: None, payload };
+        Delta { adds: vec![(address, dot, entry)], ..Delta::default() }
+    };
+    let replaced = |scope| Delta { replaces: vec![Replacement::of(scope, Clock::new())], ..Delta::default() };
+    for (longer, key, value) in [(true, key.clone(), value.clone()), (false, key.slice(1..), value.slice(1..))] {
+        let expected = |what| longer.then_some(what);
+        let short = Bytes::from_static(b"k");
+        assert_eq!(exceeded(&added(RowAddress::member(&key, &short), Payload::Present)), expected("key"));
+        assert_eq!(exceeded(&added(RowAddress::member(&short, &value), Payload::Present)), expected("element"));
+        assert_eq!(exceeded(&added(RowAddress::value(&short), Payload::Value(value))), expected("value"));
+        assert_eq!(exceeded(&replaced(Scope::Key(key.clone()))), expected("key"));
+        assert_eq!(exceeded(&replaced(Scope::Row(RowAddress::value(&key)))), expected("key"));
+    }
+}
+
+#[test]
+fn counts_beyond_their_limits_are_refused_before_anything_is_read() {
+    let counted = |what: &'static str, limit: usize, bytes: &[u8], found: Option<DecodeError>| {
+        assert_eq!(found, Some(DecodeError::Limit { what, found: limit as u64 + 1, limit }), "{what} of {bytes:?}");
+    };
+    let claim = |limit: usize| {
+        let mut writer = Writer::versioned(encode::VERSION);
+        writer.count(limit + 1);
+        Bytes::from(writer.into_bytes())
+    };
+    let bytes = claim(MAX_CLOCK_ACTORS);
+    counted("actors of a clock", MAX_CLOCK_ACTORS, &bytes, encode::clock_from_bytes(&bytes).err());
+    let bytes = claim(MAX_ROW_ENTRIES);
+    counted("entries of a row", MAX_ROW_ENTRIES, &bytes, encode::row_from_bytes(&bytes).err());
+    let bytes = claim(MAX_ROWS);
+    counted("rows", MAX_ROWS, &bytes, wire::rows_from_bytes(&bytes).err());
+    counted("replaced rows and keys", MAX_ROWS, &bytes, encode::delta_from_bytes(&bytes).err());
+}
+
+#[test]
+fn the_ranges_of_a_clock_are_counted_over_all_of_its_actors() {
+    let half = MAX_CLOCK_RANGES / 2 + 1;
+    let clock = |actors: u64| {
+        let mut writer = Writer::versioned(encode::VERSION);
+        writer.number(actors);
+        for actor in 0..actors {
+            writer.word(actor);
+            writer.count(half);
+            (0..half).for_each(|_| writer.raw(&[0, 0]));
+        }
+        Bytes::from(writer.into_bytes())
+    };
+    assert!(encode::clock_from_bytes(&clock(1)).is_ok());
+    assert!(matches!(encode::clock_from_bytes(&clock(2)), Err(DecodeError::Limit { what: "ranges of a clock", .. })));
+}
+
+#[test]
+fn a_delta_of_many_tiny_things_is_weighed_while_it_is_read() {
+    // A key of no bytes is replaced, for which one dot is pending: 15 bytes become half a kibibyte.
+    let replaced = [1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+    let delta = |count: usize| {
+        let mut writer = Writer::versioned(encode::VERSION);
+        writer.count(count);
+        (0..count).for_each(|_| writer.raw(&replaced));
+        writer.raw(&[0, 0, 0]);
+        encode::delta_from_bytes(&writer.into_bytes().into())
+    };
+    assert_eq!(delta(1000).unwrap().replaces.len(), 1000);
+    assert!(matches!(delta(MAX_ROWS), Err(DecodeError::Limit { what: "what was decoded", .. })));
 }

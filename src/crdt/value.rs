@@ -150,8 +150,8 @@ impl ValueRow<'_> {
     /// Where it would exceed its limit.
     pub(super) fn appended(&self, tail: &Bytes) -> Result<Bytes, Refusal> {
         match self.view.shown() {
+            head if head.as_ref().map_or(0, Bytes::len) + tail.len() > MAX_VALUE => Err(Refusal::TooBig),
             None => Ok(tail.clone()),
-            Some(head) if head.len() + tail.len() > MAX_VALUE => Err(Refusal::TooBig),
             Some(head) => {
                 let mut value = BytesMut::with_capacity(head.len() + tail.len());
                 value.extend_from_slice(&head);

@@ -127,7 +127,11 @@ impl<'de, T: Deserialize<'de> + Weigh, const MOST: usize> Visitor<'de> for Bound
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::{Message, Request};
     use super::*;
+    use crate::config::{MAX_FRAME, MAX_PARTITIONS, RANGES_AT_ONCE};
+    use crate::crdt::command::Selection;
+    use crate::merkle::NODES;
 
     #[test]
     fn items_are_counted_and_what_they_hold_is_skipped() {
@@ -152,5 +156,20 @@ mod tests {
         assert_eq!(items(&[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]), 1);
         assert_eq!(items(&[0x5b, 0xff]), 1);
         assert_eq!(items(&[0x9f, 0x5f, 0x41, 0, 0xff, 0xff]), 5);
+    }
+
+    #[test]
+    fn a_list_longer_than_any_of_its_kind_and_a_frame_longer_than_any_are_refused() {
+        let read = |request: Request| Message::from_frame(&Message::Request { id: 1, request: Box::new(request) }.to_frame()).is_ok();
+        let every = usize::from(MAX_PARTITIONS);
+        let open = |count| Request::PullOpen(vec![(Partition(1), Digest(2), 3); count]);
+        assert_eq!((read(open(every)), read(open(every + 1))), (true, false));
+        let leaves = |count| Request::PullLeaves { partition: Partition(1), state_id: 2, nodes: vec![0; count] };
+        assert_eq!((read(leaves(NODES)), read(leaves(NODES + 1))), (true, false));
+        let range = RowRange { leaf: 1, from: None, until: None };
+        let ranges = |count| Request::PullRanges { partition: Partition(1), state_id: 2, ranges: vec![range.clone(); count] };
+        assert_eq!((read(ranges(RANGES_AT_ONCE)), read(ranges(RANGES_AT_ONCE + 1))), (true, false));
+        let asked = |length| Request::Read { key: vec![0; length].into(), selection: Selection::Head, after: None };
+        assert_eq!((read(asked(MAX_FRAME - 100)), read(asked(MAX_FRAME))), (true, false));
     }
 }

@@ -210,7 +210,7 @@ impl Leaf {
         })
     }
 
-    /// The content of rows.
+    /// The content of rows, but for those that are gone.
     ///
     /// # Errors
     /// Where they could not be read.
@@ -218,11 +218,9 @@ impl Leaf {
         let mut rows = BTreeMap::new();
         for address in addresses {
             let row_key = layout::row_key(Place::of(&address.key, partitions), address);
-            let row = match self.snapshot.get(&row_key)? {
-                Some(value) => read(&row_key, &value)?.1,
-                None => Row::new(),
-            };
-            rows.insert(address.clone(), row);
+            if let Some(value) = self.snapshot.get(&row_key)? {
+                rows.insert(address.clone(), read(&row_key, &value)?.1);
+            }
         }
         Ok(self.judged(rows))
     }

@@ -139,6 +139,15 @@ fn a_write_that_finds_nothing_but_may_be_behind_copies_the_decision() {
 }
 
 #[test]
+fn a_write_that_may_be_behind_does_not_copy_a_decision_that_has_passed() {
+    let (mut first, mut second) = expiring();
+    first.at(20, &add("v"));
+    second.state.causal.supersede(&Scope::Row(RowAddress::expiry(&KEY)), &first.state.causal.clock);
+    let written = second.at(60, &add("y"));
+    assert_eq!(written.adds.iter().map(|(_, _, entry)| entry.decision).collect::<Vec<_>>(), [None]);
+}
+
+#[test]
 fn passed_decisions_are_taken_away_by_removals_only() {
     for write in [set("s"), DELETE, expire(500), set_until("s", 500)] {
         let (mut peer, _) = expiring();

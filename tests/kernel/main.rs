@@ -11,4 +11,5 @@ mod laws;
 mod oracles;
 mod peer;
 mod peer_corpora;
+mod pull_rules;
 mod rules;

@@ -124,3 +124,84 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Message, DoorE
     stream.read_exact(&mut bytes).await?;
     Message::from_bytes(&bytes).ok_or(DoorError::Rejected(Rejection::Malformed))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use futures::io::Cursor;
+
+    use super::*;
+    use crate::backend::libp2p::admission::{Refusal, WIRE_VERSION};
+
+    /// A stream on which the other side has said all that it will ever say.
+    struct Said {
+        heard: Cursor<Vec<u8>>,
+        told: Vec<u8>,
+    }
+
+    impl AsyncRead for Said {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.heard).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Said {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.told).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What a door that is protected (or not) makes of a hello from an address, and what it says.
+    async fn hear(role: Role, protected: bool, cluster: String, address: &str) -> (Result<(), DoorError>, Vec<u8>) {
+        let door = Door {
+            terms: Terms::new("c", None, 1, protected),
+            local: PeerId::random(),
+            listening: Arc::default(),
+            admitted: mpsc::channel(1).0,
+            quiet: Mutex::default(),
+        };
+        let body = Message::Hello { version: WIRE_VERSION, cluster, secret: false, nonce: [1; 32] }.to_bytes();
+        let heard = [&u16::try_from(body.len()).unwrap().to_be_bytes(), body.as_slice()].concat();
+        let mut stream = Said { heard: Cursor::new(heard), told: Vec::new() };
+        let outcome = door.pass(&mut stream, role, PeerId::random(), &address.parse().unwrap()).await;
+        (outcome, stream.told)
+    }
+
+    #[tokio::test]
+    async fn the_address_tells_whether_a_peer_is_of_the_same_machine() {
+        let far = hear(Role::Listener, true, "c".to_owned(), "/ip4/192.168.1.7/tcp/1").await;
+        assert!(matches!(far.0, Err(DoorError::Rejected(Rejection::Refused(Refusal::Protected)))), "{:?}", far.0);
+        assert!(far.1.windows(9).any(|window| window == b"Protected"), "it is told why");
+        for (protected, address) in [(true, "/ip4/127.0.0.1/tcp/1"), (false, "/ip4/192.168.1.7/tcp/1")] {
+            let (outcome, _) = hear(Role::Listener, protected, "c".to_owned(), address).await;
+            // It passes this round, and then the other side says nothing more.
+            assert!(matches!(outcome, Err(DoorError::Io(_))), "{outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_exchange_has_a_nonce_of_its_own() {
+        let near = "/ip4/127.0.0.1/tcp/1";
+        let (_, first) = hear(Role::Dialler, false, "c".to_owned(), near).await;
+        let (_, second) = hear(Role::Dialler, false, "c".to_owned(), near).await;
+        assert!(first.len() > 32 && first.len().abs_diff(second.len()) < 64);
+        assert_ne!(first, second);
+    }
+
+    #[tokio::test]
+    async fn a_message_longer_than_any_is_not_even_read() {
+        let (outcome, told) = hear(Role::Listener, false, "n".repeat(MAX_ADMISSION_MESSAGE), "/ip4/127.0.0.1/tcp/1").await;
+        assert!(matches!(outcome, Err(DoorError::Rejected(Rejection::Malformed))), "{outcome:?}");
+        assert!(told.is_empty());
+    }
+}

@@ -75,6 +75,13 @@ pub struct NetworkConfig {
     pub protected: bool,
 }
 
+impl NetworkConfig {
+    /// Whether peers on the local network are looked for: in protected mode nothing is sent to any network.
+    fn looks_around(&self) -> bool {
+        self.mdns && !self.protected
+    }
+}
+
 impl fmt::Debug for NetworkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { keypair, cluster, secret, partitions, listen, bootstrap, mdns, protected } = self;
@@ -176,7 +183,8 @@ impl Libp2pNetwork {
         let (routes, wishes) = (Arc::new(Routes::default()), Arc::new(Wishes::default()));
         let shared =
             Shared { wishes: Arc::clone(&wishes), admitted, events, routes: Arc::clone(&routes), listening: Arc::clone(&listening) };
-        let driver = Driver::new(swarm, shared, listeners, config.bootstrap, config.mdns && !config.protected);
+        let looks_around = config.looks_around();
+        let driver = Driver::new(swarm, shared, listeners, config.bootstrap, looks_around);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(driver.run(stopped));
         let network = Self { local, listening, routes, wishes, running: Mutex::new(Some((stop, task))) };
@@ -235,5 +243,28 @@ impl Network for Libp2pNetwork {
 
     fn seek(&self, peer: PeerId, addresses: Vec<String>) {
         self.wishes.seek(peer, addresses);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_protected_mode_nobody_is_looked_for() {
+        let looks = |mdns, protected| {
+            let config = NetworkConfig {
+                keypair: Keypair::generate_ed25519(),
+                cluster: "c".to_owned(),
+                secret: None,
+                partitions: 1,
+                listen: Vec::new(),
+                bootstrap: Vec::new(),
+                mdns,
+                protected,
+            };
+            config.looks_around()
+        };
+        assert!(looks(true, false) && !looks(false, false) && !looks(true, true));
     }
 }
