@@ -1,7 +1,5 @@
 //! The limits on keys and values at the door of a node: whoever embeds one meets them too, not only clients of a server.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
-
 use bytes::Bytes;
 use ringtide::config::{Durability, MAX_KEY, MAX_VALUE};
 use ringtide::crdt::command::Mutation;

@@ -275,6 +275,21 @@ fn a_removal_takes_exactly_what_is_hidden_and_what_was_overtaken() {
 }
 
 #[test]
+fn a_removal_takes_the_decisions_that_its_own_overtook() {
+    let (mut first, mut second) = (Peer::new(1), Peer::new(2));
+    second.join([&first.at(10, &add("x"))]);
+    // Two decisions that have not heard of each other stand side by side; the later one counts.
+    let later = second.at(12, &expire(40));
+    first.at(11, &expire(50));
+    first.join([&later]);
+    assert_eq!(decisions(&first).len(), 2);
+    let found = finds(&first, 100);
+    assert_eq!(found.iter().map(|decision| decision.time).collect::<Vec<_>>(), [Some(40)]);
+    assert!(removes(&mut first, &found[0], 100).is_some());
+    assert!(first.rows().is_empty(), "{:?}", first.rows());
+}
+
+#[test]
 fn a_decision_that_comes_too_late_for_a_removal_is_not_acknowledged() {
     assert!(!is_late(at(100), at(119), GRACE));
     assert!(is_late(at(100), at(120), GRACE));

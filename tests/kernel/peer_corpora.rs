@@ -1,6 +1,8 @@
 //! Writes the seeds of the fuzz targets `frames` and `records` anew: what peers say to each other and keep on their disks, about what random
 //! histories hold. To be run by hand when a format gets a new version: `cargo test --test kernel write_the_peer_corpora -- --ignored`.
 
+#![expect(clippy::unwrap_used, reason = "a generator that cannot go on says so by a panic")]
+
 use std::rc::Rc;
 
 use bytes::Bytes;

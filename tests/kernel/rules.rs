@@ -48,6 +48,16 @@ fn what_is_pending_at_the_writer_is_pending_everywhere() {
 }
 
 #[test]
+fn who_replaces_a_key_tells_what_is_pending_for_its_rows() {
+    let (mut first, mut second, mut third) = (Peer::new(1), Peer::new(2), Peer::new(3));
+    let late = first.at(1, &add("m"));
+    first.at(2, &add("m")); // this delta is lost
+    second.join([&first.at(3, &remove("m"))]);
+    third.join([&second.at(4, &set("string")), &late]);
+    assert_eq!(third.row(&member("m")), Row::new());
+}
+
+#[test]
 fn what_is_pending_for_one_row_was_not_observed_of_another() {
     let (mut first, mut second, mut third) = (Peer::new(1), Peer::new(2), Peer::new(3));
     let unheard = first.at(1, &add("kept"));
