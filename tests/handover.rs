@@ -1,8 +1,6 @@
 //! Partitions go to a peer that joins, or are started anew where rows were damaged: who confirms has everything durably, and who counts
 //! knows all that a quorum has acknowledged.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -5,10 +5,13 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::RngExt;
+use rand::rngs::SmallRng;
 use tokio::time::sleep;
 
 use super::cluster::SimCluster;
 use super::expiry::{Fate, fate};
+use super::storage::Crash;
 use super::workload::History;
 use crate::crdt::command::{Answer, Query};
 use crate::crdt::{encode, key, set, string};
@@ -45,30 +48,74 @@ async fn ask(node: &Node, key: &Bytes, query: impl Into<Query>) -> Result<Answer
 
 /// Everything that clients were promised, as one peer sees it.
 async fn promises(node: &Node, history: &History) -> Result<(), String> {
-    for (key, counted) in &history.counters {
-        let value = match ask(node, key, string::Query::Get).await? {
+    for key in history.counters.keys().chain(history.sets.keys()).chain(history.strings.keys()) {
+        keeps(history, key, &ask(node, key, question(history, key)).await?)?;
+    }
+    Ok(())
+}
+
+/// What to ask about a key, by what clients do with it.
+fn question(history: &History, key: &Bytes) -> Query {
+    if history.counters.contains_key(key) {
+        string::Query::Get.into()
+    } else if history.sets.contains_key(key) {
+        set::Query::Members.into()
+    } else {
+        string::Query::Siblings.into()
+    }
+}
+
+/// Whether an answer to the [`question`] about a key keeps what was promised of it.
+fn keeps(history: &History, key: &Bytes, answer: &Answer) -> Result<(), String> {
+    if let Some(counted) = history.counters.get(key) {
+        let value = match answer {
             Answer::Nil => 0,
-            Answer::Bytes(text) => crate::crdt::counter::parse(&text).ok_or_else(|| format!("{key:?} is no number: {text:?}"))?,
+            Answer::Bytes(text) => crate::crdt::counter::parse(text).ok_or_else(|| format!("{key:?} is no number: {text:?}"))?,
             other => return Err(format!("{key:?} answers {other:?}")),
         };
         if (value - counted.acknowledged).abs() > counted.unknown {
             return Err(format!("{key:?} is {value}, but {} was acknowledged and {} is unknown", counted.acknowledged, counted.unknown));
         }
     }
-    for (key, members) in &history.sets {
-        let Answer::Members(present) = ask(node, key, set::Query::Members).await? else { return Err(format!("{key:?} is no set")) };
+    if let Some(members) = history.sets.get(key) {
+        let Answer::Members(present) = answer else { return Err(format!("{key:?} is no set")) };
         let lost = members.iter().find(|(member, known)| known.added && !known.removal_sent && !present.contains(member));
         if let Some((member, _)) = lost {
             return Err(format!("{key:?} lost {member:?}, whose add was acknowledged"));
         }
     }
-    for (key, written) in &history.strings {
-        let Answer::Siblings { values, .. } = ask(node, key, string::Query::Siblings).await? else {
-            return Err(format!("{key:?} is no string"));
-        };
-        let Some(last) = written.iter().rposition(|(_, acknowledged)| *acknowledged) else { continue };
+    if let Some(written) = history.strings.get(key) {
+        let Answer::Siblings { values, .. } = answer else { return Err(format!("{key:?} is no string")) };
+        let Some(last) = written.iter().rposition(|(_, acknowledged)| *acknowledged) else { return Ok(()) };
         if !written[last..].iter().any(|(value, _)| values.contains(value)) {
             return Err(format!("{key:?} holds {values:?}, but {:?} was acknowledged last", written[last].0));
+        }
+    }
+    Ok(())
+}
+
+/// While a cluster that had everything everywhere hands partitions over, and processes end and start, no read that is answered misses
+/// anything: who has not got it yet does not count.
+///
+/// # Errors
+/// A violation, or where a peer did not start.
+pub async fn watch(cluster: &mut SimCluster, history: &History, random: &mut SmallRng) -> Result<(), String> {
+    let keys: Vec<&Bytes> = history.counters.keys().chain(history.sets.keys()).chain(history.strings.keys()).collect();
+    for _ in 0..random.random_range(20..80) {
+        sleep(Duration::from_millis(random.random_range(0..200))).await;
+        let index = random.random_range(0..cluster.peers.len());
+        match random.random_range(0..20) {
+            0 if cluster.running().count() > 1 => cluster.crash(index, Crash::Process),
+            1..4 => cluster.restart(index).await.map_err(|error| format!("a peer did not start: {error}"))?,
+            _ => {}
+        }
+        // A peer that has not met the others yet is a cluster of its own, which has nothing.
+        let joined = cluster.joined();
+        let Some(node) = cluster.peers[index].node.as_ref().filter(|node| node.status().members == joined) else { continue };
+        let Some(key) = keys.get(random.random_range(0..keys.len().max(1))) else { continue };
+        let level = [Level::Local, Level::One, Level::Sloppy, Level::Quorum][random.random_range(0..4)];
+        if let Ok(answer) = node.read(level, (*key).clone(), question(history, key)).await {
+            keeps(history, key, &answer).map_err(|lost| format!("read at {level} during a handover: {lost}"))?;
         }
     }
     Ok(())

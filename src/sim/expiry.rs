@@ -135,7 +135,7 @@ fn ends_all(commands: &[&Command], last: usize, doubt_ms: u64) -> bool {
     let decides = |command: &&Command| command.is_brief() && command.is_executed_before(command.end(), doubt_ms);
     matches!(ender.outcome, Outcome::Done(_))
         && before.iter().all(|command| command.is_stamped_before(ender, doubt_ms))
-        && since.iter().all(|command| decides(&command))
+        && since.iter().all(decides)
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! What goes wrong in a simulated run: drawn from the seed, in differing mixtures.
 
+use std::time::Duration;
+
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
 use super::cluster::SimCluster;
 use super::network::{CALM, Weather};
 use super::storage::Crash;
+use crate::config::Durability;
 use crate::node::StartError;
 
 /// How likely each kind of fault is in one run; some runs have only a few kinds, so that each is also seen by itself.
@@ -18,8 +21,10 @@ pub struct Mixture {
     join: u32,
     /// By how much a clock is wrong at most, in milliseconds. Two that are wrong both ways stay within the drift that peers allow.
     pub most_skew_ms: i64,
-    /// Whether a crash may lose what was not synced. Only where every write is synced before it is acknowledged.
-    pub lossy_crashes: bool,
+    /// Whether a crash may lose what was not synced.
+    lossy_crashes: bool,
+    /// When a write counts as stored.
+    pub durability: Durability,
 }
 
 impl Mixture {
@@ -28,7 +33,17 @@ impl Mixture {
         let mut weight = || if random.random_bool(0.6) { random.random_range(1..10) } else { 0 };
         let (crash, cut, storm, skew, join) = (weight(), weight(), weight(), weight(), weight());
         let most_skew_ms = if skew == 0 { 0 } else { [500, 5_000, 20_000, 25_000][random.random_range(0..4)] };
-        Self { crash, cut, storm, skew, join, most_skew_ms, lossy_crashes: random.random_bool(0.5) }
+        let every = Durability::Every(Duration::from_millis(50));
+        let (lossy_crashes, durability) =
+            [(false, every), (false, every), (true, Durability::Always), (true, Durability::Always), (true, every)]
+                [random.random_range(0..5)];
+        Self { crash, cut, storm, skew, join, most_skew_ms, lossy_crashes, durability }
+    }
+
+    /// Whether crashes may lose writes that were acknowledged: then nothing is promised of single writes, and everything else all the same.
+    #[must_use]
+    pub fn loses_writes(&self) -> bool {
+        self.lossy_crashes && self.durability != Durability::Always
     }
 
     /// Lets one thing go wrong, or mends one. Never takes down more than all peers but one.

@@ -12,7 +12,6 @@ use super::faults::{Mixture, mend};
 use super::storage::Crash;
 use super::workload::Clients;
 use super::{checker, damage};
-use crate::config::Durability;
 use crate::node::{Node, StartError};
 
 /// What a run was.
@@ -56,9 +55,8 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     let started = Instant::now();
     let mut random = SmallRng::seed_from_u64(seed);
     let mixture = Mixture::draw(&mut random);
-    let durability = if mixture.lossy_crashes { Durability::Always } else { Durability::Every(Duration::from_millis(50)) };
     let founders = [2, 3, 3, 3, peers][random.random_range(0..5)].min(peers);
-    let started_with = SimCluster::start(peers, founders, random.random(), durability).await;
+    let started_with = SimCluster::start(peers, founders, random.random(), mixture.durability).await;
     let mut cluster = started_with.map_err(|error| error.to_string())?;
     let clients = Clients::new(cluster.network.clone(), cluster.truth.clone(), mixture.most_skew_ms.unsigned_abs());
 
@@ -93,9 +91,14 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     }
     mend(&mut cluster).await.map_err(not_started)?;
     let mut history = std::mem::take(&mut *clients.history());
+    if mixture.loses_writes() {
+        history.doubt_all();
+    }
     checker::check(&mut cluster, &history, clients.doubt_ms).await?;
     if cluster.joined() < peers {
         join_all(&mut cluster, &mut random).await?;
+        checker::watch(&mut cluster, &history, &mut random).await?;
+        mend(&mut cluster).await.map_err(not_started)?;
         checker::check(&mut cluster, &history, clients.doubt_ms).await?;
     }
 

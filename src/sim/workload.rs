@@ -80,6 +80,14 @@ impl History {
         }
     }
 
+    /// Takes every promise back, where what was acknowledged may have been lost.
+    pub fn doubt_all(&mut self) {
+        self.counters.values_mut().for_each(|counted| counted.unknown = i64::MAX / 4);
+        self.sets.values_mut().flat_map(BTreeMap::values_mut).for_each(|known| known.added = false);
+        self.strings.values_mut().flatten().for_each(|(_, acknowledged)| *acknowledged = false);
+        self.expiring.values_mut().flatten().for_each(|command| command.outcome = Outcome::Unknown);
+    }
+
     /// The last brief end that any command gave a key, in milliseconds since 1970.
     #[must_use]
     pub fn last_end_ms(&self) -> u64 {
