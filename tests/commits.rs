@@ -8,17 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use ringtide::crdt::command::Selection;
-use ringtide::crdt::delta::RowAddress;
+use ringtide::crdt::delta::{Causal, RowAddress};
 use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
 use ringtide::env::message::{Message, Reply};
 use ringtide::env::storage::Task;
 use ringtide::env::{Batch, Snapshot, Storage, StorageError};
 use ringtide::replica::Replica;
 use ringtide::replica::execution::{Change, Command, Work};
+use ringtide::replica::partition::{JournalRecord, PartitionChange, PartitionState, from_bytes, to_bytes};
 use ringtide::ring::{Ring, RingMember};
 use ringtide::sim::clock::SimClock;
 use ringtide::sim::storage::{SimDisk, SimStorage};
-use ringtide::types::{PeerId, Place, Timestamp};
+use ringtide::types::{Digest, Partition, PeerId, Place, Timestamp};
 
 const PARTITIONS: u16 = 4;
 const LOCAL: PeerId = PeerId([1; 32]);
@@ -97,4 +98,20 @@ async fn rows_that_are_gone_since_they_were_listed_are_left_out() {
     assert_eq!(rows.rows.keys().collect::<Vec<_>>(), [&RowAddress::value(&KEY)]);
     let frame = Message::Reply { id: 1, reply: Box::new(Reply::Rows(rows)) }.to_frame();
     assert!(Message::from_frame(&frame).is_ok(), "nobody would understand the answer");
+}
+
+#[test]
+fn a_record_with_something_behind_it_is_damaged() {
+    let record = to_bytes(&JournalRecord::default());
+    assert!(from_bytes::<JournalRecord>("a journal record", &record).is_ok());
+    assert!(from_bytes::<JournalRecord>("a journal record", &[record, vec![0]].concat()).is_err());
+}
+
+#[test]
+fn a_leaf_that_no_tree_has_does_not_break_the_sum() {
+    let mut state = PartitionState::empty(1, 1);
+    let leaves = [(7, Digest(5)), (u16::MAX, Digest(6))].into();
+    let (causal, partition) = (Causal::default(), Partition(0));
+    state.apply(PartitionChange { partition, causal, keys: 1, first_sync: None, leaves, emptied: false });
+    assert_eq!((state.total, state.tree.total()), (Digest(5), Digest(5)));
 }

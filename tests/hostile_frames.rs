@@ -9,7 +9,6 @@ use ringtide::crdt::command::Mutation;
 use ringtide::crdt::delta::{Causal, Delta};
 use ringtide::crdt::set;
 use ringtide::env::message::{Message, PullStart, RangeContent, Reply, Request, RowsThere, Sent};
-use ringtide::members::Members;
 use ringtide::types::{Digest, Level, Partition};
 
 /// What a frame may cost, itself and the program around it included, in bytes.
@@ -150,8 +149,11 @@ fn nodes() -> Vec<u8> {
     filled(&request(Request::PullLeaves { partition: Partition(0), state_id: 1, nodes: Vec::new() }), b"nodes", &[0])
 }
 
+/// A name, and what builds the frame.
+type Case = (&'static str, fn() -> Vec<u8>);
+
 /// How each frame is built. One at a time, so that no other counts.
-const FRAMES: [(&str, fn() -> Vec<u8>); 17] = [
+const FRAMES: [Case; 17] = [
     ("members to add", members_to_add),
     ("addresses of rows", addresses),
     ("a listing", || content(RangeContent::Listing(Vec::new()), b"Listing", &[&[0x82][..], ADDRESS, &[0]].concat())),
@@ -159,7 +161,7 @@ const FRAMES: [(&str, fn() -> Vec<u8>); 17] = [
     ("digests", leaves),
     ("partitions to pull", || filled(&request(Request::PullOpen(Vec::new())), b"PullOpen", &[0x83, 0, 0, 0])),
     ("nodes", nodes),
-    ("a member list", || filled(&Message::Members(Box::new(Members::default())), b"Members", &[0x80])),
+    ("a member list", || filled(&Message::Members(Box::default()), b"Members", &[0x80])),
     ("replaced keys", || replaced(8)),
     ("replaced keys in many deltas", || replaced(400)),
     ("replaced keys with pending", || replaced_with_pending(2)),

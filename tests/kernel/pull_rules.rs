@@ -49,6 +49,19 @@ fn a_late_add_does_not_slip_past_a_row_that_was_compared() {
 }
 
 #[test]
+fn a_late_add_that_the_other_has_only_pending_does_not_slip_past_either() {
+    let (mut puller, mut source, mut writer) = (Peer::new(1), Peer::new(2), Peer::new(3));
+    let late = writer.at(1, &add("m"));
+    writer.at(2, &add("m")); // this delta is lost
+    source.join([&writer.at(3, &remove("m"))]);
+    let mut pull = begin(&source);
+    pull_row(&mut puller, &source, &mut pull, &member("m"));
+    join_beside(&mut puller, &pull, &late);
+    assert_eq!(pull.finish(&mut puller.state.causal, 1, 2), Ok(()));
+    assert!(!puller.has(9, "m"));
+}
+
+#[test]
 fn an_add_before_the_comparison_is_taken() {
     let (mut puller, mut source) = (Peer::new(1), Peer::new(2));
     let early = source.at(1, &add("m"));
