@@ -130,10 +130,8 @@ pub enum Request {
         partition: Partition,
         /// The state that the pull began with.
         state_id: u64,
-        /// The leaf that they lie in.
-        leaf: u16,
-        /// Which rows.
-        addresses: Vec<RowAddress>,
+        /// Which rows, leaf by leaf; within a leaf in the order in which they were listed.
+        wanted: Vec<(u16, Vec<RowAddress>)>,
     },
     /// The asking peer has durably pulled everything since the seal.
     Confirm {
@@ -223,7 +221,7 @@ pub struct RowsThere {
 pub enum RangeContent {
     /// All of its rows.
     Rows(RowsThere),
-    /// Address and digest of each row.
+    /// Address and digest of each row, in order of storage.
     Listing(Vec<(RowAddress, Digest)>),
     /// Too many rows to list: where each part ends (excluded; `None`: where the range ends), its number of rows and digest.
     Parts(Vec<(Option<Bytes>, u64, Digest)>),
@@ -244,8 +242,9 @@ pub enum Reply {
     PullLeaves(Vec<(u8, Vec<Digest>)>),
     /// To [`Request::PullRanges`]: the first of the ranges, as many as fit one frame.
     Ranges(Vec<RangeContent>),
-    /// To [`Request::PullRows`].
-    Rows(RowsThere),
+    /// To [`Request::PullRows`], for the first of the leaves, as many as fit one frame: how many of the rows that were asked for are
+    /// answered, from the first on, and those of them that are there.
+    Rows(Vec<(u64, RowsThere)>),
     /// To [`Request::Digests`].
     Digests(Vec<(Partition, Digest)>),
     /// To [`Request::KeyCounts`].

@@ -14,8 +14,8 @@
 
 use bytes::Bytes;
 
-use crate::crdt::delta::{Kind, Row, RowAddress};
-use crate::crdt::encode;
+use crate::crdt::codec::DecodeError;
+use crate::crdt::delta::{Kind, RowAddress};
 use crate::types::{LEAVES, Partition, PeerId, Place};
 
 /// The longest key or element that stands in a storage key as it is, in bytes.
@@ -31,6 +31,12 @@ const PLACE_LENGTH: usize = 11;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a stored record is damaged: {0}")]
 pub struct Damaged(pub String);
+
+impl From<DecodeError> for Damaged {
+    fn from(error: DecodeError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 fn put_component(key: &mut Vec<u8>, component: &[u8]) {
     match u16::try_from(component.len()) {
@@ -100,6 +106,12 @@ pub fn leaf_range(partition: Partition, leaf: usize) -> (Vec<u8>, Vec<u8>) {
     (bound(leaf), end)
 }
 
+/// The partition that a row's storage key lies in.
+#[must_use]
+pub fn partition_of(row_key: &[u8]) -> Partition {
+    Partition(row_key.get(1..).and_then(<[u8]>::first_chunk).map_or(0, |first| u16::from_be_bytes(*first)))
+}
+
 /// The leaf that a row's storage key lies in.
 #[must_use]
 pub fn leaf_of(row_key: &[u8]) -> usize {
@@ -110,19 +122,20 @@ pub fn leaf_of(row_key: &[u8]) -> usize {
     usize::try_from(u64::from_be_bytes(position) >> 54).unwrap_or(0)
 }
 
-/// The stored bytes of a row.
+/// The stored bytes of a row, from the canonical bytes of its content.
 #[must_use]
-pub fn row_value(address: &RowAddress, row: &Row) -> Vec<u8> {
+pub fn row_value(address: &RowAddress, content: &[u8]) -> Vec<u8> {
     let long_key = address.key.len() > LONGEST_INLINE;
     let long_element = address.element.len() > LONGEST_INLINE;
-    let mut bytes = vec![if long_key { KEY_IN_VALUE } else { 0 } | if long_element { ELEMENT_IN_VALUE } else { 0 }];
+    let mut bytes = Vec::with_capacity(1 + content.len());
+    bytes.push(if long_key { KEY_IN_VALUE } else { 0 } | if long_element { ELEMENT_IN_VALUE } else { 0 });
     for component in [(long_key, &address.key), (long_element, &address.element)] {
         if let (true, component) = component {
             bytes.extend(u32::try_from(component.len()).unwrap_or(u32::MAX).to_be_bytes());
             bytes.extend_from_slice(component);
         }
     }
-    bytes.extend(encode::row_to_bytes(row));
+    bytes.extend_from_slice(content);
     bytes
 }
 
@@ -239,8 +252,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::crdt::delta::{Entry, Payload};
+    use crate::crdt::delta::{Entry, Payload, Row};
     use crate::crdt::dot::Dot;
+    use crate::crdt::encode;
     use crate::types::{Actor, Timestamp};
 
     fn row() -> Row {
@@ -258,7 +272,7 @@ mod tests {
             assert_eq!(leaf_of(&stored), place.leaf());
             let (start, end) = leaf_range(place.partition, place.leaf());
             assert!(start <= stored && stored < end);
-            let (parsed, content) = parse_row(&stored, &row_value(&address, &row()).into()).unwrap();
+            let (parsed, content) = parse_row(&stored, &row_value(&address, &encode::row_to_bytes(&row())).into()).unwrap();
             assert_eq!(parsed, address);
             assert_eq!(encode::row_from_bytes(&content).unwrap(), row());
         }
@@ -269,8 +283,8 @@ mod tests {
         let address = RowAddress { key: vec![1; 2000].into(), kind: Kind::Member, element: Bytes::new() };
         let other = RowAddress { key: vec![3; 2000].into(), ..address.clone() };
         let place = Place::of(&address.key, 256);
-        assert!(parse_row(&row_key(place, &other), &row_value(&address, &row()).into()).is_err());
-        assert!(parse_row(&row_key(place, &address)[..20], &row_value(&address, &row()).into()).is_err());
+        assert!(parse_row(&row_key(place, &other), &row_value(&address, &encode::row_to_bytes(&row())).into()).is_err());
+        assert!(parse_row(&row_key(place, &address)[..20], &row_value(&address, &encode::row_to_bytes(&row())).into()).is_err());
         assert!(parse_row(&row_key(place, &address), &Bytes::new()).is_err());
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::layout::{self, Damaged};
-use super::partition::{FirstSync, JournalRecord, PartitionChange, PartitionState};
+use super::partition::{FirstSync, PartitionChange, PartitionState};
 use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
 use crate::crdt::dot::Dot;
 use crate::crdt::encode;
@@ -58,6 +58,8 @@ pub struct Transaction<'a> {
     whole: RefCell<BTreeSet<Vec<u8>>>,
     touched: BTreeMap<Partition, Touched>,
     batch: Batch,
+    /// The key whose place was asked for last: one command asks for it many times.
+    last_place: RefCell<Option<(Vec<u8>, Place)>>,
     /// The first error of a change that could not report it.
     failure: Option<ReplicaError>,
 }
@@ -67,7 +69,7 @@ pub struct Prepared {
     /// What to commit, without its journal record.
     pub batch: Batch,
     /// What changed in the partitions.
-    pub record: JournalRecord,
+    pub changes: Vec<PartitionChange>,
 }
 
 impl<'a> Transaction<'a> {
@@ -82,6 +84,7 @@ impl<'a> Transaction<'a> {
             whole: RefCell::default(),
             touched: BTreeMap::new(),
             batch: Batch::default(),
+            last_place: RefCell::default(),
             failure: None,
         }
     }
@@ -89,7 +92,11 @@ impl<'a> Transaction<'a> {
     /// Where a key lies.
     #[must_use]
     pub fn place(&self, key: &[u8]) -> Place {
-        Place::of(key, self.count)
+        let mut last = self.last_place.borrow_mut();
+        match &*last {
+            Some((last, place)) if last.as_slice() == key => *place,
+            _ => last.insert((key.to_vec(), Place::of(key, self.count))).1,
+        }
     }
 
     /// Clock and pending of a partition as this transaction left them.
@@ -216,7 +223,11 @@ impl<'a> Transaction<'a> {
         failure.map(|_| ())
     }
 
-    fn load(&self, key: &[u8], address: &RowAddress) -> Result<Row, ReplicaError> {
+    /// The row at an address whose storage key is at hand.
+    ///
+    /// # Errors
+    /// Where the row could not be read.
+    pub fn row_at(&self, key: &[u8], address: &RowAddress) -> Result<Row, ReplicaError> {
         if let Some(cached) = self.rows.borrow().get(key) {
             return Ok(cached.row.clone());
         }
@@ -238,6 +249,20 @@ impl<'a> Transaction<'a> {
         Ok(row)
     }
 
+    /// Puts a row at an address whose storage key is at hand.
+    pub fn put_at(&mut self, key: Vec<u8>, address: RowAddress, row: Row) {
+        // What stands in storage must be known, for the digest. Rows of huge collections may have been read without being kept.
+        if !self.rows.get_mut().contains_key(&key)
+            && let Err(error) = self.row_at(&key, &address)
+        {
+            self.failure.get_or_insert(error);
+        }
+        if let Some(cached) = self.rows.get_mut().get_mut(&key) {
+            cached.row = row;
+            cached.dirty = true;
+        }
+    }
+
     /// Turns the transaction into what is to be committed.
     ///
     /// # Errors
@@ -254,7 +279,7 @@ impl<'a> Transaction<'a> {
         }
         let rows = std::mem::take(self.rows.get_mut());
         for (key, cached) in rows.into_iter().filter(|(_, cached)| cached.dirty) {
-            let partition = self.place(&cached.address.key).partition;
+            let partition = layout::partition_of(&key);
             let state = &self.partitions[usize::from(partition.0)];
             let emptied = self.touch(partition).emptied;
             let leaf = layout::leaf_of(&key);
@@ -263,9 +288,9 @@ impl<'a> Transaction<'a> {
             if cached.row.is_empty() {
                 self.batch.delete(key);
             } else {
-                let value = layout::row_value(&cached.address, &cached.row);
-                after = encode::row_digest(&cached.address, &cached.row);
-                self.batch.put(key, value);
+                let content = encode::row_to_bytes(&cached.row);
+                after = encode::stored_row_digest(&cached.address, &content);
+                self.batch.put(key, layout::row_value(&cached.address, &content));
             }
             let index = u16::try_from(leaf).unwrap_or(u16::MAX);
             let digest = leaves
@@ -286,8 +311,8 @@ impl<'a> Transaction<'a> {
                 emptied: touched.emptied,
             }
         });
-        let record = JournalRecord { changes: changes.collect() };
-        Ok(Prepared { batch: self.batch, record })
+        let changes = changes.collect();
+        Ok(Prepared { batch: self.batch, changes })
     }
 
     /// For every key of which a row appeared or vanished: 1 if the key is new, -1 if it is gone.
@@ -337,7 +362,7 @@ impl Rows for Transaction<'_> {
     type Error = ReplicaError;
 
     fn row(&self, address: &RowAddress) -> Result<Row, ReplicaError> {
-        self.load(&layout::row_key(self.place(&address.key), address), address)
+        self.row_at(&layout::row_key(self.place(&address.key), address), address)
     }
 
     fn visit(&self, key: &Bytes, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), ReplicaError> {
@@ -352,25 +377,26 @@ impl Rows for Transaction<'_> {
             return Ok(());
         }
         let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
-        let mut whole = true;
+        let (mut wanted, mut whole) = (true, true);
         self.merged(&start, &end, &mut |row_key, stored, cached| {
-            let flow = if let Some(cached) = cached {
-                if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
+            // Most keys have one row. To look one row further than the visitor wants tells so, and spares the next visit its search.
+            if !wanted {
+                whole = false;
+                return Ok(ControlFlow::Break(()));
+            }
+            if let Some(cached) = cached {
+                wanted = cached.row.is_empty() || visitor(&cached.address, &cached.row).is_continue();
             } else if let Some(value) = stored {
                 let (address, content) = layout::parse_row(row_key, &value)?;
                 let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", layout::hex(row_key))))?;
-                let flow = visitor(&address, &row);
+                wanted = visitor(&address, &row).is_continue();
                 if read.len() < KEPT_ROWS {
                     read.push((row_key.to_vec(), Cached { address, row, stored: Some(content), dirty: false }));
                 } else {
                     whole = false;
                 }
-                flow
-            } else {
-                ControlFlow::Continue(())
-            };
-            whole &= flow.is_continue();
-            Ok(flow)
+            }
+            Ok(ControlFlow::Continue(()))
         })?;
         self.rows.borrow_mut().extend(read);
         if whole {
@@ -382,14 +408,6 @@ impl Rows for Transaction<'_> {
 
 impl RowsMut for Transaction<'_> {
     fn put(&mut self, address: RowAddress, row: Row) {
-        let key = layout::row_key(self.place(&address.key), &address);
-        // What stands in storage must be known, for the digest. Rows of huge collections may have been read without being kept.
-        if let Err(error) = self.load(&key, &address) {
-            self.failure.get_or_insert(error);
-        }
-        if let Some(cached) = self.rows.get_mut().get_mut(&key) {
-            cached.row = row;
-            cached.dirty = true;
-        }
+        self.put_at(layout::row_key(self.place(&address.key), &address), address, row);
     }
 }
