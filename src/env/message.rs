@@ -201,8 +201,8 @@ pub enum PullStart {
         causal: Box<Causal>,
         /// Digest of the root.
         root: Digest,
-        /// Digests of the inner nodes; empty where the roots are equal.
-        nodes: Vec<Digest>,
+        /// [Short](crate::merkle::short) digests of the inner nodes, salted with the state; empty where the roots are equal.
+        nodes: Vec<u64>,
     },
 }
 
@@ -238,8 +238,8 @@ pub enum Reply {
     Count(u64),
     /// To [`Request::PullOpen`], for each partition.
     PullStarts(Vec<(Partition, PullStart)>),
-    /// To [`Request::PullLeaves`]: for each node its 32 leaves.
-    PullLeaves(Vec<(u8, Vec<Digest>)>),
+    /// To [`Request::PullLeaves`]: for each node the short digests of its 32 leaves.
+    PullLeaves(Vec<(u8, Vec<u64>)>),
     /// To [`Request::PullRanges`]: the first of the ranges, as many as fit one frame.
     Ranges(Vec<RangeContent>),
     /// To [`Request::PullRows`], for the first of the leaves, as many as fit one frame: how many of the rows that were asked for are

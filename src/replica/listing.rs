@@ -16,7 +16,7 @@ use crate::crdt::delta::{Causal, Kind};
 use crate::crdt::dot::Clock;
 use crate::crdt::encode;
 use crate::env::message::PullStart;
-use crate::merkle::{LEAVES_PER_NODE, NODES};
+use crate::merkle::{LEAVES_PER_NODE, NODES, short};
 use crate::types::{Digest, LEAVES, Partition, PeerId};
 
 impl Replica {
@@ -40,7 +40,7 @@ impl Replica {
                 starts.push((*partition, PullStart::Equal));
                 continue;
             }
-            let nodes = if equal { Vec::new() } else { (0..NODES).map(|node| state.tree.node(node)).collect() };
+            let nodes = if equal { Vec::new() } else { (0..NODES).map(|node| short(state.tree.node(node), state.state_id)).collect() };
             starts.push((*partition, PullStart::Open { state_id: state.state_id, seal, causal, root: own_root, nodes }));
         }
         starts
@@ -52,10 +52,11 @@ impl Replica {
         (partition, state.tree.root(), causal_hash(&state.causal))
     }
 
-    /// The digests of the leaves below nodes; `None` where the state is another than the pull began with.
-    pub fn leaves(&mut self, partition: Partition, state_id: u64, nodes: &[u8]) -> Option<Vec<(u8, Vec<Digest>)>> {
+    /// The short digests of the leaves below nodes; `None` where the state is another than the pull began with.
+    pub fn leaves(&mut self, partition: Partition, state_id: u64, nodes: &[u8]) -> Option<Vec<(u8, Vec<u64>)>> {
         let state = self.serving(partition, state_id)?;
-        let leaves = |node: usize| (node * LEAVES_PER_NODE..(node + 1) * LEAVES_PER_NODE).map(|leaf| state.tree.leaf(leaf)).collect();
+        let told = |leaf| short(state.tree.leaf(leaf), state_id);
+        let leaves = |node: usize| (node * LEAVES_PER_NODE..(node + 1) * LEAVES_PER_NODE).map(told).collect();
         Some(nodes.iter().filter(|node| usize::from(**node) < NODES).map(|node| (*node, leaves(usize::from(*node)))).collect())
     }
 

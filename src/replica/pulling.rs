@@ -13,7 +13,7 @@ use crate::crdt::delta::{Causal, RowAddress};
 use crate::crdt::dot::Dot;
 use crate::crdt::pull::Pull;
 use crate::env::message::RowRange;
-use crate::merkle::{LEAVES_PER_NODE, NODES};
+use crate::merkle::{LEAVES_PER_NODE, NODES, short};
 use crate::types::{Digest, Partition, PeerId, Place};
 
 /// Names a running pull.
@@ -105,7 +105,7 @@ impl Replica {
         their_state_id: u64,
         theirs: Causal,
         root: Digest,
-        nodes: &[Digest],
+        nodes: &[u64],
     ) -> Result<Begun, ReplicaError> {
         self.notice_own_dots(partition, &theirs)?;
         let state = self.partition_mut(partition);
@@ -113,7 +113,7 @@ impl Replica {
         let equal = state.tree.root() == root;
         let mut differing = Vec::new();
         for node in 0..NODES {
-            if equal || nodes.get(node).is_some_and(|digest| *digest == state.tree.node(node)) {
+            if equal || nodes.get(node).is_some_and(|digest| *digest == short(state.tree.node(node), their_state_id)) {
                 (node * LEAVES_PER_NODE..(node + 1) * LEAVES_PER_NODE).for_each(|leaf| pull.leaf_compared(leaf));
             } else {
                 differing.push(u8::try_from(node).unwrap_or(u8::MAX));
@@ -131,18 +131,18 @@ impl Replica {
         }
     }
 
-    /// Compares the leaves of a node; answers with those that differ.
+    /// Compares the leaves of a node by their short digests; answers with those that differ.
     ///
     /// # Errors
     /// `Void` where the pull is none any more.
-    pub fn compare_leaves(&mut self, id: PullId, node: u8, digests: &[Digest]) -> Result<Vec<u16>, Void> {
+    pub fn compare_leaves(&mut self, id: PullId, node: u8, digests: &[u64]) -> Result<Vec<u16>, Void> {
         let running = self.pulls.running.get_mut(&id).ok_or(Void)?;
         let state = &mut self.partitions[usize::from(running.partition.0)];
         let first = usize::from(node) * LEAVES_PER_NODE;
         let mut differing = Vec::new();
         for offset in 0..LEAVES_PER_NODE {
             let leaf = first + offset;
-            if digests.get(offset) == Some(&state.tree.leaf(leaf)) {
+            if digests.get(offset) == Some(&short(state.tree.leaf(leaf), running.their_state_id)) {
                 running.pull.leaf_compared(leaf);
             } else {
                 differing.push(u16::try_from(leaf).unwrap_or(u16::MAX));
