@@ -223,6 +223,18 @@ async fn a_large_set_is_taken_part_by_part_and_given_up_step_by_step() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_listed_row_that_differs_here_is_fetched_and_one_that_is_equal_is_not() {
+    let (mut here, mut there) = (Side::new(1), Side::new(2));
+    for number in 1..=2 {
+        here.receive(there.set(&key(number), &[1; 3000]));
+    }
+    there.set(&key(1), &[2; 3000]);
+    assert_ne!(here.digest(), there.digest());
+    assert_eq!(pull(&mut here, &mut there, ANSWER_BYTES), vec![0, 1]);
+    assert_eq!(here.digest(), there.digest());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_late_is_judged_by_whether_its_row_was_compared_before_the_cut() {
     let (mut here, mut there) = (Side::new(1), Side::new(2));
     let set = Bytes::from_static(b"set");
