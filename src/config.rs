@@ -187,10 +187,14 @@ pub const HINT_QUEUE: usize = 64 * 1024;
 pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
 /// Partitions that are pulled from one peer at the same time.
 pub const PULLS_AT_ONCE: usize = 8;
-/// Ranges that a pull asks for at once.
-pub const RANGES_AT_ONCE: usize = 64;
-/// Leaves too large for one answer that are kept for those who pull them.
-pub const LEAVES_KEPT: usize = 64;
+/// Ranges that a pull asks for at once: every leaf of a partition. The answer ends earlier where it would be too long.
+pub const RANGES_AT_ONCE: usize = 1024;
+/// Bytes of rows and addresses in one answer to a pull, about; a single row may exceed it alone.
+pub const ANSWER_BYTES: usize = MAX_FRAME / 16;
+/// What one step of a pull compares, in rows; each KiB of a row counts as one more. A step holds up clients' writes, for some 10 ms.
+pub const STEP_ROWS: usize = 1024;
+/// Leaves that were told in parts and are kept for those who pull them.
+pub const LEAVES_KEPT: usize = 1024;
 /// For how long: a kept leaf pins old versions of every row.
 pub const LEAF_KEPT_FOR: Duration = Duration::from_secs(30);
 /// Requests of other peers that are served at the same time; more are refused, and their askers try elsewhere.

@@ -13,9 +13,11 @@ use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
 use ringtide::env::message::{Message, Reply};
 use ringtide::env::storage::Task;
 use ringtide::env::{Batch, Snapshot, Storage, StorageError};
+use ringtide::members::Members;
 use ringtide::replica::Replica;
 use ringtide::replica::execution::{Change, Command, Work};
-use ringtide::replica::partition::{JournalRecord, PartitionChange, PartitionState, from_bytes, to_bytes};
+use ringtide::replica::journal;
+use ringtide::replica::partition::{PartitionChange, PartitionState, from_bytes, to_bytes};
 use ringtide::ring::{Ring, RingMember};
 use ringtide::sim::clock::SimClock;
 use ringtide::sim::storage::{SimDisk, SimStorage};
@@ -92,19 +94,23 @@ async fn rows_that_are_gone_since_they_were_listed_are_left_out() {
     replica.apply(&[set("one")]).unwrap();
     let place = Place::of(&KEY, PARTITIONS);
     let state_id = replica.partition(place.partition).state_id;
-    let leaf = replica.leaf(place.partition, state_id, u16::try_from(place.leaf()).unwrap()).unwrap();
+    let leaf = replica.open_leaves(place.partition, state_id, &[u16::try_from(place.leaf()).unwrap()]).unwrap().remove(0);
     let gone = RowAddress::member(&KEY, &Bytes::from_static(b"gone"));
-    let rows = leaf.rows(&[gone, RowAddress::value(&KEY)], PARTITIONS).unwrap();
+    let (answered, rows, _) = leaf.tell_rows(&[gone, RowAddress::value(&KEY)], PARTITIONS, usize::MAX).unwrap();
+    assert_eq!(answered, 2);
     assert_eq!(rows.rows.keys().collect::<Vec<_>>(), [&RowAddress::value(&KEY)]);
-    let frame = Message::Reply { id: 1, reply: Box::new(Reply::Rows(rows)) }.to_frame();
+    let frame = Message::Reply { id: 1, reply: Box::new(Reply::Rows(vec![(answered, rows)])) }.to_frame();
     assert!(Message::from_frame(&frame).is_ok(), "nobody would understand the answer");
 }
 
 #[test]
 fn a_record_with_something_behind_it_is_damaged() {
-    let record = to_bytes(&JournalRecord::default());
-    assert!(from_bytes::<JournalRecord>("a journal record", &record).is_ok());
-    assert!(from_bytes::<JournalRecord>("a journal record", &[record, vec![0]].concat()).is_err());
+    let record = to_bytes(&Members::default());
+    assert!(from_bytes::<Members>("the member list", &record).is_ok());
+    assert!(from_bytes::<Members>("the member list", &[record, vec![0]].concat()).is_err());
+    let record = journal::to_bytes(&[], &[]);
+    assert!(journal::replay(&record.clone().into(), &mut []).is_ok());
+    assert!(journal::replay(&[record, vec![0]].concat().into(), &mut []).is_err());
 }
 
 #[test]

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ringtide::crdt::delta::{Delta, RowAddress};
-use ringtide::crdt::encode;
 use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
 use ringtide::env::message::{PullStart, RangeContent, Refused, RowRange, Sent, Standing};
 use ringtide::replica::Replica;
+use ringtide::replica::comparing::Told;
 use ringtide::replica::execution::{Change, Command, NotExecuted, Outcome, Work};
 use ringtide::replica::partition::Role;
-use ringtide::replica::pulling::{Begun, Compared, PullId, Source, Void};
+use ringtide::replica::pulling::{Begun, PullId, Source, Void};
 use ringtide::ring::{Ring, RingMember};
 use ringtide::sim::clock::SimClock;
 use ringtide::sim::storage::{Crash, SimDisk};
@@ -129,13 +129,13 @@ impl Peer {
     fn compare(&mut self, from: &mut Self, (pull, state_id, nodes): &(PullId, u64, Vec<u8>)) {
         for (node, digests) in from.replica.leaves(PARTITION, *state_id, nodes).unwrap() {
             for leaf in self.replica.compare_leaves(*pull, node, &digests).unwrap() {
-                let there = from.replica.leaf(PARTITION, *state_id, leaf).unwrap();
-                there.verify(leaf).unwrap().unwrap();
+                let there = from.replica.open_leaves(PARTITION, *state_id, &[leaf]).unwrap().remove(0);
+                there.verify().unwrap();
                 let range = RowRange { leaf, from: None, until: None };
-                let RangeContent::Rows(rows) = there.content(&range).unwrap() else { panic!("too many rows") };
-                let listing: BTreeMap<_, _> =
-                    rows.rows.iter().map(|(address, row)| (address.clone(), encode::row_digest(address, row))).collect();
-                assert!(matches!(self.replica.compare_rows(*pull, &range, &listing, &rows).unwrap(), Ok(Compared::Done(_))));
+                let (RangeContent::Rows(rows), _) = there.tell(&range).unwrap() else { panic!("too many rows") };
+                let told = Told::rows((PARTITION, 1), range, rows).unwrap();
+                let compared = self.replica.compare(*pull, vec![told]).unwrap().unwrap();
+                assert!(compared.rest.is_empty() && compared.incomplete.is_empty());
             }
         }
     }
@@ -208,7 +208,7 @@ fn after_a_drop_nothing_of_the_old_state_is_told_and_no_pull_of_it_ends() {
     a.confirmed(seal, &[2, 3, 4], &[2, 3, 4]);
     a.take_ring(&[1, 2, 3], &[2, 3, 4]);
     assert_eq!(a.replica.leaves(PARTITION, state_id, &nodes), None, "an empty replica that had seen all would delete all");
-    assert!(a.replica.leaf(PARTITION, state_id, 0).is_none());
+    assert!(a.replica.open_leaves(PARTITION, state_id, &[0]).is_none());
     b.replica.abandon_pull(pull);
 }
 

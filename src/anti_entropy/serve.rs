@@ -5,16 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::config::{LEAF_KEPT_FOR, LEAVES_KEPT, MAX_FRAME};
+use crate::config::{ANSWER_BYTES, LEAF_KEPT_FOR, LEAVES_KEPT};
 use crate::crdt::delta::RowAddress;
-use crate::env::message::{RangeContent, Reply, RowRange};
-use crate::replica::listing::Leaf;
+use crate::env::message::{RangeContent, Reply, RowRange, RowsThere};
+use crate::replica::leaf::{self, Leaf, NotTold};
 use crate::replica::owner::Writer;
 use crate::topology::Topology;
 use crate::types::{Partition, PeerId};
-
-/// Bytes of rows in one answer, about; one range may exceed it alone.
-const ANSWER_BYTES: usize = MAX_FRAME / 16;
 
 type Kept = BTreeMap<(PeerId, Partition, u16), (Leaf, Instant)>;
 
@@ -41,62 +38,86 @@ impl<T: Send + 'static> Server<T> {
 
     /// What ranges hold: as many as fit one answer.
     pub async fn ranges(&self, peer: PeerId, partition: Partition, state_id: u64, ranges: Vec<RowRange>) -> Reply {
-        let leaves: Vec<u16> = ranges.iter().map(|range| range.leaf).collect();
-        let fresh = self
-            .writer
-            .step(move |replica| Ok(leaves.into_iter().map(|leaf| replica.leaf(partition, state_id, leaf)).collect::<Option<Vec<_>>>()));
-        let Ok(Some(fresh)) = fresh.await else { return Reply::StateChanged };
-        let (mut contents, mut size) = (Vec::new(), 0);
-        for (range, fresh) in ranges.into_iter().zip(fresh) {
-            let whole = range.from.is_none() && range.until.is_none();
-            let kept = if whole { None } else { self.kept(peer, partition, range.leaf) };
-            let leaf = match kept {
-                Some(leaf) => leaf,
-                None => match fresh.verify(range.leaf) {
-                    Ok(Ok(())) => fresh,
-                    Ok(Err(error)) => return self.damaged(partition, &error.to_string()).await,
-                    Err(error) => return Reply::Unavailable(error.to_string()),
-                },
-            };
-            match leaf.content(&range) {
-                Ok(content) => {
-                    size += match &content {
-                        RangeContent::Rows(rows) => {
-                            64 + rows.rows.keys().map(|address| address.key.len() + address.element.len() + 128).sum::<usize>()
-                        }
-                        RangeContent::Listing(_) | RangeContent::Parts(_) => {
-                            self.keep(peer, partition, range.leaf, leaf);
-                            ANSWER_BYTES / 64
-                        }
-                    };
-                    contents.push(content);
-                }
-                Err(error) => return Reply::Unavailable(error.to_string()),
-            }
-            if size >= ANSWER_BYTES {
-                break;
-            }
+        let numbers = ranges.iter().map(|range| range.leaf).collect();
+        let Some(leaves) = self.open(partition, state_id, numbers).await else { return Reply::StateChanged };
+        match self.tell_ranges(peer, partition, &ranges, &leaves) {
+            Ok(contents) => Reply::Ranges(contents),
+            Err(error) => self.not_told(partition, error).await,
         }
-        Reply::Ranges(contents)
     }
 
-    /// The content of rows of a leaf that was listed before.
-    pub async fn rows(&self, peer: PeerId, partition: Partition, state_id: u64, leaf: u16, addresses: Vec<RowAddress>) -> Reply {
-        let kept = match self.kept(peer, partition, leaf) {
-            Some(kept) => kept,
-            None => match self.writer.step(move |replica| Ok(replica.leaf(partition, state_id, leaf))).await {
-                Ok(Some(fresh)) if matches!(fresh.verify(leaf), Ok(Ok(()))) => fresh,
-                _ => return Reply::StateChanged,
-            },
-        };
-        match kept.rows(&addresses, self.topology.partitions()) {
-            Ok(rows) => Reply::Rows(rows),
-            Err(error) => Reply::Unavailable(error.to_string()),
+    fn tell_ranges(&self, peer: PeerId, partition: Partition, ranges: &[RowRange], leaves: &[Leaf]) -> Result<Vec<RangeContent>, NotTold> {
+        let is_whole = |range: &RowRange| range.from.is_none() && range.until.is_none();
+        let (mut contents, mut used) = (Vec::with_capacity(ranges.len()), 0);
+        while contents.len() < ranges.len() && used < ANSWER_BYTES {
+            let (ranges, leaves) = (&ranges[contents.len()..], &leaves[contents.len()..]);
+            let whole = ranges.iter().take_while(|range| is_whole(range)).count();
+            if whole > 0 {
+                let (mut told, bytes) = leaf::tell_whole(&leaves[..whole], ANSWER_BYTES - used)?;
+                self.keep(peer, partition, told.iter().zip(leaves));
+                contents.append(&mut told);
+                used += bytes;
+            } else if let ([range, ..], [fresh, ..]) = (ranges, leaves) {
+                let (content, bytes) = self.verified(peer, partition, fresh)?.tell(range)?;
+                contents.push(content);
+                used += bytes;
+            }
         }
+        Ok(contents)
+    }
+
+    /// The contents of rows that were listed before: as many as fit one answer.
+    pub async fn rows(&self, peer: PeerId, partition: Partition, state_id: u64, wanted: Vec<(u16, Vec<RowAddress>)>) -> Reply {
+        let numbers = wanted.iter().map(|(leaf, _)| *leaf).collect();
+        let Some(leaves) = self.open(partition, state_id, numbers).await else { return Reply::StateChanged };
+        match self.tell_rows(peer, partition, &wanted, &leaves) {
+            Ok(rows) => Reply::Rows(rows),
+            Err(error) => self.not_told(partition, error).await,
+        }
+    }
+
+    fn tell_rows(
+        &self,
+        peer: PeerId,
+        partition: Partition,
+        wanted: &[(u16, Vec<RowAddress>)],
+        leaves: &[Leaf],
+    ) -> Result<Vec<(u64, RowsThere)>, NotTold> {
+        let (mut told, mut used) = (Vec::with_capacity(wanted.len()), 0);
+        for ((_, addresses), fresh) in wanted.iter().zip(leaves) {
+            if used >= ANSWER_BYTES {
+                break;
+            }
+            let leaf = self.verified(peer, partition, fresh)?;
+            let (answered, rows, bytes) = leaf.tell_rows(addresses, self.topology.partitions(), ANSWER_BYTES - used)?;
+            told.push((answered, rows));
+            used += bytes;
+        }
+        Ok(told)
+    }
+
+    async fn open(&self, partition: Partition, state_id: u64, numbers: Vec<u16>) -> Option<Vec<Leaf>> {
+        self.writer.step(move |replica| Ok(replica.open_leaves(partition, state_id, &numbers))).await.ok().flatten()
+    }
+
+    /// A leaf that was found whole before, or else this one, if it is.
+    fn verified(&self, peer: PeerId, partition: Partition, fresh: &Leaf) -> Result<Leaf, NotTold> {
+        if let Some(kept) = self.kept(peer, partition, fresh.number()) {
+            return Ok(kept);
+        }
+        fresh.verify()?;
+        Ok(fresh.clone())
+    }
+
+    async fn not_told(&self, partition: Partition, why: NotTold) -> Reply {
+        if why == NotTold::NotWhole {
+            self.restart_damaged(partition).await;
+        }
+        Reply::Unavailable(why.to_string())
     }
 
     /// This peer's rows do not add up: it must not be believed, and syncs the partition anew.
-    async fn damaged(&self, partition: Partition, what: &str) -> Reply {
+    async fn restart_damaged(&self, partition: Partition) {
         // Those too that can't be reached now: a quorum of this peer and one of them may have the only copies of a write.
         let local = self.topology.local();
         let others: Vec<PeerId> = self.topology.cluster().ring.holders(partition).iter().copied().filter(|peer| *peer != local).collect();
@@ -104,7 +125,6 @@ impl<T: Send + 'static> Server<T> {
         if restarted.await.is_err() {
             tracing::error!(%partition, "a damaged partition could not be started anew");
         }
-        Reply::Unavailable(what.to_owned())
     }
 
     fn kept(&self, peer: PeerId, partition: Partition, leaf: u16) -> Option<Leaf> {
@@ -112,12 +132,18 @@ impl<T: Send + 'static> Server<T> {
         kept.get(&(peer, partition, leaf)).filter(|(_, until)| *until > Instant::now()).map(|(leaf, _)| leaf.clone())
     }
 
-    fn keep(&self, peer: PeerId, partition: Partition, number: u16, leaf: Leaf) {
+    /// Keeps the leaves of which more will be asked. They take the place of those that an earlier pull left: its rows are older than the
+    /// clock that this pull began with, and a write between the two would pass for deleted.
+    fn keep<'l>(&self, peer: PeerId, partition: Partition, told: impl Iterator<Item = (&'l RangeContent, &'l Leaf)>) {
         let now = Instant::now();
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, (_, until)| *until > now);
-        if kept.len() < LEAVES_KEPT {
-            kept.entry((peer, partition, number)).or_insert((leaf, now + LEAF_KEPT_FOR));
+        for (content, leaf) in told {
+            let name = (peer, partition, leaf.number());
+            kept.remove(&name);
+            if !matches!(content, RangeContent::Rows(_)) && kept.len() < LEAVES_KEPT {
+                kept.insert(name, (leaf.clone(), now + LEAF_KEPT_FOR));
+            }
         }
     }
 }

@@ -1,22 +1,17 @@
 //! One pull of one partition: from the nodes that differ down to the rows.
-
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
+//!
+//! Leaves go many at a time: one question, and for its answer as few steps of the writer as the length of a step allows. A leaf that is too
+//! large is told in parts, and those that differ are asked for together with whatever else is open.
 
 use super::AntiEntropy;
-use crate::config::RANGES_AT_ONCE;
-use crate::crdt::delta::RowAddress;
-use crate::crdt::encode;
+use crate::config::{ANSWER_BYTES, RANGES_AT_ONCE};
 use crate::env::Lane;
-use crate::env::message::{RangeContent, Reply, Request, RowRange, RowsThere};
+use crate::env::message::{RangeContent, Reply, Request, RowRange};
 use crate::exchange::AskError;
+use crate::replica::comparing::{Incomplete, Misplaced, Told};
 use crate::replica::owner::Ended;
-use crate::replica::pulling::{Compared, Ended as PullEnded, PullId, Void};
-use crate::types::{Digest, Partition, PeerId};
-
-/// How often the rows of a range may change here while their contents are on the way before the pull is given up until later.
-const MOST_FETCHES: usize = 8;
+use crate::replica::pulling::{Ended as PullEnded, PullId, Void};
+use crate::types::{Partition, PeerId};
 
 /// Why a pull was broken off. The clock here is what it was before.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +31,9 @@ pub enum PullError {
     /// The other peer answered something else than was asked.
     #[error("the other peer's answer does not fit the question")]
     Unexpected,
-    /// Rows changed here again and again.
-    #[error("the rows change too fast to be compared")]
-    Restless,
+    /// The other peer told of rows that were not asked for.
+    #[error(transparent)]
+    Misplaced(#[from] Misplaced),
 }
 
 /// A pull that has begun.
@@ -54,12 +49,6 @@ pub struct Session {
     pub pull: PullId,
     /// The nodes that differ.
     pub nodes: Vec<u8>,
-}
-
-/// A range that is still to be compared, and what the other peer said it holds, if it did.
-struct Open {
-    range: RowRange,
-    said: Option<(u64, Digest)>,
 }
 
 impl<T: Send + 'static> AntiEntropy<T> {
@@ -93,120 +82,103 @@ impl<T: Send + 'static> AntiEntropy<T> {
         let compare = move |replica: &mut crate::replica::Replica| {
             Ok(told.iter().map(|(node, digests)| replica.compare_leaves(pull, *node, digests)).collect::<Result<Vec<_>, Void>>())
         };
-        let mut leaves: Vec<u16> = self.writer.step(compare).await??.into_iter().flatten().collect();
-        // Small leaves go many at a time; one that is told in parts is descended into by itself.
-        leaves.reverse();
-        while !leaves.is_empty() {
-            let some: Vec<u16> = (0..RANGES_AT_ONCE).map_while(|_| leaves.pop()).collect();
-            let whole = |leaf: &u16| RowRange { leaf: *leaf, from: None, until: None };
-            let ranges: Vec<RowRange> = some.iter().map(whole).collect();
-            let contents = self.contents(session, ranges.clone()).await?;
-            if contents.is_empty() || contents.len() > ranges.len() {
+        let leaves = self.writer.step(compare).await??.into_iter().flatten();
+        let mut open: Vec<RowRange> = leaves.map(|leaf| RowRange { leaf, from: None, until: None }).collect();
+        // The next to be asked for stand at the end.
+        open.reverse();
+        while !open.is_empty() {
+            let asked = open.split_off(open.len().saturating_sub(RANGES_AT_ONCE));
+            let ranges: Vec<RowRange> = asked.iter().rev().cloned().collect();
+            let Reply::Ranges(contents) = self.ask(session, Request::PullRanges { partition, state_id, ranges }).await? else {
+                return Err(PullError::Unexpected);
+            };
+            if contents.is_empty() || contents.len() > asked.len() {
                 return Err(PullError::Unexpected);
             }
-            leaves.extend(some.iter().skip(contents.len()).rev());
-            for (range, content) in ranges.into_iter().zip(contents) {
-                *changed += self.compare_leaf(session, range, content).await?;
+            let (unanswered, answered) = asked.split_at(asked.len() - contents.len());
+            open.extend_from_slice(unanswered);
+            let mut told = Vec::with_capacity(contents.len());
+            for (range, content) in answered.iter().rev().zip(contents) {
+                self.take_in(partition, range, content, &mut told)?;
             }
+            let mut unequal = self.compare(session, told, changed).await?;
+            unequal.reverse();
+            open.append(&mut unequal);
         }
         Ok(self.writer.step(move |replica| replica.end_pull(pull)).await??)
     }
 
-    async fn contents(&self, session: &Session, ranges: Vec<RowRange>) -> Result<Vec<RangeContent>, PullError> {
-        let request = Request::PullRanges { partition: session.partition, state_id: session.state_id, ranges };
-        match self.ask(session, request).await? {
-            Reply::Ranges(contents) => Ok(contents),
-            _ => Err(PullError::Unexpected),
-        }
-    }
-
-    /// Compares a leaf, range by range in the order of its rows.
-    async fn compare_leaf(&self, session: &Session, leaf: RowRange, content: RangeContent) -> Result<u64, PullError> {
-        let pull = session.pull;
-        let mut changed = 0;
-        let number = leaf.leaf;
-        let mut open = Vec::new();
-        self.compare_content(session, leaf, content, &mut open, &mut changed).await?;
-        while let Some(Open { range, said }) = open.pop() {
-            if let Some((count, digest)) = said {
-                let same = range.clone();
-                if self.writer.step(move |replica| replica.range_is_equal(pull, &same, count, digest)).await?? {
-                    continue;
-                }
-            }
-            let content = self.contents(session, vec![range.clone()]).await?.into_iter().next().ok_or(PullError::Unexpected)?;
-            self.compare_content(session, range, content, &mut open, &mut changed).await?;
-        }
-        self.writer
-            .step(move |replica| {
-                replica.leaf_compared(pull, number);
-                Ok(())
-            })
-            .await?;
-        Ok(changed)
-    }
-
-    async fn compare_content(
-        &self,
-        session: &Session,
-        range: RowRange,
-        content: RangeContent,
-        open: &mut Vec<Open>,
-        changed: &mut u64,
-    ) -> Result<(), PullError> {
+    /// What a range was told as: its rows, their digests, or parts that are compared by their sums.
+    fn take_in(&self, partition: Partition, range: &RowRange, content: RangeContent, told: &mut Vec<Told>) -> Result<(), PullError> {
+        let place = (partition, self.topology.partitions());
         match content {
-            RangeContent::Rows(rows) => {
-                let listing = rows.rows.iter().map(|(address, row)| (address.clone(), encode::row_digest(address, row))).collect();
-                *changed += self.compare_rows(session, range, listing, rows).await?;
-            }
-            RangeContent::Listing(listing) => {
-                *changed += self.compare_rows(session, range, listing.into_iter().collect(), RowsThere::default()).await?;
-            }
+            RangeContent::Rows(rows) => told.push(Told::rows(place, range.clone(), rows)?),
+            RangeContent::Listing(listing) => told.push(Told::listing(place, range.clone(), listing)?),
             RangeContent::Parts(parts) => {
                 if parts.len() < 2 {
                     return Err(PullError::Unexpected);
                 }
-                let mut from: Option<Bytes> = range.from.clone();
-                let mut inner = Vec::with_capacity(parts.len());
+                let mut from = range.from.clone();
                 for (end, count, digest) in parts {
                     let until = end.or_else(|| range.until.clone());
                     if until.is_some() && until <= from {
                         return Err(PullError::Unexpected);
                     }
-                    inner.push(Open {
-                        range: RowRange { leaf: range.leaf, from: from.clone(), until: until.clone() },
-                        said: Some((count, digest)),
-                    });
+                    told.push(Told::sum(RowRange { leaf: range.leaf, from, until: until.clone() }, count, digest));
                     from = until;
                 }
-                open.extend(inner.into_iter().rev());
             }
         }
         Ok(())
     }
 
-    /// Compares listed rows, fetching the contents that are needed.
-    async fn compare_rows(
-        &self,
-        session: &Session,
-        range: RowRange,
-        listing: BTreeMap<RowAddress, Digest>,
-        mut contents: RowsThere,
-    ) -> Result<u64, PullError> {
+    /// Compares what was told, step by step, and fetches the contents that turn out to be needed. Answers with the ranges of which only
+    /// sums were told and that differ.
+    async fn compare(&self, session: &Session, mut told: Vec<Told>, changed: &mut u64) -> Result<Vec<RowRange>, PullError> {
         let pull = session.pull;
-        for _ in 0..MOST_FETCHES {
-            let (range_now, listing_now, contents_now) = (range.clone(), listing.clone(), contents.clone());
-            let compared = self.writer.step(move |replica| replica.compare_rows(pull, &range_now, &listing_now, &contents_now)).await??;
-            let missing = match compared {
-                Compared::Done(changed) => return Ok(changed),
-                Compared::Needs(missing) => missing,
-            };
-            let request =
-                Request::PullRows { partition: session.partition, state_id: session.state_id, leaf: range.leaf, addresses: missing };
-            let Reply::Rows(more) = self.ask(session, request).await? else { return Err(PullError::Unexpected) };
-            contents.rows.extend(more.rows);
-            contents.causal = more.causal.or(contents.causal);
+        let (mut unequal, mut incomplete) = (Vec::new(), Vec::new());
+        loop {
+            while !told.is_empty() {
+                let mut compared = self.writer.step(move |replica| replica.compare(pull, told)).await??;
+                *changed += compared.changed;
+                unequal.append(&mut compared.unequal);
+                incomplete.append(&mut compared.incomplete);
+                told = compared.rest;
+            }
+            if incomplete.is_empty() {
+                return Ok(unequal);
+            }
+            told = self.fetch(session, &mut incomplete).await?;
         }
-        Err(PullError::Restless)
+    }
+
+    /// Fetches missing contents, of as many ranges as one question and its answer hold; these are taken off the list.
+    async fn fetch(&self, session: &Session, incomplete: &mut Vec<Incomplete>) -> Result<Vec<Told>, PullError> {
+        let (mut wanted, mut size) = (Vec::new(), 0);
+        for Incomplete { told, missing } in incomplete.iter() {
+            let bytes: usize = missing.iter().map(|address| address.key.len() + address.element.len()).sum();
+            size += bytes;
+            if !wanted.is_empty() && size > ANSWER_BYTES {
+                break;
+            }
+            wanted.push((told.leaf(), missing.clone()));
+        }
+        let asked = wanted.len();
+        let request = Request::PullRows { partition: session.partition, state_id: session.state_id, wanted };
+        let Reply::Rows(answers) = self.ask(session, request).await? else { return Err(PullError::Unexpected) };
+        if answers.is_empty() || answers.len() > asked {
+            return Err(PullError::Unexpected);
+        }
+        let count = answers.len();
+        let mut told = Vec::with_capacity(count);
+        for ((answered, rows), Incomplete { told: mut range, missing }) in answers.into_iter().zip(incomplete.drain(..count)) {
+            let answered = usize::try_from(answered).unwrap_or(usize::MAX).min(missing.len());
+            if answered == 0 {
+                return Err(PullError::Unexpected);
+            }
+            range.fetched(&missing[..answered], self.topology.partitions(), rows);
+            told.push(range);
+        }
+        Ok(told)
     }
 }

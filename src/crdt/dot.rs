@@ -88,9 +88,11 @@ impl Clock {
     /// The dots of this clock that `other` does not hold.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {
-        let mut rest = self.clone();
-        rest.subtract(other);
-        rest
+        let rest = self.actors.iter().map(|(actor, ranges)| match other.actors.get(actor) {
+            Some(holes) => (*actor, without(ranges, holes)),
+            None => (*actor, ranges.clone()),
+        });
+        Self { actors: rest.filter(|(_, ranges)| !ranges.is_empty()).collect() }
     }
 
     /// The greatest counter seen of an actor, 0 where none was.
@@ -147,7 +149,7 @@ impl FromIterator<Dot> for Clock {
 
 /// The sorted ranges `from` without the sorted ranges `holes`.
 fn without(from: &[(u64, u64)], holes: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let mut rest = Vec::with_capacity(from.len());
+    let mut rest = Vec::new();
     for &(start, end) in from {
         let first = start;
         let mut start = start;

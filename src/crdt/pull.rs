@@ -126,7 +126,7 @@ pub struct Pull<P> {
     state_ids: (u64, u64),
     /// Whether a leaf was compared or skipped.
     compared: Vec<bool>,
-    /// Within leaves that are being compared, the rows that were.
+    /// Within leaves that are being compared, the rows that were: in order, apart from each other.
     ranges: BTreeMap<usize, Vec<Range<P>>>,
 }
 
@@ -161,12 +161,20 @@ impl<P: Ord> Pull<P> {
     }
 
     /// Notes that the rows of a leaf from `from` (included) until `until` (excluded) were compared; `None` is the leaf's end on that side.
+    /// Once the ranges reach from one end to the other, in whatever order they came, the leaf is compared.
     pub fn rows_compared(&mut self, leaf: usize, from: Option<P>, until: Option<P>) {
         let ranges = self.ranges.entry(leaf).or_default();
-        // Rows are mostly compared in order, so the range mostly prolongs the one before.
-        match ranges.last_mut() {
-            Some((_, end)) if end.is_some() && *end == from => *end = until,
-            _ => ranges.push((from, until)),
+        ranges.push((from, until));
+        ranges.sort_by(|(left, _), (right, _)| left.cmp(right));
+        ranges.dedup_by(|(from, until), (_, end)| {
+            let touches = end.is_none() || *from <= *end;
+            if touches && end.is_some() && (until.is_none() || *until > *end) {
+                *end = until.take();
+            }
+            touches
+        });
+        if matches!(ranges.as_slice(), [(None, None)]) {
+            self.leaf_compared(leaf);
         }
     }
 
@@ -281,6 +289,23 @@ mod tests {
         pull.leaf_compared(3);
         assert!(pull.slips(3, &member(b"m"), &member(b"m"), dot(1)));
         assert!(!pull.slips(3, &member(b"m"), &member(b"m"), dot(2)));
+    }
+
+    #[test]
+    fn a_leaf_is_compared_once_its_ranges_leave_no_gap() {
+        let position = |name: &'static [u8]| Some(member(name));
+        let mut pull = Pull::new(seen(&[1]), 7, 8);
+        (0..LEAVES).filter(|leaf| *leaf != 3).for_each(|leaf| pull.leaf_compared(leaf));
+        for (from, until) in
+            [(position(b"m"), None), (None, position(b"c")), (position(b"f"), position(b"m")), (position(b"g"), position(b"h"))]
+        {
+            pull.rows_compared(3, from, until);
+            assert!(!pull.is_complete());
+        }
+        assert!(pull.slips(3, &member(b"k"), &member(b"k"), dot(1)));
+        assert!(!pull.slips(3, &member(b"d"), &member(b"d"), dot(1)));
+        pull.rows_compared(3, position(b"c"), position(b"f"));
+        assert!(pull.is_complete());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::message::{Attestation, ListedKey, PullStart, RangeContent, RowRange, RowsThere, Sent};
+use crate::crdt::delta::RowAddress;
 use crate::crdt::dot::Clock;
 use crate::crdt::weight::{self, Scale};
 use crate::types::{Digest, Partition};
@@ -57,7 +58,8 @@ impl Weigh for RowRange {}
 impl Weigh for (Partition, u64) {}
 impl Weigh for (Partition, Digest) {}
 impl Weigh for (Partition, Digest, u64) {}
-impl Weigh for (u8, Vec<Digest>) {}
+impl Weigh for (u8, Vec<u64>) {}
+impl Weigh for (u16, Vec<RowAddress>) {}
 
 impl Weigh for Sent {
     fn weight(&self) -> usize {
@@ -80,12 +82,20 @@ impl Weigh for (Partition, PullStart) {
     }
 }
 
+fn of_rows(there: &RowsThere) -> usize {
+    there.rows.values().map(weight::of_row).sum::<usize>() + there.causal.as_deref().map_or(0, weight::of_causal)
+}
+
+impl Weigh for (u64, RowsThere) {
+    fn weight(&self) -> usize {
+        of_rows(&self.1)
+    }
+}
+
 impl Weigh for RangeContent {
     fn weight(&self) -> usize {
         match self {
-            Self::Rows(RowsThere { rows, causal }) => {
-                rows.values().map(weight::of_row).sum::<usize>() + causal.as_deref().map_or(0, weight::of_causal)
-            }
+            Self::Rows(there) => of_rows(there),
             Self::Listing(_) | Self::Parts(_) => 0,
         }
     }

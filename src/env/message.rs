@@ -145,10 +145,9 @@ pub enum Request {
         partition: Partition,
         /// The state that the pull began with.
         state_id: u64,
-        /// The leaf that they lie in.
-        leaf: u16,
-        /// Which rows.
-        addresses: Vec<RowAddress>,
+        /// Which rows, leaf by leaf; within a leaf in the order in which they were listed.
+        #[serde(deserialize_with = "list::<_, _, RANGES_AT_ONCE>")]
+        wanted: Vec<(u16, Vec<RowAddress>)>,
     },
     /// The asking peer has durably pulled everything since the seal.
     Confirm {
@@ -264,8 +263,8 @@ pub enum PullStart {
         causal: Box<Causal>,
         /// Digest of the root.
         root: Digest,
-        /// Digests of the inner nodes; empty where the roots are equal.
-        nodes: Vec<Digest>,
+        /// [Short](crate::merkle::short) digests of the inner nodes, salted with the state; empty where the roots are equal.
+        nodes: Vec<u64>,
     },
 }
 
@@ -284,7 +283,7 @@ pub struct RowsThere {
 pub enum RangeContent {
     /// All of its rows.
     Rows(RowsThere),
-    /// Address and digest of each row.
+    /// Address and digest of each row, in order of storage.
     Listing(Vec<(RowAddress, Digest)>),
     /// Too many rows to list: where each part ends (excluded; `None`: where the range ends), its number of rows and digest.
     Parts(Vec<(Option<Bytes>, u64, Digest)>),
@@ -301,12 +300,13 @@ pub enum Reply {
     Count(u64),
     /// To [`Request::PullOpen`], for each partition.
     PullStarts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, PullStart)>),
-    /// To [`Request::PullLeaves`]: for each node its 32 leaves.
-    PullLeaves(#[serde(deserialize_with = "list::<_, _, NODES>")] Vec<(u8, Vec<Digest>)>),
+    /// To [`Request::PullLeaves`]: for each node the short digests of its 32 leaves.
+    PullLeaves(#[serde(deserialize_with = "list::<_, _, NODES>")] Vec<(u8, Vec<u64>)>),
     /// To [`Request::PullRanges`]: the first of the ranges, as many as fit one frame.
     Ranges(#[serde(deserialize_with = "list::<_, _, RANGES_AT_ONCE>")] Vec<RangeContent>),
-    /// To [`Request::PullRows`].
-    Rows(RowsThere),
+    /// To [`Request::PullRows`], for the first of the leaves, as many as fit one frame: how many of the rows that were asked for are
+    /// answered, from the first on, and those of them that are there.
+    Rows(#[serde(deserialize_with = "list::<_, _, RANGES_AT_ONCE>")] Vec<(u64, RowsThere)>),
     /// To [`Request::Keys`].
     Keys(KeyPage),
     /// To [`Request::Digests`].

@@ -257,9 +257,7 @@ impl Serving {
                 leaves.await.map(|leaves| leaves.map_or(Reply::StateChanged, Reply::PullLeaves))
             }
             Request::PullRanges { partition, state_id, ranges } => Ok(self.server.ranges(peer, partition, state_id, ranges).await),
-            Request::PullRows { partition, state_id, leaf, addresses } => {
-                Ok(self.server.rows(peer, partition, state_id, leaf, addresses).await)
-            }
+            Request::PullRows { partition, state_id, wanted } => Ok(self.server.rows(peer, partition, state_id, wanted).await),
             Request::Confirm { seals } => {
                 let topology = self.coordinator.topology.clone();
                 let confirm = move |replica: &mut crate::replica::Replica| {

@@ -375,6 +375,12 @@ impl Node {
         report
     }
 
+    /// Bytes of frames sent to other peers and received from them, since the start.
+    #[must_use]
+    pub fn traffic(&self) -> (u64, u64) {
+        self.inner.coordinator.exchange.traffic()
+    }
+
     /// Resolves when the peer has stopped by itself, with the reason: its storage failed.
     pub async fn failed(&self) -> String {
         loop {

@@ -19,6 +19,7 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::crdt::codec::DecodeError;
 use crate::crdt::delta::{Kind, Row, RowAddress};
 use crate::crdt::encode;
 use crate::types::{LEAVES, Partition, PeerId, Place};
@@ -38,6 +39,12 @@ const PLACE_LENGTH: usize = 11;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a stored record is damaged: {0}")]
 pub struct Damaged(pub String);
+
+impl From<DecodeError> for Damaged {
+    fn from(error: DecodeError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 fn put_component(key: &mut Vec<u8>, component: &[u8]) {
     match u16::try_from(component.len()) {
@@ -114,6 +121,12 @@ pub fn leaf_range(partition: Partition, leaf: usize) -> (Vec<u8>, Vec<u8>) {
     (bound(leaf), end)
 }
 
+/// The partition that a row's storage key lies in.
+#[must_use]
+pub fn partition_of(row_key: &[u8]) -> Partition {
+    Partition(row_key.get(1..).and_then(<[u8]>::first_chunk).map_or(0, |first| u16::from_be_bytes(*first)))
+}
+
 /// The leaf that a row's storage key lies in.
 #[must_use]
 pub fn leaf_of(row_key: &[u8]) -> usize {
@@ -128,19 +141,20 @@ fn checksum(row_key: &[u8], content: &[u8]) -> [u8; CHECKSUM] {
     xxh3_64_with_seed(content, xxh3_64(row_key)).to_be_bytes()
 }
 
-/// The stored bytes of a row under its storage key.
+/// The stored bytes of a row under its storage key, from the canonical bytes of its content.
 #[must_use]
-pub fn row_value(row_key: &[u8], address: &RowAddress, row: &Row) -> Vec<u8> {
+pub fn row_value(row_key: &[u8], address: &RowAddress, content: &[u8]) -> Vec<u8> {
     let long_key = address.key.len() > LONGEST_INLINE;
     let long_element = address.element.len() > LONGEST_INLINE;
-    let mut bytes = vec![if long_key { KEY_IN_VALUE } else { 0 } | if long_element { ELEMENT_IN_VALUE } else { 0 }];
+    let mut bytes = Vec::with_capacity(1 + content.len() + CHECKSUM);
+    bytes.push(if long_key { KEY_IN_VALUE } else { 0 } | if long_element { ELEMENT_IN_VALUE } else { 0 });
     for component in [(long_key, &address.key), (long_element, &address.element)] {
         if let (true, component) = component {
             bytes.extend(u32::try_from(component.len()).unwrap_or(u32::MAX).to_be_bytes());
             bytes.extend_from_slice(component);
         }
     }
-    bytes.extend(encode::row_to_bytes(row));
+    bytes.extend_from_slice(content);
     let checksum = checksum(row_key, &bytes);
     bytes.extend(checksum);
     bytes
@@ -285,8 +299,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::crdt::delta::{Entry, Payload};
+    use crate::crdt::delta::{Entry, Payload, Row};
     use crate::crdt::dot::Dot;
+    use crate::crdt::encode;
     use crate::types::{Actor, Timestamp};
 
     fn row() -> Row {
@@ -304,7 +319,7 @@ mod tests {
             assert_eq!(leaf_of(&stored), place.leaf());
             let (start, end) = leaf_range(place.partition, place.leaf());
             assert!(start <= stored && stored < end);
-            let (parsed, content) = parse_row(&stored, &row_value(&stored, &address, &row()).into()).unwrap();
+            let (parsed, content) = parse_row(&stored, &row_value(&stored, &address, &encode::row_to_bytes(&row())).into()).unwrap();
             assert_eq!(parsed, address);
             assert_eq!(encode::row_from_bytes(&content).unwrap(), row());
         }
@@ -315,7 +330,7 @@ mod tests {
         let address = RowAddress { key: vec![1; 2000].into(), kind: Kind::Member, element: Bytes::new() };
         let other = RowAddress { key: vec![3; 2000].into(), ..address.clone() };
         let place = Place::of(&address.key, 256);
-        let stored_under = |row_key: &[u8]| parse_row(row_key, &row_value(row_key, &address, &row()).into());
+        let stored_under = |row_key: &[u8]| parse_row(row_key, &row_value(row_key, &address, &encode::row_to_bytes(&row())).into());
         assert!(stored_under(&row_key(place, &address)).is_ok());
         assert!(stored_under(&row_key(place, &other)).is_err() && stored_under(&row_key(place, &address)[..20]).is_err());
         assert!(parse_row(&row_key(place, &address), &Bytes::new()).is_err());
@@ -325,7 +340,7 @@ mod tests {
     fn no_change_of_a_stored_row_goes_unnoticed() {
         let address = RowAddress::member(&Bytes::from_static(b"key"), &Bytes::from_static(b"member"));
         let row_key = row_key(Place::of(&address.key, 256), &address);
-        let value = row_value(&row_key, &address, &row());
+        let value = row_value(&row_key, &address, &encode::row_to_bytes(&row()));
         for place in 0..value.len() {
             assert!(parse_row(&row_key, &Bytes::copy_from_slice(&value[..place])).is_err());
             for bit in 0..8 {

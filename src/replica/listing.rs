@@ -7,36 +7,17 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Replica;
-use super::layout::{self, Damaged};
+use super::layout;
+use super::leaf::{self, Leaf};
 use super::partition::{self, FirstSync, PartitionChange, Role};
-use super::pulling::bounds;
 use super::transaction::ReplicaError;
-use crate::crdt::delta::{Causal, Kind, Row, RowAddress};
+use crate::crdt::delta::{Causal, Kind};
 use crate::crdt::dot::Clock;
 use crate::crdt::encode;
-use crate::env::Snapshot;
-use crate::env::message::{PullStart, RangeContent, RowRange, RowsThere};
-use crate::merkle::{LEAVES_PER_NODE, NODES};
-use crate::types::{Digest, Partition, PeerId, Place};
-
-/// A range of this many bytes is sent with its rows, a longer one is listed first.
-const ROWS_AT_ONCE: usize = 2048;
-/// A range of this many rows is listed row by row, a longer one in parts.
-const LISTED_ROWS: usize = 256;
-/// Parts that a long range is told in: more of them cost bytes, fewer cost rounds.
-const PARTS: usize = 32;
-
-/// One leaf as it was when it was found whole: later requests of the same pull read from it.
-#[derive(Clone)]
-pub struct Leaf {
-    partition: Partition,
-    snapshot: Arc<dyn Snapshot>,
-    causal: Arc<Causal>,
-    digest: Digest,
-}
+use crate::env::message::PullStart;
+use crate::merkle::{LEAVES_PER_NODE, NODES, short};
+use crate::types::{Digest, LEAVES, Partition, PeerId};
 
 impl Replica {
     /// Tells what pulls of these partitions begin with. Clock and pending are read before any digest, in the same step.
@@ -59,7 +40,7 @@ impl Replica {
                 starts.push((*partition, PullStart::Equal));
                 continue;
             }
-            let nodes = if equal { Vec::new() } else { (0..NODES).map(|node| state.tree.node(node)).collect() };
+            let nodes = if equal { Vec::new() } else { (0..NODES).map(|node| short(state.tree.node(node), state.state_id)).collect() };
             starts.push((*partition, PullStart::Open { state_id: state.state_id, seal, causal, root: own_root, nodes }));
         }
         starts
@@ -71,19 +52,27 @@ impl Replica {
         (partition, state.tree.root(), causal_hash(&state.causal))
     }
 
-    /// The digests of the leaves below nodes; `None` where the state is another than the pull began with.
-    pub fn leaves(&mut self, partition: Partition, state_id: u64, nodes: &[u8]) -> Option<Vec<(u8, Vec<Digest>)>> {
+    /// The short digests of the leaves below nodes; `None` where the state is another than the pull began with.
+    pub fn leaves(&mut self, partition: Partition, state_id: u64, nodes: &[u8]) -> Option<Vec<(u8, Vec<u64>)>> {
         let state = self.serving(partition, state_id)?;
-        let leaves = |node: usize| (node * LEAVES_PER_NODE..(node + 1) * LEAVES_PER_NODE).map(|leaf| state.tree.leaf(leaf)).collect();
+        let told = |leaf| short(state.tree.leaf(leaf), state_id);
+        let leaves = |node: usize| (node * LEAVES_PER_NODE..(node + 1) * LEAVES_PER_NODE).map(told).collect();
         Some(nodes.iter().filter(|node| usize::from(**node) < NODES).map(|node| (*node, leaves(usize::from(*node)))).collect())
     }
 
-    /// A leaf with its digest and its rows of one moment.
-    pub fn leaf(&mut self, partition: Partition, state_id: u64, leaf: u16) -> Option<Leaf> {
+    /// Leaves with their digests and rows, all of this moment; `None` where the state is another than the pull began with.
+    pub fn open_leaves(&mut self, partition: Partition, state_id: u64, leaves: &[u16]) -> Option<Vec<Leaf>> {
         let snapshot = self.storage.snapshot();
         let state = self.serving(partition, state_id)?;
-        let digest = state.tree.leaf(usize::from(leaf).min(crate::types::LEAVES - 1));
-        Some(Leaf { partition, snapshot, causal: Arc::clone(&state.causal), digest })
+        let is_empty = |leaf: u16| state.tree.leaf(usize::from(leaf)) == Digest::default();
+        let mut before = None;
+        let opened = leaves.iter().map(|leaf| {
+            let number = u16::try_from(usize::from(*leaf).min(LEAVES - 1)).unwrap_or(u16::MAX);
+            let adjoins = before.replace(number).is_some_and(|before| before < number && (before + 1..number).all(is_empty));
+            let digest = state.tree.leaf(usize::from(number));
+            Leaf { partition, number, snapshot: Arc::clone(&snapshot), causal: Arc::clone(&state.causal), digest, adjoins }
+        });
+        Some(opened.collect())
     }
 
     fn serving(&mut self, partition: Partition, state_id: u64) -> Option<&mut partition::PartitionState> {
@@ -103,7 +92,7 @@ impl Replica {
         let mut keys = std::collections::BTreeSet::new();
         let mut lost = Vec::new();
         self.storage.snapshot().scan(&start, &end, &mut |row_key, value| {
-            match read(row_key, value) {
+            match leaf::read(row_key, value) {
                 Ok((address, row, digest)) => {
                     row.keys().for_each(|dot| clock.insert(*dot));
                     let leaf = leaves.entry(u16::try_from(layout::leaf_of(row_key)).unwrap_or(u16::MAX)).or_default();
@@ -121,7 +110,7 @@ impl Replica {
         lost.into_iter().for_each(|row_key| transaction.delete_record(row_key));
         let mut prepared = transaction.finish()?;
         let first_sync = FirstSync { former: others.into_iter().collect(), ..FirstSync::default() };
-        prepared.record.changes.push(PartitionChange {
+        prepared.changes.push(PartitionChange {
             partition,
             causal: Causal { clock, ..Causal::default() },
             keys: keys.len() as u64,
@@ -139,132 +128,6 @@ impl Replica {
 fn causal_hash(causal: &Causal) -> u64 {
     let hash = blake3::hash(&encode::causal_to_bytes(causal));
     hash.as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
-}
-
-fn read(row_key: &[u8], value: &[u8]) -> Result<(RowAddress, Row, Digest), Damaged> {
-    let (address, row, content) = layout::read_row(row_key, &Bytes::copy_from_slice(value))?;
-    let digest = encode::stored_row_digest(&address, &content);
-    Ok((address, row, digest))
-}
-
-/// A leaf's rows do not add up to its digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the rows of a leaf do not add up to its digest")]
-pub struct NotWhole;
-
-impl Leaf {
-    /// Whether the rows add up to the digest. To be asked once, before anything is told.
-    ///
-    /// # Errors
-    /// `NotWhole` where rows are missing or damaged.
-    pub fn verify(&self, leaf: u16) -> Result<Result<(), NotWhole>, ReplicaError> {
-        let (start, end) = layout::leaf_range(self.partition, usize::from(leaf).min(crate::types::LEAVES - 1));
-        let (mut sum, mut readable) = (Digest::default(), true);
-        self.snapshot.scan(&start, &end, &mut |row_key, value| {
-            match read(row_key, value) {
-                Ok((_, _, digest)) => sum = sum.plus(digest),
-                Err(_) => readable = false,
-            }
-            ControlFlow::Continue(())
-        })?;
-        Ok(if readable && sum == self.digest { Ok(()) } else { Err(NotWhole) })
-    }
-
-    /// What a range of the leaf holds: its rows where they are small, a listing where there are few, parts otherwise.
-    ///
-    /// # Errors
-    /// Where rows could not be read.
-    pub fn content(&self, range: &RowRange) -> Result<RangeContent, ReplicaError> {
-        let (start, end) = bounds(self.partition, range);
-        let mut rows = BTreeMap::new();
-        let mut listing = Vec::new();
-        let mut parts = Parts::default();
-        let mut size = 0;
-        let mut failure = None;
-        self.snapshot.scan(&start, &end, &mut |row_key, value| match read(row_key, value) {
-            Ok((address, row, digest)) => {
-                size += row_key.len() + value.len();
-                parts.add(row_key, digest);
-                if listing.len() <= LISTED_ROWS {
-                    listing.push((address.clone(), digest));
-                }
-                if size <= ROWS_AT_ONCE {
-                    rows.insert(address, row);
-                }
-                ControlFlow::Continue(())
-            }
-            Err(error) => {
-                failure = Some(error);
-                ControlFlow::Break(())
-            }
-        })?;
-        if let Some(error) = failure {
-            return Err(error.into());
-        }
-        Ok(if size <= ROWS_AT_ONCE {
-            RangeContent::Rows(self.judged(rows))
-        } else if listing.len() <= LISTED_ROWS {
-            RangeContent::Listing(listing)
-        } else {
-            RangeContent::Parts(parts.finish())
-        })
-    }
-
-    /// The content of rows, but for those that are gone.
-    ///
-    /// # Errors
-    /// Where they could not be read.
-    pub fn rows(&self, addresses: &[RowAddress], partitions: u16) -> Result<RowsThere, ReplicaError> {
-        let mut rows = BTreeMap::new();
-        for address in addresses {
-            let row_key = layout::row_key(Place::of(&address.key, partitions), address);
-            if let Some(value) = self.snapshot.get(&row_key)? {
-                rows.insert(address.clone(), read(&row_key, &value)?.1);
-            }
-        }
-        Ok(self.judged(rows))
-    }
-
-    /// Rows together with this snapshot's clock, where that is what judges them.
-    fn judged(&self, rows: BTreeMap<RowAddress, Row>) -> RowsThere {
-        let decisions = rows.keys().any(|address| address.kind == Kind::Expiry);
-        RowsThere { rows, causal: decisions.then(|| Box::new((*self.causal).clone())) }
-    }
-}
-
-/// Gathers a range into at most [`PARTS`] parts of about equal length in one pass: when there are twice as many, neighbours melt.
-#[derive(Default)]
-struct Parts {
-    /// First key, rows and digest of each part.
-    parts: Vec<(Vec<u8>, u64, Digest)>,
-    rows_per_part: u64,
-}
-
-impl Parts {
-    fn add(&mut self, row_key: &[u8], digest: Digest) {
-        self.rows_per_part = self.rows_per_part.max(8);
-        match self.parts.last_mut() {
-            Some((_, count, sum)) if *count < self.rows_per_part => {
-                *count += 1;
-                *sum = sum.plus(digest);
-            }
-            _ => self.parts.push((row_key.to_vec(), 1, digest)),
-        }
-        if self.parts.len() > 2 * PARTS {
-            let melted = self.parts.chunks(2).filter_map(|pair| {
-                let (first, count, digest) = pair.first()?.clone();
-                Some(pair.get(1).map_or((first.clone(), count, digest), |next| (first, count + next.1, digest.plus(next.2))))
-            });
-            self.parts = melted.collect();
-            self.rows_per_part *= 2;
-        }
-    }
-
-    /// Each part with the key at which it ends, excluded.
-    fn finish(self) -> Vec<(Option<Bytes>, u64, Digest)> {
-        let ends = self.parts.iter().skip(1).map(|(first, _, _)| Some(Bytes::from(first.clone()))).chain([None]).collect::<Vec<_>>();
-        self.parts.into_iter().zip(ends).map(|((_, count, digest), end)| (end, count, digest)).collect()
-    }
 }
 
 impl Replica {

@@ -3,12 +3,15 @@
 //! Only the writer ([`owner`]) holds a [`Replica`]; everybody else reads the last published [`view`]. Every change, wherever
 //! it comes from, ends in the same join and the same commit.
 
+pub mod comparing;
 pub mod execution;
 pub mod expired;
 pub mod floors;
 pub mod hints;
+pub mod journal;
 pub mod keys;
 pub mod layout;
+pub mod leaf;
 pub mod lease;
 pub mod listing;
 pub mod minter;
@@ -31,7 +34,7 @@ use rand::{RngExt, SeedableRng};
 use self::floors::OwnFloors;
 use self::layout::Damaged;
 use self::minter::Minter;
-use self::partition::{Checkpoint, JournalRecord, PartitionState};
+use self::partition::{Checkpoint, PartitionState};
 use self::pulling::Pulls;
 use self::transaction::{Prepared, ReplicaError, Transaction};
 use self::view::View;
@@ -172,19 +175,19 @@ impl Replica {
 
     /// Commits a transaction and publishes it. On an error nothing in memory has changed.
     fn commit(&mut self, prepared: Prepared) -> Result<(), ReplicaError> {
-        let Prepared { mut batch, record, floors } = prepared;
-        if batch.changes.is_empty() && record.changes.is_empty() {
+        let Prepared { mut batch, changes, floors } = prepared;
+        if batch.changes.is_empty() && changes.is_empty() {
             return Ok(());
         }
-        if !record.changes.is_empty() {
-            let bytes = partition::to_bytes(&record);
+        if !changes.is_empty() {
+            let bytes = journal::to_bytes(&changes, &self.partitions);
             self.journal.bytes += bytes.len();
             batch.put(layout::journal_key(self.journal.next), bytes);
             self.journal.next += 1;
         }
         self.minter.lease_time(self.clock.wall_ms())?;
         self.storage.commit(batch)?;
-        for change in record.changes {
+        for change in changes {
             self.partitions[usize::from(change.partition.0)].apply(change);
         }
         for (partition, address, runs) in floors {
@@ -251,13 +254,7 @@ fn replay(snapshot: &dyn crate::env::Snapshot, states: &mut [PartitionState]) ->
         first.get_or_insert(number);
         journal.next = number + 1;
         journal.bytes += bytes.len();
-        let record: JournalRecord = partition::from_bytes("a journal record", &bytes)?;
-        for change in record.changes {
-            let state = states
-                .get_mut(usize::from(change.partition.0))
-                .ok_or_else(|| Damaged("a journal record names an unknown partition".to_owned()))?;
-            state.apply(change);
-        }
+        journal::replay(&bytes, states).map_err(|Damaged(what)| Damaged(format!("journal record {number}: {what}")))?;
     }
     journal.first = first.unwrap_or(journal.next);
     Ok(journal)

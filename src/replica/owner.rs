@@ -154,7 +154,7 @@ async fn run<T: Send + 'static>(
             }
             Some(Item::Step(step)) => step(&mut replica),
             Some(first) => {
-                let mut batch = Batch::default();
+                let mut batch = Batch::with_room_for(1 + items.len().min(WRITER_BATCH));
                 next = gather(first, &mut items, &mut batch);
                 batch.apply(&mut replica, durability, &storage, &mut outlet)
             }
@@ -208,13 +208,12 @@ enum Part<T> {
     Frame { from: PeerId, frame: u64, deltas: usize },
 }
 
-impl<T> Default for Batch<T> {
-    fn default() -> Self {
-        Self { work: Vec::new(), parts: Vec::new() }
-    }
-}
-
 impl<T> Batch<T> {
+    /// An empty batch. Commands are large, and a list that grows one by one moves them again and again.
+    fn with_room_for(items: usize) -> Self {
+        Self { work: Vec::with_capacity(items), parts: Vec::with_capacity(items) }
+    }
+
     fn apply(
         self,
         replica: &mut Replica,
@@ -226,7 +225,7 @@ impl<T> Batch<T> {
         if durability == Durability::Always {
             storage.sync().map_err(|error: StorageError| ReplicaError::from(error))?;
         }
-        let mut executed = Vec::new();
+        let mut executed = Vec::with_capacity(self.parts.len());
         for part in self.parts {
             match part {
                 Part::Command(ticket) => {

@@ -1,7 +1,7 @@
 //! What a replica keeps in memory of one partition, and how that survives a restart without reading the rows.
 //!
-//! Every batch writes one journal record with what it changed in clocks and trees; a checkpoint now and then folds
-//! the records. Both hold absolute values, so replaying one twice does no harm.
+//! Every batch writes one journal record with what it changed in clocks and trees ([`journal`](super::journal)); a checkpoint now and
+//! then folds the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -119,7 +119,7 @@ impl PartitionState {
 }
 
 /// What one batch changed in one partition, in absolute values.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct PartitionChange {
     /// Which one.
     pub partition: Partition,
@@ -133,13 +133,6 @@ pub struct PartitionChange {
     pub leaves: BTreeMap<u16, Digest>,
     /// Whether the partition was emptied before: all other leaves are empty.
     pub emptied: bool,
-}
-
-/// The journal record of one batch.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct JournalRecord {
-    /// A change for each partition that the batch touched.
-    pub changes: Vec<PartitionChange>,
 }
 
 /// The checkpoint of one partition.

@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::layout;
 use super::transaction::{ReplicaError, Transaction};
 use super::{Replica, partition::Role};
-use crate::crdt::delta::{Causal, Row, RowAddress, Rows, RowsMut};
+use crate::crdt::delta::{Causal, RowAddress};
 use crate::crdt::dot::Dot;
-use crate::crdt::pull::{Pull, compare_row};
-use crate::env::message::{RowRange, RowsThere};
-use crate::merkle::{LEAVES_PER_NODE, NODES};
+use crate::crdt::pull::Pull;
+use crate::env::message::RowRange;
+use crate::merkle::{LEAVES_PER_NODE, NODES, short};
 use crate::types::{Digest, Partition, PeerId, Place};
 
 /// Whom a pull is from.
@@ -37,11 +37,12 @@ pub struct Pulls {
     next: PullId,
 }
 
-struct Running {
-    partition: Partition,
-    from: Source,
+/// One of them.
+pub(super) struct Running {
+    pub(super) partition: Partition,
+    pub(super) from: Source,
     their_state_id: u64,
-    pull: Pull<Vec<u8>>,
+    pub(super) pull: Pull<Vec<u8>>,
     /// Partitions of the key space, to tell where a key lies.
     count: u16,
 }
@@ -51,6 +52,17 @@ impl Pulls {
     #[must_use]
     pub fn slips(&self, partition: Partition, address: &RowAddress, dot: Dot) -> bool {
         self.running.values().filter(|running| running.partition == partition).any(|running| running.slips(address, dot))
+    }
+
+    /// Whether an add that pull `id` brings would slip past another one.
+    pub(super) fn slips_past_others(&self, id: PullId, partition: Partition, address: &RowAddress, dot: Dot) -> bool {
+        let others = self.running.iter().filter(|(other, running)| **other != id && running.partition == partition);
+        others.into_iter().any(|(_, running)| running.slips(address, dot))
+    }
+
+    /// A pull that is under way.
+    pub(super) fn get(&self, id: PullId) -> Option<&Running> {
+        self.running.get(&id)
     }
 }
 
@@ -84,21 +96,13 @@ pub struct Ended {
     pub first_sync_done: bool,
 }
 
-/// What comparing a range gave.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Compared {
-    /// The range is done; so many rows changed here.
-    Done(u64),
-    /// The contents of these rows are needed.
-    Needs(Vec<RowAddress>),
-}
-
 /// The step cannot be taken: the pull is void, since a replica has started anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the pull is void")]
 pub struct Void;
 
-type Step<T> = Result<Result<T, Void>, ReplicaError>;
+/// What a step gives: its result, or that the pull is void.
+pub(super) type Step<T> = Result<Result<T, Void>, ReplicaError>;
 
 impl Replica {
     /// Begins a pull: compares the roots, and the nodes where the roots differ.
@@ -112,7 +116,7 @@ impl Replica {
         their_state_id: u64,
         mut theirs: Causal,
         root: Digest,
-        nodes: &[Digest],
+        nodes: &[u64],
     ) -> Result<Begun, ReplicaError> {
         self.notice_own_dots(partition, &theirs)?;
         let state = self.partition_mut(partition);
@@ -121,7 +125,7 @@ impl Replica {
         let equal = state.tree.root() == root;
         let mut differing = Vec::new();
         for node in 0..NODES {
-            if equal || nodes.get(node).is_some_and(|digest| *digest == state.tree.node(node)) {
+            if equal || nodes.get(node).is_some_and(|digest| *digest == short(state.tree.node(node), their_state_id)) {
                 (node * LEAVES_PER_NODE..(node + 1) * LEAVES_PER_NODE).for_each(|leaf| pull.leaf_compared(leaf));
             } else {
                 differing.push(u8::try_from(node).unwrap_or(u8::MAX));
@@ -139,18 +143,18 @@ impl Replica {
         }
     }
 
-    /// Compares the leaves of a node; answers with those that differ.
+    /// Compares the leaves of a node by their short digests; answers with those that differ.
     ///
     /// # Errors
     /// `Void` where the pull is none any more.
-    pub fn compare_leaves(&mut self, id: PullId, node: u8, digests: &[Digest]) -> Result<Vec<u16>, Void> {
+    pub fn compare_leaves(&mut self, id: PullId, node: u8, digests: &[u64]) -> Result<Vec<u16>, Void> {
         let running = self.pulls.running.get_mut(&id).ok_or(Void)?;
         let state = &mut self.partitions[usize::from(running.partition.0)];
         let first = usize::from(node) * LEAVES_PER_NODE;
         let mut differing = Vec::new();
         for offset in 0..LEAVES_PER_NODE {
             let leaf = first + offset;
-            if digests.get(offset) == Some(&state.tree.leaf(leaf)) {
+            if digests.get(offset) == Some(&short(state.tree.leaf(leaf), running.their_state_id)) {
                 running.pull.leaf_compared(leaf);
             } else {
                 differing.push(u16::try_from(leaf).unwrap_or(u16::MAX));
@@ -159,108 +163,12 @@ impl Replica {
         Ok(differing)
     }
 
-    /// Compares number and digest of a range of rows; where they are equal the range counts as compared.
-    ///
-    /// # Errors
-    /// Where the rows could not be read.
-    pub fn range_is_equal(&mut self, id: PullId, range: &RowRange, count: u64, digest: Digest) -> Step<bool> {
-        let Some(running) = self.pulls.running.get(&id) else { return Ok(Err(Void)) };
-        let (start, end) = bounds(running.partition, range);
-        let (mut own_count, mut own) = (0, Digest::default());
-        self.begin().visit_range(&start, &end, &mut |_, _, _, digest| {
-            own_count += 1;
-            own = own.plus(digest);
-            std::ops::ControlFlow::Continue(())
-        })?;
-        let equal = own_count == count && own == digest;
-        if equal {
-            self.mark(id, range);
-        }
-        Ok(Ok(equal))
-    }
-
-    /// Compares a range row by row, in one step: `listing` names every row that the other peer has there, `contents` holds
-    /// those that were fetched. Where a row differs whose content is not at hand, nothing is done and the missing are named.
-    ///
-    /// # Errors
-    /// Where rows could not be read or written.
-    pub fn compare_rows(
-        &mut self,
-        id: PullId,
-        range: &RowRange,
-        listing: &BTreeMap<RowAddress, Digest>,
-        contents: &RowsThere,
-    ) -> Step<Compared> {
-        let Some(running) = self.pulls.running.get(&id) else { return Ok(Err(Void)) };
-        let partition = running.partition;
-        if self.partition(partition).role == Role::Absent {
-            return Ok(Err(Void));
-        }
-        let theirs = running.pull.theirs().clone();
-        let (start, end) = bounds(partition, range);
-        let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
-        let mut mine: BTreeMap<RowAddress, (Row, Digest)> = BTreeMap::new();
-        transaction.visit_range(&start, &end, &mut |_, address, row, digest| {
-            mine.insert(address.clone(), (row.clone(), digest));
-            std::ops::ControlFlow::Continue(())
-        })?;
-        let differs = |(address, digest): &(&RowAddress, &Digest)| mine.get(address).is_none_or(|(_, own)| own != *digest);
-        let differing: Vec<&RowAddress> = listing.iter().filter(differs).map(|(address, _)| address).collect();
-        let missing: Vec<RowAddress> =
-            differing.iter().filter(|address| !contents.rows.contains_key(address)).map(|address| (*address).clone()).collect();
-        if !missing.is_empty() {
-            return Ok(Ok(Compared::Needs(missing)));
-        }
-        let nothing = Row::new();
-        let gone = mine.keys().filter(|address| !listing.contains_key(address));
-        let mut changed = 0;
-        for address in differing.into_iter().chain(gone) {
-            let own = mine.get(address).map_or(&nothing, |(row, _)| row);
-            let other = contents.rows.get(address).unwrap_or(&nothing);
-            let judge = contents.causal.as_deref().filter(|_| address.kind == crate::crdt::delta::Kind::Expiry).unwrap_or(&theirs);
-            for entry in other.values() {
-                if self.minter.observe(entry.timestamp, self.clock.wall_ms()).is_err() {
-                    tracing::warn!(peer = %running.from.peer, "a pull met a timestamp too far in the future and was broken off");
-                    return Ok(Err(Void));
-                }
-            }
-            let slips = |address: &RowAddress, dot: Dot| {
-                let others = self.pulls.running.iter().filter(|(other, running)| **other != id && running.partition == partition);
-                others.into_iter().any(|(_, running)| running.slips(address, dot))
-            };
-            let change = compare_row(own, transaction.causal(partition), address, other, judge, slips);
-            if change.is_empty() {
-                continue;
-            }
-            change.apply(address, transaction.causal_mut(partition));
-            if let Some(row) = change.row {
-                // Loads the row, so that the transaction knows what it replaces.
-                transaction.row(address)?;
-                transaction.put(address.clone(), row);
-                changed += 1;
-            }
-        }
-        let prepared = transaction.finish()?;
-        self.commit(prepared)?;
-        self.mark(id, range);
-        Ok(Ok(Compared::Done(changed)))
-    }
-
-    fn mark(&mut self, id: PullId, range: &RowRange) {
+    /// Notes that the rows of a range were compared, with both replicas' rows of this moment.
+    pub(super) fn mark(&mut self, id: PullId, range: &RowRange) {
         if let Some(running) = self.pulls.running.get_mut(&id) {
-            let leaf = usize::from(range.leaf);
-            match (&range.from, &range.until) {
-                (None, None) => running.pull.leaf_compared(leaf),
-                (from, until) => {
-                    running.pull.rows_compared(leaf, from.as_ref().map(|key| key.to_vec()), until.as_ref().map(|key| key.to_vec()))
-                }
-            }
+            let bound = |key: &Option<bytes::Bytes>| key.as_ref().map(|key| key.to_vec());
+            running.pull.rows_compared(usize::from(range.leaf), bound(&range.from), bound(&range.until));
         }
-    }
-
-    /// Notes that every range of a leaf was compared.
-    pub fn leaf_compared(&mut self, id: PullId, leaf: u16) {
-        self.mark(id, &RowRange { leaf, from: None, until: None });
     }
 
     /// Ends a pull: takes the other replica's clock over. To be made durable before anything is confirmed.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::layout::{self, Damaged};
-use super::partition::{FirstSync, JournalRecord, PartitionChange, PartitionState};
+use super::partition::{FirstSync, PartitionChange, PartitionState};
 use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
 use crate::crdt::dot::Dot;
 use crate::crdt::removal::earliest_end;
@@ -68,6 +68,8 @@ pub struct Transaction<'a> {
     whole: RefCell<BTreeSet<Vec<u8>>>,
     touched: BTreeMap<Partition, Touched>,
     batch: Batch,
+    /// The key whose place was asked for last: one command asks for it many times.
+    last_place: RefCell<Option<(Vec<u8>, Place)>>,
     /// The first error of a change that could not report it.
     failure: Option<ReplicaError>,
 }
@@ -77,7 +79,7 @@ pub struct Prepared {
     /// What to commit, without its journal record.
     pub batch: Batch,
     /// What changed in the partitions.
-    pub record: JournalRecord,
+    pub changes: Vec<PartitionChange>,
     /// Rows of counters that were written, and the runs that they hold floors of.
     pub floors: Vec<(Partition, RowAddress, Vec<Dot>)>,
 }
@@ -94,6 +96,7 @@ impl<'a> Transaction<'a> {
             whole: RefCell::default(),
             touched: BTreeMap::new(),
             batch: Batch::default(),
+            last_place: RefCell::default(),
             failure: None,
         }
     }
@@ -101,7 +104,11 @@ impl<'a> Transaction<'a> {
     /// Where a key lies.
     #[must_use]
     pub fn place(&self, key: &[u8]) -> Place {
-        Place::of(key, self.count)
+        let mut last = self.last_place.borrow_mut();
+        match &*last {
+            Some((last, place)) if last.as_slice() == key => *place,
+            _ => last.insert((key.to_vec(), Place::of(key, self.count))).1,
+        }
     }
 
     /// Clock and pending of a partition as this transaction left them.
@@ -231,7 +238,11 @@ impl<'a> Transaction<'a> {
         failure.map(|_| ())
     }
 
-    fn load(&self, key: &[u8], address: &RowAddress) -> Result<Row, ReplicaError> {
+    /// The row at an address whose storage key is at hand.
+    ///
+    /// # Errors
+    /// Where the row could not be read.
+    pub fn row_at(&self, key: &[u8], address: &RowAddress) -> Result<Row, ReplicaError> {
         if let Some(cached) = self.rows.borrow().get(key) {
             return Ok(cached.row.clone());
         }
@@ -253,6 +264,20 @@ impl<'a> Transaction<'a> {
         Ok(row)
     }
 
+    /// Puts a row at an address whose storage key is at hand.
+    pub fn put_at(&mut self, key: Vec<u8>, address: RowAddress, row: Row) {
+        // What stands in storage must be known, for the digest. Rows of huge collections may have been read without being kept.
+        if !self.rows.get_mut().contains_key(&key)
+            && let Err(error) = self.row_at(&key, &address)
+        {
+            self.failure.get_or_insert(error);
+        }
+        if let Some(cached) = self.rows.get_mut().get_mut(&key) {
+            cached.row = row;
+            cached.dirty = true;
+        }
+    }
+
     /// Turns the transaction into what is to be committed.
     ///
     /// # Errors
@@ -270,7 +295,7 @@ impl<'a> Transaction<'a> {
         let rows = std::mem::take(self.rows.get_mut());
         let mut floors = Vec::new();
         for (key, cached) in rows.into_iter().filter(|(_, cached)| cached.dirty) {
-            let partition = self.place(&cached.address.key).partition;
+            let partition = layout::partition_of(&key);
             let state = &self.partitions[usize::from(partition.0)];
             let emptied = self.touch(partition).emptied;
             let leaf = layout::leaf_of(&key);
@@ -287,8 +312,9 @@ impl<'a> Transaction<'a> {
             if cached.row.is_empty() {
                 self.batch.delete(key);
             } else {
-                let value = layout::row_value(&key, &cached.address, &cached.row);
-                after = encode::row_digest(&cached.address, &cached.row);
+                let content = encode::row_to_bytes(&cached.row);
+                after = encode::stored_row_digest(&cached.address, &content);
+                let value = layout::row_value(&key, &cached.address, &content);
                 self.batch.put(key, value);
             }
             let index = u16::try_from(leaf).unwrap_or(u16::MAX);
@@ -310,8 +336,8 @@ impl<'a> Transaction<'a> {
                 emptied: touched.emptied,
             }
         });
-        let record = JournalRecord { changes: changes.collect() };
-        Ok(Prepared { batch: self.batch, record, floors })
+        let changes = changes.collect();
+        Ok(Prepared { batch: self.batch, changes, floors })
     }
 
     /// For every key of which a row appeared or vanished: 1 if the key is new, -1 if it is gone.
@@ -361,7 +387,7 @@ impl Rows for Transaction<'_> {
     type Error = ReplicaError;
 
     fn row(&self, address: &RowAddress) -> Result<Row, ReplicaError> {
-        self.load(&layout::row_key(self.place(&address.key), address), address)
+        self.row_at(&layout::row_key(self.place(&address.key), address), address)
     }
 
     fn visit_from(
@@ -383,24 +409,25 @@ impl Rows for Transaction<'_> {
             return Ok(());
         }
         let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
-        let mut whole = kind == Kind::Expiry;
+        let (mut wanted, mut whole) = (true, kind == Kind::Expiry);
         self.merged(&first, &end, &mut |row_key, stored, cached| {
-            let flow = if let Some(cached) = cached {
-                if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
+            // Most keys have one row. To look one row further than the visitor wants tells so, and spares the next visit its search.
+            if !wanted {
+                whole = false;
+                return Ok(ControlFlow::Break(()));
+            }
+            if let Some(cached) = cached {
+                wanted = cached.row.is_empty() || visitor(&cached.address, &cached.row).is_continue();
             } else if let Some(value) = stored {
                 let (address, row, content) = layout::read_row(row_key, &value)?;
-                let flow = visitor(&address, &row);
+                wanted = visitor(&address, &row).is_continue();
                 if read.len() < KEPT_ROWS {
                     read.push((row_key.to_vec(), Cached::read(address, row, Some(content))));
                 } else {
                     whole = false;
                 }
-                flow
-            } else {
-                ControlFlow::Continue(())
-            };
-            whole &= flow.is_continue();
-            Ok(flow)
+            }
+            Ok(ControlFlow::Continue(()))
         })?;
         self.rows.borrow_mut().extend(read);
         if whole {
@@ -412,14 +439,6 @@ impl Rows for Transaction<'_> {
 
 impl RowsMut for Transaction<'_> {
     fn put(&mut self, address: RowAddress, row: Row) {
-        let key = layout::row_key(self.place(&address.key), &address);
-        // What stands in storage must be known, for the digest. Rows of huge collections may have been read without being kept.
-        if let Err(error) = self.load(&key, &address) {
-            self.failure.get_or_insert(error);
-        }
-        if let Some(cached) = self.rows.get_mut().get_mut(&key) {
-            cached.row = row;
-            cached.dirty = true;
-        }
+        self.put_at(layout::row_key(self.place(&address.key), &address), address, row);
     }
 }

@@ -55,7 +55,7 @@ impl Dots {
                 }
             }
             Ok(Message::Reply { reply, .. }) => match &*reply {
-                Reply::Rows(there) => self.see_rows(&there.rows),
+                Reply::Rows(answers) => answers.iter().for_each(|(_, there)| self.see_rows(&there.rows)),
                 Reply::Page(page) => self.see_rows(&page.rows),
                 Reply::Ranges(contents) => {
                     for content in contents {

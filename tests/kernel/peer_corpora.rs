@@ -10,7 +10,7 @@ use ringtide::backend::libp2p::admission::{Admission, Message as Admitting, ROUN
 use ringtide::crdt::command::{Answer, DataType, Selection};
 use ringtide::crdt::delta::{Decision, Delta, Kind, RowAddress};
 use ringtide::crdt::dot::Dot;
-use ringtide::crdt::encode::row_digest;
+use ringtide::crdt::encode::{row_digest, row_to_bytes};
 use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::string;
@@ -21,8 +21,9 @@ use ringtide::env::message::{
 use ringtide::members::{Member, Members, Standing};
 use ringtide::merkle::Tree;
 use ringtide::replica::hints::Hint;
+use ringtide::replica::journal;
 use ringtide::replica::layout;
-use ringtide::replica::partition::{FirstSync, JournalRecord, PartitionChange, PartitionState, to_bytes};
+use ringtide::replica::partition::{FirstSync, PartitionChange, PartitionState, to_bytes};
 use ringtide::types::{Actor, Digest, Level, Partition, PeerId, Place, Timestamp};
 
 use crate::corpora::write;
@@ -75,7 +76,7 @@ fn requests() -> Vec<Request> {
         Request::PullOpen(vec![(PARTITION, Digest(1 << 100), 5), (Partition(4), Digest(0), 6)]),
         Request::PullLeaves { partition: PARTITION, state_id: u64::MAX, nodes: vec![0, 31] },
         Request::PullRanges { partition: PARTITION, state_id: 1, ranges: vec![range(None), range(Some(KEY))] },
-        Request::PullRows { partition: PARTITION, state_id: 1, leaf: 9, addresses: vec![address.clone(), RowAddress::value(&KEY)] },
+        Request::PullRows { partition: PARTITION, state_id: 1, wanted: vec![(9, vec![address.clone(), RowAddress::value(&KEY)])] },
         Request::Confirm { seals: vec![(PARTITION, 7)] },
         Request::Deliver(deltas().iter().take(2).map(sent).collect()),
         Request::PullFromMe(vec![PARTITION]),
@@ -91,26 +92,21 @@ fn replies() -> Vec<Reply> {
     let state = state();
     let there = || RowsThere { rows: state.rows.clone(), causal: Some(Box::new(state.causal.clone())) };
     let listing = state.rows.iter().map(|(address, row)| (address.clone(), row_digest(address, row))).collect();
-    let open = PullStart::Open {
-        state_id: 9,
-        seal: Some(8),
-        causal: Box::new(state.causal.clone()),
-        root: Digest(u128::MAX),
-        nodes: vec![Digest(3); 32],
-    };
+    let open =
+        PullStart::Open { state_id: 9, seal: Some(8), causal: Box::new(state.causal.clone()), root: Digest(u128::MAX), nodes: vec![3; 32] };
     vec![
         Reply::Executed(Ok((Answer::Integer(3), 4))),
         Reply::Executed(Err(Failed::NoQuorum { reached: 1, needed: 2 })),
         Reply::Page(Box::new(Page { standing: Worth::Extra, rows: state.rows.clone(), causal: state.causal.clone(), next: Some(KEY) })),
         Reply::Count(3),
         Reply::PullStarts(vec![(PARTITION, open), (Partition(4), PullStart::Equal), (Partition(5), PullStart::Nothing)]),
-        Reply::PullLeaves(vec![(31, vec![Digest(1 << 90); 32])]),
+        Reply::PullLeaves(vec![(31, vec![1 << 60; 32])]),
         Reply::Ranges(vec![
             RangeContent::Rows(there()),
             RangeContent::Listing(listing),
             RangeContent::Parts(vec![(Some(KEY), 300, Digest(4)), (None, 1, Digest(5))]),
         ]),
-        Reply::Rows(there()),
+        Reply::Rows(vec![(3, there())]),
         Reply::Digests(vec![(PARTITION, Digest(7))]),
         Reply::KeyCounts(vec![(PARTITION, 7)]),
         Reply::Keys(KeyPage { standing: Worth::Counted, keys: vec![ListedKey { key: KEY, data_type: DataType::Set }], next: Some(7) }),
@@ -173,7 +169,11 @@ fn write_rows() -> std::io::Result<()> {
         for (name, address) in [("row", address), ("long", &long)] {
             let key = layout::row_key(Place::of(&address.key, 16), address);
             let length = u16::try_from(key.len()).unwrap().to_be_bytes();
-            write("records", &format!("{name}-{number}"), &[&[4][..], &length, &key, &layout::row_value(&key, address, row)].concat())?;
+            write(
+                "records",
+                &format!("{name}-{number}"),
+                &[&[4][..], &length, &key, &layout::row_value(&key, address, &row_to_bytes(row))].concat(),
+            )?;
         }
     }
     Ok(())
@@ -206,8 +206,9 @@ fn write_the_peer_corpora() -> std::io::Result<()> {
     };
     let tagged = |tag: u8, bytes: Vec<u8>| [vec![tag], bytes].concat();
     let records = [vec![], vec![change(false, None)], vec![change(true, first_sync.clone()), change(false, None)]];
+    let before: Vec<PartitionState> = (0..16).map(|_| PartitionState::empty(1, 1)).collect();
     for (number, changes) in records.into_iter().enumerate() {
-        write("records", &format!("journal-{number}"), &tagged(0, to_bytes(&JournalRecord { changes })))?;
+        write("records", &format!("journal-{number}"), &tagged(0, journal::to_bytes(&changes, &before)))?;
     }
     let mut partition = PartitionState::empty(1, 1);
     for number in 0..3 {
