@@ -142,7 +142,7 @@ fn members_to_add() -> Vec<u8> {
 }
 
 fn addresses() -> Vec<u8> {
-    filled(&request(Request::PullRows { partition: Partition(0), state_id: 1, leaf: 0, addresses: Vec::new() }), b"addresses", ADDRESS)
+    filled(&request(Request::PullRows { partition: Partition(0), state_id: 1, wanted: vec![(0, Vec::new())] }), b"\x82\x00", ADDRESS)
 }
 
 fn nodes() -> Vec<u8> {
