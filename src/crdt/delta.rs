@@ -22,6 +22,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::dot::{Clock, Dot};
+use super::number::Number;
+use super::sorted_set::Score;
 use crate::types::Timestamp;
 
 /// What a row is for. The order is the order of rows under one key, in storage and on the wire.
@@ -140,7 +142,8 @@ impl Entry {
     pub fn size(&self) -> usize {
         let value = match &self.payload {
             Payload::Value(value) => value.len(),
-            Payload::Run { .. } | Payload::Floor { .. } | Payload::Present | Payload::Decision(_) => 0,
+            Payload::Run { total, .. } | Payload::Floor { total, .. } => total.size(),
+            Payload::Score(_) | Payload::Present | Payload::Decision(_) => 0,
         };
         value + 64
     }
@@ -156,7 +159,7 @@ pub enum Payload {
         /// The dot of the run's first increment.
         run: Dot,
         /// Their sum.
-        total: i128,
+        total: Number,
     },
     /// Marks how much of a run a SET or DEL has observed, and so reset.
     Floor {
@@ -165,8 +168,10 @@ pub enum Payload {
         /// The greatest counter of the run's actor that was observed in this run.
         upto: u64,
         /// The run's total at that dot.
-        total: i128,
+        total: Number,
     },
+    /// The score of a member of a sorted set, to which runs may be added.
+    Score(Score),
     /// A member of a set is present.
     Present,
     /// An expiry decision (rows of [`Kind::Expiry`] only).
@@ -178,7 +183,9 @@ impl Payload {
     #[must_use]
     pub fn fits(&self, kind: Kind) -> bool {
         match self {
-            Self::Value(_) | Self::Run { .. } | Self::Floor { .. } => matches!(kind, Kind::Value | Kind::Field),
+            Self::Value(_) => matches!(kind, Kind::Value | Kind::Field),
+            Self::Run { total, .. } | Self::Floor { total, .. } => total.fits(kind),
+            Self::Score(_) => kind == Kind::Score,
             Self::Present => kind == Kind::Member,
             Self::Decision(_) => kind == Kind::Expiry,
         }

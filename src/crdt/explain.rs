@@ -52,6 +52,7 @@ fn content(entry: &Entry) -> String {
         }
         Payload::Run { run, total } => format!("increments since {}: {total:+}", name(*run)),
         Payload::Floor { run, upto, total } => format!("reset of the increments since {} up to counter {upto}: {total:+}", name(*run)),
+        Payload::Score(score) => format!("score {:?}", score),
         Payload::Present => "present".to_owned(),
         Payload::Decision(decision) => term(decision),
     };
@@ -86,7 +87,7 @@ fn judge_value(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, Stri
         return hidden;
     }
     match &entry.payload {
-        Payload::Value(_) if shown.string.shown_dot() == Some(dot) => (true, "written last".to_owned()),
+        Payload::Value(_) if shown.string.base_dot() == Some(dot) => (true, "written last".to_owned()),
         Payload::Value(_) => (false, "a sibling: written concurrently, and earlier than the one that shows".to_owned()),
         Payload::Run { run, .. } => match counter::runs(row).into_iter().find(|other| other.name == *run) {
             Some(other) if other.latest != dot => (false, "a later entry of the same run stands beside it".to_owned()),

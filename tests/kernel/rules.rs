@@ -7,6 +7,7 @@ use ringtide::crdt::delta::{Causal, Delta, Payload, Row, RowAddress, RowsMut, Sc
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::execute::{Author, execute_blind};
 use ringtide::crdt::merge::{Voice, merge};
+use ringtide::crdt::number::Number;
 use ringtide::crdt::pull::{Pull, compare_row};
 use ringtide::crdt::string::{self, SetCondition, SetExpiry};
 use ringtide::types::{Actor, Timestamp};
@@ -151,7 +152,7 @@ fn a_run_is_not_continued_from_a_floor() {
     first.join([&second.at(2, &DELETE)]);
     let next = first.at(3, &increment(2));
     let [(_, dot, entry)] = next.adds.as_slice() else { panic!("one entry was expected: {next:?}") };
-    assert_eq!(entry.payload, Payload::Run { run: *dot, total: 2 });
+    assert_eq!(entry.payload, Payload::Run { run: *dot, total: Number::Integer(2) });
     second.join([&next]);
     assert_eq!((first.get(9), second.get(9)), (Some("2".to_owned()), Some("2".to_owned())));
 }

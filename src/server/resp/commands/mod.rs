@@ -4,13 +4,17 @@ mod action;
 mod client;
 mod config;
 mod connection;
+mod hashes;
 mod info;
 mod introspection;
 mod keys;
 mod options;
+mod pick;
+mod ranges;
 mod ringtide;
 mod server;
 mod sets;
+mod sorted_sets;
 pub(crate) mod spec;
 mod strings;
 mod transactions;
@@ -39,8 +43,17 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 7] =
-    [connection::COMMANDS, server::COMMANDS, strings::COMMANDS, keys::COMMANDS, sets::COMMANDS, transactions::COMMANDS, ringtide::COMMANDS];
+const FAMILIES: [&[Spec]; 9] = [
+    connection::COMMANDS,
+    server::COMMANDS,
+    strings::COMMANDS,
+    keys::COMMANDS,
+    sets::COMMANDS,
+    hashes::COMMANDS,
+    sorted_sets::COMMANDS,
+    transactions::COMMANDS,
+    ringtide::COMMANDS,
+];
 
 static TABLE: LazyLock<BTreeMap<&'static [u8], &'static Spec>> = LazyLock::new(|| all().map(|spec| (spec.name.as_bytes(), spec)).collect());
 
