@@ -232,8 +232,8 @@ fn remove<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, fields: &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::command;
     use super::super::testing::{DELETE, Replica, TYPE, add, bytes, expire, settle, text};
+    use super::super::{command, key as any_key};
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> command::Mutation {
@@ -353,5 +353,23 @@ mod tests {
         shows(&a, &[]);
         a.write(&increment("n", 1));
         shows(&a, &[("n", "1")]);
+    }
+
+    #[test]
+    fn explain_tells_of_a_field_what_it_tells_of_a_string() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set(&[("f", "1")]));
+        b.at(5).write(&set(&[("f", "2")]));
+        b.write(&increment("f", 3));
+        settle(&mut [&mut a, &mut b]);
+        let told = |replica: &Replica| match replica.query(&any_key::Query::Explain.into()) {
+            Ok(Answer::Explained(told)) => told.into_iter().map(|dot| (dot.kind, dot.shows)).collect::<Vec<_>>(),
+            other => panic!("{other:?} explains nothing"),
+        };
+        let field = |shows| ("field".to_owned(), shows);
+        assert_eq!(told(&a), [field(false), field(true), field(true)]);
+        a.write(&remove(&["f"]));
+        // What is left is the floor of the increments that were removed.
+        assert_eq!(told(&a), [field(false)]);
     }
 }

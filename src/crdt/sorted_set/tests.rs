@@ -1,8 +1,11 @@
 //! Sorted sets, replica against replica.
 
 use super::super::command;
-use super::super::testing::{DELETE, Replica, TYPE, add as add_to_set, bytes, settle};
+use super::super::delta::{Delta, Entry};
+use super::super::dot::Dot;
+use super::super::testing::{DELETE, Replica, TYPE, add as add_to_set, bytes, key, settle};
 use super::*;
+use crate::types::{Actor, Timestamp};
 
 fn add(members: &[(&str, f64)]) -> command::Mutation {
     add_where(members, AddCondition::default(), false)
@@ -172,4 +175,33 @@ fn a_blind_write_adds_and_takes_nothing_away() {
     assert_eq!(fallback.blind(&remove(&["x"])), Err(Refusal::NeedsReplica));
     let present = AddCondition { presence: Presence::Present, ..AddCondition::default() };
     assert_eq!(fallback.blind(&add_where(&[("x", 1.0)], present, false)), Err(Refusal::NeedsReplica));
+}
+
+#[test]
+fn a_run_that_outgrows_what_can_be_stored_is_refused() {
+    let mut a = Replica::new(1);
+    let edge = Number::new(1.into(), 1088).minus(&Number::new(1.into(), 1023));
+    let run = |actor, total| {
+        let run = Dot { actor: Actor(actor), counter: 5 };
+        let entry = Entry { timestamp: Timestamp(1), decision: None, payload: Payload::Run { run, total } };
+        (RowAddress::element(&key(), Kind::Score, &bytes("x")), run, entry)
+    };
+    // Nobody gets there by adding doubles; a peer may say that it did.
+    a.hear(&Delta { adds: vec![run(1, edge.clone()), run(2, edge.negated())], ..Delta::default() });
+    a.counter = 5;
+    shows(&a, &[("x", 0.0)]);
+    assert_eq!(a.attempt(&increment("x", 2f64.powi(1023))), Err(Refusal::Overflow));
+    assert_eq!(a.ask(&increment("x", 2f64.powi(1022))), score(2f64.powi(1022)));
+}
+
+#[test]
+fn a_delete_takes_what_it_saw_of_a_score_and_no_more() {
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    a.write(&add(&[("x", 1.0)]));
+    a.write(&increment("x", 4.0));
+    b.pull(&a);
+    b.write(&DELETE);
+    a.write(&increment("x", 2.0));
+    settle(&mut [&mut a, &mut b]);
+    shows(&a, &[("x", 2.0)]);
 }

@@ -68,3 +68,27 @@ impl Pick {
         if self == Self::One { picked.into_iter().next().map_or(Reply::Null, Reply::Bulk) } else { bulks(picked) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_say_how_many_are_picked_and_whether_they_repeat() {
+        assert_eq!(random_count(b"5"), Ok(Pick::Distinct(5)));
+        assert_eq!(random_count(b"-5"), Ok(Pick::Repeated(5)));
+        assert_eq!(random_count(b"-9999999999"), Err(CommandError::OutOfRange), "no memory holds so many");
+        assert_eq!(random_count(b"9999999999"), Ok(Pick::Distinct(9_999_999_999)), "there are never so many");
+        assert_eq!(random_count(b"x"), Err(CommandError::NotAnInteger));
+        assert_eq!(Pick::Distinct(usize::MAX).check_pairs(false), Ok(()));
+        assert_eq!(Pick::Distinct(usize::MAX).check_pairs(true), Err(CommandError::OutOfRange));
+    }
+
+    #[test]
+    fn what_is_picked_of_nothing_is_nothing() {
+        assert_eq!(Pick::One.reply(Vec::new(), 1), Reply::Null);
+        assert_eq!(Pick::Repeated(3).reply(Vec::new(), 1), Reply::Array(Vec::new()));
+        assert_eq!(Pick::One.reply(vec!["a".into()], 1), Reply::bulk("a"));
+        assert_eq!(Pick::Repeated(2).reply(vec!["a".into()], 1), bulks(["a".into(), "a".into()]));
+    }
+}
