@@ -88,6 +88,17 @@ pub fn observed(row: &Row, is_removed: impl Fn(&Dot) -> bool) -> BTreeMap<Dot, O
     floors.into_iter().map(|(run, (upto, total))| (run, Observed { upto, total: total.clone() })).collect()
 }
 
+/// What the removal of a whole row leaves of its runs: new floors for those that have a live entry, and the dots of the floors of
+/// all others, which may stay as they are.
+pub(super) fn reset(row: &Row) -> (BTreeMap<Dot, Observed>, Vec<Dot>) {
+    let is_live = |run: &Dot| row.values().any(|entry| matches!(&entry.payload, Payload::Run { run: name, .. } if name == run));
+    let mut ended = observed(row, |_| true);
+    ended.retain(|run, _| is_live(run));
+    let stays = |entry: &Entry| matches!(&entry.payload, Payload::Floor { run, .. } if !ended.contains_key(run));
+    let kept = row.iter().filter(|(_, entry)| stays(entry)).map(|(dot, _)| *dot).collect();
+    (ended, kept)
+}
+
 /// The dots of live floors of runs that `is_removed` removes an entry of: a new floor takes their place.
 pub(super) fn floors_of_removed<'a>(row: &'a Row, is_removed: impl Fn(&Dot) -> bool + 'a) -> impl Iterator<Item = Dot> + 'a {
     let removed_runs = observed(row, is_removed);

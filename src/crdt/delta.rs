@@ -244,9 +244,9 @@ impl Delta {
         self.replaces.is_empty() && self.removes.is_empty() && self.adds.is_empty()
     }
 
-    /// Whether the writer of this delta had seen a dot of a scope that it replaced, and did not keep it.
-    fn superseded(&self, replacement: &Replacement, dot: Dot) -> bool {
-        (self.seen.contains(dot) || replacement.pending.contains(dot)) && !replacement.keeps.contains(&dot)
+    /// Whether the writer of this delta had seen a dot of a scope that it replaced.
+    fn had_seen(&self, replacement: &Replacement, dot: Dot) -> bool {
+        self.seen.contains(dot) || replacement.pending.contains(dot)
     }
 }
 
@@ -377,7 +377,8 @@ pub fn join<R: RowsMut>(
 ) -> Result<(), R::Error> {
     let added: BTreeSet<Dot> = delta.adds.iter().map(|(_, dot, _)| *dot).collect();
     for replacement in &delta.replaces {
-        let superseded = |dot: Dot| delta.superseded(replacement, dot) && !added.contains(&dot);
+        let keeps: BTreeSet<Dot> = replacement.keeps.iter().copied().collect();
+        let superseded = |dot: Dot| delta.had_seen(replacement, dot) && !keeps.contains(&dot) && !added.contains(&dot);
         match &replacement.scope {
             Scope::Row(address) => drop_superseded(rows, address.clone(), rows.row(address)?, superseded),
             Scope::Key(key) => {

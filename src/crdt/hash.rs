@@ -232,9 +232,12 @@ fn remove<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, fields: &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{DELETE, Replica, TYPE, add, bytes, expire, settle, text};
+    use super::super::testing::{DELETE, Replica, TYPE, add, bytes, expire, set as string_set, settle, text};
     use super::super::{command, key as any_key};
     use super::*;
+
+    const YES: Answer = Answer::Integer(1);
+    const NO: Answer = Answer::Integer(0);
 
     fn set(pairs: &[(&str, &str)]) -> command::Mutation {
         Mutation::Set(pairs.iter().map(|(field, value)| (bytes(field), bytes(value))).collect()).into()
@@ -328,6 +331,33 @@ mod tests {
         a.write(&increment(last, 2));
         settle(&mut [&mut a, &mut b]);
         shows(&a, &[(first, "1"), (last, "2")]);
+    }
+
+    #[test]
+    fn a_delete_keeps_what_an_earlier_remove_has_observed() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&increment("f", 5));
+        b.pull(&a);
+        b.write(&remove(&["f"]));
+        b.write(&set(&[("g", "x")]));
+        b.write(&DELETE);
+        a.write(&increment("f", 2));
+        settle(&mut [&mut a, &mut b]);
+        shows(&a, &[("f", "2")]);
+    }
+
+    #[test]
+    fn a_hash_with_more_counters_than_one_delta_may_reset_is_emptied_in_parts() {
+        let mut a = Replica::new(1);
+        let names: Vec<String> = (0..16).map(|n| format!("{n:02}").repeat(512 * 1024)).collect();
+        names.iter().for_each(|name| drop(a.write(&increment(name, 1))));
+        assert_eq!(a.attempt(&DELETE), Err(Refusal::TooManyCounters));
+        assert_eq!(a.ask(&remove(&[&names[0], &names[1]])), Answer::Integer(2));
+        // The floors that this has left stay as they are.
+        let floors = a.state.rows.len() - 14;
+        assert_eq!((a.ask(&DELETE), a.ask(&DELETE), a.ask(&set(&[("f", "1")])), a.ask(&DELETE)), (YES, NO, YES, YES));
+        assert_eq!((floors, a.state.rows.len()), (2, 16));
+        assert_eq!(a.ask(&string_set("v")), Answer::Ok);
     }
 
     #[test]

@@ -155,3 +155,88 @@ pub(super) fn alone(amount: &[u8]) -> Result<(Number, Bytes), Refusal> {
     let printed = print(&number);
     Ok((number, printed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{self, Answer};
+    use super::super::delta::RowAddress;
+    use super::super::string::Mutation;
+    use super::super::testing::{ONE, Replica, bytes, increment, key, set, settle, text};
+    use super::*;
+
+    fn add(amount: &str) -> command::Mutation {
+        Mutation::IncrementFloat(bytes(amount)).into()
+    }
+
+    fn totals(replica: &Replica) -> Vec<Number> {
+        let row = &replica.state.rows[&RowAddress::value(&key())];
+        counter::runs(row).into_iter().map(|run| run.total).collect()
+    }
+
+    #[test]
+    fn one_writer_sees_the_numbers_of_redis() {
+        let mut a = Replica::new(1);
+        assert_eq!((a.ask(&add("10.5")), a.ask(&add("0.1")), a.ask(&add("-5"))), (text("10.5"), text("10.6"), text("5.6")));
+        assert_eq!((a.ask(&add("3.0e3")), a.get()), (text("3005.6"), text("3005.6")));
+        assert_eq!(a.attempt(&ONE), Err(Refusal::NotAnInteger));
+        a.write(&set("0.1"));
+        assert_eq!((a.ask(&add("0.2")), a.ask(&add("-0.3")), a.ask(&ONE)), (text("0.3"), text("0"), Answer::Integer(1)));
+        a.write(&set("3.0"));
+        assert_eq!(a.attempt(&ONE), Err(Refusal::NotAnInteger));
+        assert_eq!((a.ask(&add("0")), a.ask(&ONE)), (text("3"), Answer::Integer(4)));
+    }
+
+    #[test]
+    fn fractions_added_on_both_sides_add_up_exactly() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set("1.5"));
+        b.pull(&a);
+        let deltas = [a.write(&add("0.25")), a.write(&add("1e18")), b.write(&add("0.125")), b.write(&add("-1e18"))];
+        settle(&mut [&mut a, &mut b]);
+        deltas.iter().for_each(|delta| b.hear(delta));
+        assert_eq!((a.get(), b.get()), (text("1.875"), text("1.875")));
+        b.write(&set("7"));
+        a.write(&add("0.5"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("7.5"), text("7.5")));
+    }
+
+    #[test]
+    fn a_fraction_too_small_to_show_is_not_carried_along() {
+        let mut a = Replica::new(1);
+        assert_eq!((a.ask(&add("1e-19")), a.get()), (text("0"), text("0")));
+        assert_eq!(a.ask(&ONE), Answer::Integer(1));
+        assert_eq!(totals(&a), [Number::Integer(1)], "the sum is what shows, as it would be in Redis");
+        a.ask(&add("1e-19"));
+        assert_eq!((a.ask(&add("1")), totals(&a)), (text("2"), vec![Number::Integer(2)]));
+    }
+
+    #[test]
+    fn what_is_no_number_or_infinite_is_refused() {
+        let mut a = Replica::new(1);
+        for (amount, refusal) in
+            [("x", Refusal::NotAFloat), ("nan", Refusal::NotAFloat), ("inf", Refusal::NotFinite), (" 1", Refusal::NotAFloat)]
+        {
+            assert_eq!(a.attempt(&add(amount)), Err(refusal), "{amount}");
+        }
+        a.write(&set("1e4932"));
+        assert_eq!(a.attempt(&add("1e4932")), Err(Refusal::NotFinite));
+        a.write(&set("inf"));
+        assert_eq!(a.attempt(&add("1")), Err(Refusal::NotFinite));
+        a.write(&set("text"));
+        assert_eq!(a.attempt(&add("1")), Err(Refusal::NotAFloat));
+    }
+
+    #[test]
+    fn an_increment_beside_a_fraction_counts_and_beside_a_text_does_not_show() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&increment(2));
+        b.write(&set("0.5"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("2.5"), text("2.5")));
+        b.write(&set("text"));
+        a.write(&increment(2));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(a.get(), text("text"));
+    }
+}

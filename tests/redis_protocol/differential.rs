@@ -223,7 +223,8 @@ fn any_hash_command() -> impl Strategy<Value = Vec<String>> {
         2 => (key(), field(), value()).prop_map(|(key, field, value)| format!("HSETNX {key} {field} {value}")),
         3 => (key(), field(), integer()).prop_map(|(key, field, by)| format!("HINCRBY {key} {field} {by}")),
         6 => (key(), field(), any_float()).prop_map(|(key, field, by)| format!("HINCRBYFLOAT {key} {field} {by}")),
-        1 => (key(), prop_oneof![Just("99"), Just("99 WITHVALUES"), Just("0"), Just("x")]).prop_map(|(key, rest)| format!("HRANDFIELD {key} {rest}")),
+        1 => (key(), prop_oneof![Just("99"), Just("99 WITHVALUES"), Just("0"), Just("x")])
+            .prop_map(|(key, rest)| format!("HRANDFIELD {key} {rest}")),
         4 => any_float().prop_map(|by| format!("INCRBYFLOAT c {by}")),
         1 => any_float().prop_map(|value| format!("SET c {value}")),
         1 => integer().prop_map(|by| format!("INCRBY c {by}")),
@@ -242,23 +243,33 @@ fn any_sorted_set_command() -> impl Strategy<Value = Vec<String>> {
     let bound =
         || prop_oneof![Just("-inf".to_owned()), Just("+inf".to_owned()), any_float(), any_float().prop_map(|float| format!("({float}"))];
     let place = || (-6..6i32).prop_map(|place| place.to_string());
-    let limit = || prop_oneof![3 => Just(String::new()), 2 => (-1..3i32, -1..4i32).prop_map(|(offset, count)| format!("LIMIT {offset} {count}")), 1 => Just("LIMIT 1".to_owned())];
+    let whole_limit = || (-1..3i32, -1..4i32).prop_map(|(offset, count)| format!("LIMIT {offset} {count}"));
+    let limit = || prop_oneof![3 => Just(String::new()), 2 => whole_limit(), 1 => Just("LIMIT 1".to_owned())];
+    let pair = || (any_float(), member()).prop_map(|(score, member)| format!("{score} {member}"));
+    let count = || proptest::sample::select(vec!["", "2", "0", "-1"]);
+    let reversed = || proptest::sample::select(vec!["BYSCORE", "BYSCORE REV", "BYSCORE REV WITHSCORES"]);
     let scores = || prop_oneof![2 => Just(""), 1 => Just("WITHSCORES")];
     let with_bounds = || proptest::sample::select(vec!["ZRANGEBYSCORE", "ZREVRANGEBYSCORE"]);
     let line = prop_oneof![
-        6 => (key(), option(), any_float(), member()).prop_map(|(key, option, score, member)| format!("ZADD {key} {option}{score} {member}")),
-        3 => (key(), option(), any_float(), member(), any_float(), member()).prop_map(|(key, option, score, member, other, second)| format!("ZADD {key} {option}{score} {member} {other} {second}")),
+        6 => (key(), option(), pair()).prop_map(|(key, option, pair)| format!("ZADD {key} {option}{pair}")),
+        3 => (key(), option(), pair(), pair()).prop_map(|(key, option, one, two)| format!("ZADD {key} {option}{one} {two}")),
         6 => (key(), any_float(), member()).prop_map(|(key, by, member)| format!("ZINCRBY {key} {by} {member}")),
         1 => (key(), member(), member()).prop_map(|(key, one, two)| format!("ZREM {key} {one} {two}")),
         2 => (key(), member(), member()).prop_map(|(key, one, two)| format!("ZMSCORE {key} {one} {two}")),
-        3 => (prop_oneof![Just("ZSCORE"), Just("ZRANK"), Just("ZREVRANK")], key(), member()).prop_map(|(name, key, member)| format!("{name} {key} {member}")),
+        3 => (prop_oneof![Just("ZSCORE"), Just("ZRANK"), Just("ZREVRANK")], key(), member())
+            .prop_map(|(name, key, member)| format!("{name} {key} {member}")),
         1 => key().prop_map(|key| format!("ZCARD {key}")),
-        2 => (prop_oneof![Just("ZCOUNT"), Just("ZREMRANGEBYSCORE")], key(), bound(), bound()).prop_map(|(name, key, least, most)| format!("{name} {key} {least} {most}")),
-        4 => (with_bounds(), key(), bound(), bound(), scores(), limit()).prop_map(|(name, key, least, most, scores, limit)| format!("{name} {key} {least} {most} {scores} {limit}")),
-        2 => (key(), bound(), bound(), prop_oneof![Just("BYSCORE"), Just("BYSCORE REV"), Just("BYSCORE REV WITHSCORES")], limit()).prop_map(|(key, least, most, by, limit)| format!("ZRANGE {key} {least} {most} {by} {limit}")),
-        3 => (prop_oneof![Just("ZRANGE"), Just("ZREVRANGE"), Just("ZREMRANGEBYRANK")], key(), place(), place(), scores()).prop_map(|(name, key, start, stop, scores)| if name == "ZREMRANGEBYRANK" { format!("{name} {key} {start} {stop}") } else { format!("{name} {key} {start} {stop} {scores}") }),
+        2 => (prop_oneof![Just("ZCOUNT"), Just("ZREMRANGEBYSCORE")], key(), bound(), bound())
+            .prop_map(|(name, key, least, most)| format!("{name} {key} {least} {most}")),
+        4 => (with_bounds(), key(), bound(), bound(), scores(), limit())
+            .prop_map(|(name, key, least, most, scores, limit)| format!("{name} {key} {least} {most} {scores} {limit}")),
+        2 => (key(), bound(), bound(), reversed(), limit())
+            .prop_map(|(key, least, most, by, limit)| format!("ZRANGE {key} {least} {most} {by} {limit}")),
+        2 => (prop_oneof![Just("ZRANGE"), Just("ZREVRANGE")], key(), place(), place(), scores())
+            .prop_map(|(name, key, start, stop, scores)| format!("{name} {key} {start} {stop} {scores}")),
+        1 => (key(), place(), place()).prop_map(|(key, start, stop)| format!("ZREMRANGEBYRANK {key} {start} {stop}")),
         1 => (key(), place(), place()).prop_map(|(key, start, stop)| format!("ZRANGE {key} {start} {stop} REV WITHSCORES")),
-        2 => (prop_oneof![Just("ZPOPMIN"), Just("ZPOPMAX")], key(), prop_oneof![Just(""), Just("2"), Just("0"), Just("-1")]).prop_map(|(name, key, count)| format!("{name} {key} {count}")),
+        2 => (prop_oneof![Just("ZPOPMIN"), Just("ZPOPMAX")], key(), count()).prop_map(|(name, key, count)| format!("{name} {key} {count}")),
         1 => (key(), prop_oneof![Just("99"), Just("99 WITHSCORES"), Just("0"), Just("x")]).prop_map(|(key, rest)| format!("ZRANDMEMBER {key} {rest}")),
         1 => (key(), member(), member()).prop_map(|(key, one, two)| format!("SADD {key} {one} {two}")),
         1 => (key(), prop_oneof![Just("99"), Just("0"), Just("x"), Just("-1")]).prop_map(|(key, count)| format!("SPOP {key} {count}")),
