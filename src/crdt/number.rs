@@ -85,19 +85,18 @@ impl Number {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "the conversion rounds to nearest, as is meant; a rounded mantissa has 53 bits at most")]
     pub fn to_double(&self) -> f64 {
-        if let Self::Integer(integer) = self {
-            return *integer as f64;
-        }
-        let negative = self.is_negative();
-        let magnitude = match self.rounded(DOUBLE) {
-            None => f64::INFINITY,
-            Some(rounded) => {
-                let (mantissa, exponent) = rounded.parts();
-                let mantissa = mantissa.iter_u64_digits().next().unwrap_or(0);
-                mantissa as f64 * power_of_two(exponent)
-            }
+        let magnitude = match self {
+            Self::Integer(integer) => return *integer as f64,
+            Self::Dyadic(_) => match self.rounded(DOUBLE) {
+                None => f64::INFINITY,
+                Some(Self::Integer(integer)) => return integer as f64,
+                // Odd, and so not longer than the mantissa of a double.
+                Some(Self::Dyadic(rounded)) => {
+                    rounded.mantissa.iter_u64_digits().next().unwrap_or(0) as f64 * power_of_two(rounded.exponent)
+                }
+            },
         };
-        if negative { -magnitude } else { magnitude }
+        if self.is_negative() { -magnitude } else { magnitude }
     }
 
     /// The number of a format nearest to it, of two equally near the one whose last bit is 0; `None` where it lies beyond them all.
