@@ -90,6 +90,8 @@ pub const REMOVED_AT_ONCE: usize = 1024;
 /// Floors that one write leaves for the counters it resets, in bytes: they must fit a frame. Some 200,000 fields or members that were
 /// counted up; a key with more is emptied in parts.
 pub const MAX_FLOOR_BYTES: usize = 16 * 1024 * 1024;
+/// Floors that one write leaves standing when it overwrites a key, each named by its dot: about 14 bytes in the same frame.
+pub const MAX_KEPT_FLOORS: usize = 512 * 1024;
 /// Longest token of `RINGTIDE SIBLINGS`, in bytes: some tens of thousands of concurrent values.
 pub const MAX_TOKEN: usize = 1024 * 1024;
 /// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.

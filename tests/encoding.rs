@@ -6,8 +6,10 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use ringtide::config::{MAX_CLOCK_ACTORS, MAX_CLOCK_RANGES, MAX_KEY, MAX_ROW_ENTRIES, MAX_ROWS, MAX_VALUE};
 use ringtide::crdt::codec::{DecodeError, Writer};
-use ringtide::crdt::delta::{Causal, Decision, Delta, Entry, Payload, Replacement, Row, RowAddress, Scope};
+use ringtide::crdt::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Scope};
 use ringtide::crdt::dot::{Clock, Dot};
+use ringtide::crdt::number::{MAX_MANTISSA, Number};
+use ringtide::crdt::sorted_set::Score;
 use ringtide::crdt::{encode, wire};
 use ringtide::types::{Actor, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -29,12 +31,20 @@ fn decision() -> impl Strategy<Value = Decision> {
     times.prop_map(|(time, timestamp, since)| Decision { time, timestamp: Timestamp(timestamp), since: Timestamp(since) })
 }
 
-/// An entry that may stand under `dot` in a string's row.
+/// A total: an integer of 128 bits, or a fraction, or a number beyond them.
+fn number() -> impl Strategy<Value = Number> {
+    let doubles = any::<f64>().prop_filter_map("not finite", Number::from_double);
+    let sums = (doubles, any::<i128>()).prop_map(|(double, integer)| double.plus(&Number::Integer(integer)));
+    prop_oneof![any::<i128>().prop_map(Number::Integer), sums]
+}
+
+/// An entry that may stand under `dot` in the row of a string, field or score.
 fn entry_of(dot: Dot) -> impl Strategy<Value = Entry> {
     let payload = prop_oneof![
         bytes().prop_map(Payload::Value),
-        (1..=dot.counter, any::<i128>()).prop_map(move |(first, total)| Payload::Run { run: Dot { counter: first, ..dot }, total }),
-        (1..9u64, 0..9u64, any::<i128>()).prop_map(|(first, more, total)| Payload::Floor {
+        any::<f64>().prop_map(|double| Payload::Score(Score::new(if double.is_nan() { 0.5 } else { double }))),
+        (1..=dot.counter, number()).prop_map(move |(first, total)| Payload::Run { run: Dot { counter: first, ..dot }, total }),
+        (1..9u64, 0..9u64, number()).prop_map(|(first, more, total)| Payload::Floor {
             run: Dot { actor: Actor(7), counter: first },
             upto: first + more,
             total
@@ -58,10 +68,10 @@ fn row() -> impl Strategy<Value = Row> {
 }
 
 fn address() -> impl Strategy<Value = RowAddress> {
-    (bytes(), 0..3, bytes()).prop_map(|(key, kind, element)| match kind {
-        0 => RowAddress::expiry(&key),
-        1 => RowAddress::value(&key),
-        _ => RowAddress::member(&key, &element),
+    (bytes(), proptest::sample::select(Kind::ALL.to_vec()), bytes()).prop_map(|(key, kind, element)| match kind {
+        Kind::Expiry => RowAddress::expiry(&key),
+        Kind::Value => RowAddress::value(&key),
+        kind => RowAddress::element(&key, kind, &element),
     })
 }
 
@@ -82,15 +92,17 @@ fn delta() -> impl Strategy<Value = Delta> {
         pending,
         keeps,
     });
-    let adds = proptest::collection::btree_map(dot(), (address(), any::<u64>()), 0..5);
+    let address_of_data = || address().prop_filter("no rows yet", |address| !matches!(address.kind, Kind::Item | Kind::Register));
+    let adds = proptest::collection::btree_map(dot(), (address_of_data(), any::<u64>()), 0..5);
     let parts = (proptest::collection::vec(replacement, 0..3), clock(), proptest::collection::vec((address(), dot()), 0..5), adds);
     parts.prop_map(|(replaces, seen, removes, adds)| {
         let entry = |address: &RowAddress, time: u64| {
             let decision = Decision { time: None, timestamp: Timestamp(time), since: Timestamp(3) };
-            let payload = match address {
-                address if *address == RowAddress::expiry(&address.key) => Payload::Decision(decision),
-                address if *address == RowAddress::value(&address.key) => Payload::Value(Bytes::from_static(b"v")),
-                _ => Payload::Present,
+            let payload = match address.kind {
+                Kind::Expiry => Payload::Decision(decision),
+                Kind::Value | Kind::Field => Payload::Value(Bytes::from_static(b"v")),
+                Kind::Score => Payload::Score(Score::new(0.5)),
+                Kind::Member | Kind::Item | Kind::Register => Payload::Present,
             };
             Entry { timestamp: Timestamp(time), decision: None, payload }
         };
@@ -119,7 +131,9 @@ proptest! {
         prop_assert_eq!(encode::address_from_bytes(&encode::address_to_bytes(&address).into()), Ok(address.clone()));
         prop_assert_eq!(encode::row_from_bytes(&encode::row_to_bytes(&row).into()), Ok(row.clone()));
 
-        let rows = BTreeMap::from([(RowAddress::value(&address.key), row.clone())]);
+        let of_value = |entry: &Entry| entry.payload.fits(Kind::Value);
+        let row: Row = row.into_iter().filter(|(_, entry)| of_value(entry)).collect();
+        let rows = if row.is_empty() { BTreeMap::new() } else { BTreeMap::from([(RowAddress::value(&address.key), row.clone())]) };
         let message = Message { clock, causal, delta, address, row: encode::WireRow(row), rows };
         let mut sent = Vec::new();
         ciborium::into_writer(&message, &mut sent).unwrap();
@@ -220,9 +234,9 @@ fn rows_that_cannot_be_are_refused() {
     assert_eq!(refused(Row::new()), "a row is empty");
     assert_eq!(refused(Row::from([(dot(1, 0), entry(Payload::Present))])), "a dot's counter is 0");
     let run = "a run's entry was not written by the run's actor after it began";
-    assert_eq!(refused(Row::from([(dot(1, 4), entry(Payload::Run { run: dot(2, 3), total: 1 }))])), run);
-    assert_eq!(refused(Row::from([(dot(1, 4), entry(Payload::Run { run: dot(1, 5), total: 1 }))])), run);
-    let floor = Payload::Floor { run: dot(2, 3), upto: 2, total: 1 };
+    assert_eq!(refused(Row::from([(dot(1, 4), entry(Payload::Run { run: dot(2, 3), total: Number::Integer(1) }))])), run);
+    assert_eq!(refused(Row::from([(dot(1, 4), entry(Payload::Run { run: dot(1, 5), total: Number::Integer(1) }))])), run);
+    let floor = Payload::Floor { run: dot(2, 3), upto: 2, total: Number::Integer(1) };
     assert_eq!(refused(Row::from([(dot(1, 4), entry(floor))])), "a floor ends before its run began");
     let mut twice = encode::row_to_bytes(&Row::from([(dot(1, 4), entry(Payload::Present)), (dot(1, 5), entry(Payload::Present))]));
     let second = twice.len() - 10;
@@ -326,4 +340,66 @@ fn a_delta_of_many_tiny_things_is_weighed_while_it_is_read() {
     };
     assert_eq!(delta(1000).unwrap().replaces.len(), 1000);
     assert!(matches!(delta(MAX_ROWS), Err(DecodeError::Limit { what: "what was decoded", .. })));
+}
+
+/// A counter's row whose one total is told by these bytes, as a power of two and a mantissa.
+fn raw_total(power: i128, mantissa: &[u8]) -> Bytes {
+    let mut writer = Writer::versioned(encode::VERSION);
+    writer.number(1);
+    for actor in [5, 5] {
+        writer.word(actor);
+        writer.number(3);
+        if actor == 5 && writer.as_slice().len() < 20 {
+            writer.byte(5);
+            writer.word(9);
+        }
+    }
+    writer.signed(power);
+    writer.bytes(mantissa);
+    writer.into_bytes().into()
+}
+
+#[test]
+fn totals_that_cannot_be_are_refused() {
+    assert!(encode::row_from_bytes(&raw_total(-1, &[3])).is_ok());
+    assert!(encode::row_from_bytes(&raw_total(200, &[1])).is_ok());
+    let one_form = Err(DecodeError::Invalid("a total is not in its one form, or beyond all numbers that can be added up"));
+    // An integer of 128 bits, an even mantissa, a mantissa with a needless byte, none, zero; too small, too great.
+    for (power, mantissa) in [
+        (0, &[3][..]),
+        (100, &[1]),
+        (-1, &[2]),
+        (-1, &[0, 3]),
+        (-1, &[0xff, 0xfd]),
+        (-1, &[]),
+        (-1, &[0]),
+        (-16_446, &[1]),
+        (16_448, &[1]),
+        (i128::from(i64::MAX), &[1]),
+        (i128::from(i64::MIN), &[1]),
+    ] {
+        assert_eq!(encode::row_from_bytes(&raw_total(power, mantissa)), one_form, "{power} {mantissa:?}");
+    }
+    assert!(encode::row_from_bytes(&raw_total(i128::MAX, &[1])).is_err());
+    let long = vec![1; MAX_MANTISSA + 1];
+    assert!(matches!(encode::row_from_bytes(&raw_total(-16_000, &long)), Err(DecodeError::Limit { .. })));
+}
+
+#[test]
+fn a_score_is_a_number_and_its_sums_lie_within_what_doubles_add_up_to() {
+    let dot = Dot { actor: Actor(1), counter: 1 };
+    let key = Bytes::from_static(b"key");
+    let address = RowAddress::element(&key, Kind::Score, &key);
+    let read = |payload| {
+        let entry = Entry { timestamp: Timestamp(9), decision: None, payload };
+        encode::delta_from_bytes(&encode::delta_to_bytes(&Delta { adds: vec![(address.clone(), dot, entry)], ..Delta::default() }).into())
+    };
+    let run = |total| Payload::Run { run: dot, total };
+    assert!(read(Payload::Score(Score::new(f64::INFINITY))).is_ok());
+    assert_eq!(read(Payload::Score(Score::new(f64::NAN))), Err(DecodeError::Invalid("a score is not a number")));
+    let least = Number::from_double(f64::from_bits(1)).unwrap();
+    assert!(read(run(least)).is_ok());
+    assert!(read(run(Number::new(1.into(), -1075))).is_err());
+    assert!(read(run(Number::new(1.into(), 1100))).is_err());
+    assert!(read(Payload::Present).is_err() && read(Payload::Value(key.clone())).is_err());
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use ringtide::crdt::delta::{Causal, Decision, Delta, Entry, Payload, Replacement, Row, RowAddress, Scope};
+use ringtide::crdt::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Scope};
 use ringtide::crdt::dot::{Clock, Dot};
+use ringtide::crdt::number::Number;
+use ringtide::crdt::sorted_set::Score;
 use ringtide::crdt::{encode, wire};
 use ringtide::replica::lease::Lease;
 use ringtide::types::{Actor, Timestamp};
@@ -37,9 +39,18 @@ fn string() -> Row {
 fn counter() -> Row {
     let run = dot(1, 7);
     Row::from([
-        (dot(1, 9), entry(Payload::Run { run, total: -300 })),
-        (dot(2, 4), entry(Payload::Floor { run, upto: 8, total: i128::from(i64::MAX) * 4 })),
+        (dot(1, 9), entry(Payload::Run { run, total: Number::Integer(-300) })),
+        (dot(2, 4), entry(Payload::Floor { run, upto: 8, total: Number::Integer(i128::from(i64::MAX) * 4) })),
         (dot(3, 1), entry(Payload::Value(Bytes::from_static(b"10")))),
+    ])
+}
+
+fn fraction() -> Row {
+    let (run, fraction) = (dot(1, 7), |double| Number::from_double(double).unwrap());
+    Row::from([
+        (dot(1, 9), entry(Payload::Run { run, total: fraction(-0.1) })),
+        (dot(2, 4), entry(Payload::Floor { run, upto: 8, total: fraction(1e300) })),
+        (dot(3, 1), entry(Payload::Score(Score::new(-2.5)))),
     ])
 }
 
@@ -98,6 +109,7 @@ fn assert_kept(name: &str, bytes: &[u8]) {
 fn the_bytes_of_version_1_are_what_they_were() {
     assert_kept("row-string.v1", &encode::row_to_bytes(&string()));
     assert_kept("row-counter.v1", &encode::row_to_bytes(&counter()));
+    assert_kept("row-fraction.v1", &encode::row_to_bytes(&fraction()));
     assert_kept("rows-set.v1", &wire::rows_to_bytes(&set()));
     assert_kept("clock.v1", &encode::clock_to_bytes(&clock()));
     assert_kept("causal.v1", &encode::causal_to_bytes(&causal()));
@@ -109,6 +121,8 @@ fn the_bytes_of_version_1_are_what_they_were() {
 #[test]
 fn the_digests_of_version_1_are_what_they_were() {
     assert_kept("digest-string.v1", &encode::row_digest(&RowAddress::value(&KEY), &string()).0.to_be_bytes());
+    assert_kept("digest-fraction.v1", &encode::row_digest(&RowAddress::element(&KEY, Kind::Score, &KEY), &fraction()).0.to_be_bytes());
+    assert_kept("address-field.v1", &encode::address_to_bytes(&RowAddress::element(&KEY, Kind::Field, &KEY)));
     assert_kept("digest-counter.v1", &encode::row_digest(&RowAddress::value(&KEY), &counter()).0.to_be_bytes());
 }
 
@@ -116,6 +130,7 @@ fn the_digests_of_version_1_are_what_they_were() {
 fn what_is_kept_is_read() {
     assert_eq!(encode::row_from_bytes(&encode::row_to_bytes(&string()).into()), Ok(string()));
     assert_eq!(encode::row_from_bytes(&encode::row_to_bytes(&counter()).into()), Ok(counter()));
+    assert_eq!(encode::row_from_bytes(&encode::row_to_bytes(&fraction()).into()), Ok(fraction()));
     assert_eq!(wire::rows_from_bytes(&wire::rows_to_bytes(&set()).into()), Ok(set()));
     assert_eq!(encode::causal_from_bytes(&encode::causal_to_bytes(&causal()).into()), Ok(causal()));
     assert_eq!(encode::delta_from_bytes(&encode::delta_to_bytes(&delta()).into()), Ok(delta()));

@@ -9,7 +9,7 @@ use super::command::{Answer, DataType, Query, Refusal, Selection};
 use super::delta::{Row, RowAddress};
 use super::expiry::Expiry;
 use super::shown::{RowShown, Shown};
-use super::{key, set, string};
+use super::{hash, key, set, sorted_set, string};
 use crate::types::Timestamp;
 
 /// What a reader holds of one key.
@@ -26,6 +26,8 @@ pub fn selection(query: &Query) -> Selection {
         Query::Key(query) => key::selection(query),
         Query::String(query) => string::selection(query),
         Query::Set(query) => set::selection(query),
+        Query::Hash(query) => hash::selection(query),
+        Query::SortedSet(query) => sorted_set::selection(query),
     }
 }
 
@@ -55,6 +57,14 @@ pub fn answer(view: &KeyView, now: Timestamp, key: &Bytes, query: &Query) -> Res
         Query::Set(query) => {
             shown.expect(DataType::Set)?;
             set::answer(rows, &shown, key, query)
+        }
+        Query::Hash(query) => {
+            shown.expect(DataType::Hash)?;
+            hash::answer(rows, &shown, key, query)
+        }
+        Query::SortedSet(query) => {
+            shown.expect(DataType::SortedSet)?;
+            sorted_set::answer(rows, &shown, key, query)
         }
     };
     Ok(answer)

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::delta::Kind;
-use super::{key, set, string};
+use super::sorted_set::Score;
+use super::{hash, key, set, sorted_set, string};
 use crate::config::{MAX_KEY, MAX_VALUE};
 
 /// A change of one key, executed by one replica (or a fallback, which has observed nothing).
@@ -18,6 +19,10 @@ pub enum Mutation {
     String(string::Mutation),
     /// Of a set.
     Set(set::Mutation),
+    /// Of a hash.
+    Hash(hash::Mutation),
+    /// Of a sorted set.
+    SortedSet(sorted_set::Mutation),
 }
 
 /// A question about one key.
@@ -29,6 +34,10 @@ pub enum Query {
     String(string::Query),
     /// About a set.
     Set(set::Query),
+    /// About a hash.
+    Hash(hash::Query),
+    /// About a sorted set.
+    SortedSet(sorted_set::Query),
 }
 
 impl Mutation {
@@ -39,6 +48,8 @@ impl Mutation {
             Self::Key(_) => 0,
             Self::String(mutation) => mutation.longest(),
             Self::Set(mutation) => mutation.longest(),
+            Self::Hash(mutation) => mutation.longest(),
+            Self::SortedSet(mutation) => mutation.longest(),
         }
     }
 }
@@ -50,6 +61,8 @@ impl Query {
         match self {
             Self::Key(_) | Self::String(_) => 0,
             Self::Set(query) => query.longest(),
+            Self::Hash(query) => query.longest(),
+            Self::SortedSet(query) => query.longest(),
         }
     }
 }
@@ -70,7 +83,7 @@ macro_rules! one_of_each_type {
     };
 }
 
-one_of_each_type!(Key: key, String: string, Set: set);
+one_of_each_type!(Key: key, String: string, Set: set, Hash: hash, SortedSet: sorted_set);
 
 /// What of a command exceeds its limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -195,6 +208,16 @@ pub enum Answer {
     Members(Vec<Bytes>),
     /// Yes or no for each element asked for.
     Flags(Vec<bool>),
+    /// The value of each field asked for; `None` where there is none.
+    Values(Vec<Option<Bytes>>),
+    /// Fields and their values, in the order of the fields' bytes.
+    Pairs(Vec<(Bytes, Bytes)>),
+    /// A score.
+    Score(Score),
+    /// The score of each member asked for; `None` where it is none.
+    Scores(Vec<Option<Score>>),
+    /// Members and their scores, in the order asked for.
+    Scored(Vec<(Bytes, Score)>),
     /// The type; `None` where there is no key.
     Type(Option<DataType>),
     /// The siblings of a string, the one that shows first.
@@ -229,6 +252,21 @@ pub enum Refusal {
     /// The string is no integer of 64 bits.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
+    /// The string or increment is no number.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// The field of a hash is no integer of 64 bits.
+    #[error("ERR hash value is not an integer")]
+    FieldNotAnInteger,
+    /// The field of a hash is no number.
+    #[error("ERR hash value is not a float")]
+    FieldNotAFloat,
+    /// The sum is infinite, or infinite ones of both signs were added.
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    /// Infinite scores of both signs were added.
+    #[error("ERR resulting score is not a number (NaN)")]
+    NotAScore,
     /// The sum does not fit 64 bits.
     #[error("ERR increment or decrement would overflow")]
     Overflow,

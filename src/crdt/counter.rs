@@ -13,7 +13,7 @@
 //! A run is continued from its Run entry only, never from a Floor, and never across a crash, an emptying or a restore: a replica that
 //! fell back would go on from a total that others have already left behind.
 //!
-//! Totals are added with wrapping, so that the sum does not depend on the order; they are 128 bits wide, increments are 64.
+//! Totals are exact (see [`super::number`]), so the sum does not depend on the order.
 
 use std::collections::BTreeMap;
 
@@ -22,51 +22,54 @@ use super::delta::{Decision, Delta, Entry, Payload, Row, RowAddress};
 use super::dot::{Clock, Dot};
 use super::draft::Draft;
 use super::expiry::Expiry;
+use super::number::Number;
 use crate::types::Actor;
 
 /// What is live of one run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Run {
     /// The dot of its first increment, its name.
     pub name: Dot,
     /// Its latest live entry.
     pub latest: Dot,
     /// The total in that entry.
-    pub total: i128,
+    pub total: Number,
     /// What the run adds to the counter; `None` where a SET or DEL had observed its latest entry.
-    pub counts: Option<i128>,
+    pub counts: Option<Number>,
 }
 
 /// How much of a run was observed by whoever removed it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Observed {
     /// The greatest counter of the run's actor that was observed in the run.
     pub upto: u64,
     /// The total at that dot.
-    pub total: i128,
+    pub total: Number,
 }
 
 /// Every run that has a live entry, in order of name.
 #[must_use]
 pub fn runs(row: &Row) -> Vec<Run> {
-    let mut latest: BTreeMap<Dot, (Dot, i128)> = BTreeMap::new();
-    let mut floors: BTreeMap<Dot, Observed> = BTreeMap::new();
+    let mut latest: BTreeMap<Dot, (Dot, &Number)> = BTreeMap::new();
+    let mut floors: BTreeMap<Dot, (u64, &Number)> = BTreeMap::new();
     for (dot, entry) in row {
-        match entry.payload {
+        match &entry.payload {
             // Dots of one run have one actor, and a row is in order of dots: the last is the greatest.
-            Payload::Run { run, total } => drop(latest.insert(run, (*dot, total))),
-            Payload::Floor { run, upto, total } => raise(&mut floors, run, Observed { upto, total }),
-            Payload::Value(_) | Payload::Present | Payload::Decision(_) => {}
+            Payload::Run { run, total } => drop(latest.insert(*run, (*dot, total))),
+            Payload::Floor { run, upto, total } => raise(&mut floors, *run, (*upto, total)),
+            Payload::Value(_) | Payload::Score(_) | Payload::Present | Payload::Decision(_) => {}
         }
     }
-    let counted = |name: &Dot, latest: Dot, total: i128| match floors.get(name) {
-        None => Some(total),
-        Some(floor) => (latest.counter > floor.upto).then(|| total.wrapping_sub(floor.total)),
+    let counted = |name: &Dot, latest: Dot, total: &Number| match floors.get(name) {
+        None => Some(total.clone()),
+        Some((upto, observed)) => (latest.counter > *upto).then(|| total.minus(observed)),
     };
-    latest.into_iter().map(|(name, (latest, total))| Run { name, latest, total, counts: counted(&name, latest, total) }).collect()
+    let run =
+        |(name, (latest, total)): (Dot, (Dot, &Number))| Run { name, latest, total: total.clone(), counts: counted(&name, latest, total) };
+    latest.into_iter().map(run).collect()
 }
 
-fn raise(floors: &mut BTreeMap<Dot, Observed>, run: Dot, observed: Observed) {
+fn raise<'r>(floors: &mut BTreeMap<Dot, (u64, &'r Number)>, run: Dot, observed: (u64, &'r Number)) {
     let floor = floors.entry(run).or_insert(observed);
     *floor = (*floor).max(observed);
 }
@@ -76,13 +79,24 @@ fn raise(floors: &mut BTreeMap<Dot, Observed>, run: Dot, observed: Observed) {
 pub fn observed(row: &Row, is_removed: impl Fn(&Dot) -> bool) -> BTreeMap<Dot, Observed> {
     let mut floors = BTreeMap::new();
     for (dot, entry) in row.iter().filter(|(dot, _)| is_removed(dot)) {
-        match entry.payload {
-            Payload::Run { run, total } => raise(&mut floors, run, Observed { upto: dot.counter, total }),
-            Payload::Floor { run, upto, total } => raise(&mut floors, run, Observed { upto, total }),
-            Payload::Value(_) | Payload::Present | Payload::Decision(_) => {}
+        match &entry.payload {
+            Payload::Run { run, total } => raise(&mut floors, *run, (dot.counter, total)),
+            Payload::Floor { run, upto, total } => raise(&mut floors, *run, (*upto, total)),
+            Payload::Value(_) | Payload::Score(_) | Payload::Present | Payload::Decision(_) => {}
         }
     }
-    floors
+    floors.into_iter().map(|(run, (upto, total))| (run, Observed { upto, total: total.clone() })).collect()
+}
+
+/// What the removal of a whole row leaves of its runs: new floors for those that have a live entry, and the dots of the floors of
+/// all others, which may stay as they are.
+pub(super) fn reset(row: &Row) -> (BTreeMap<Dot, Observed>, Vec<Dot>) {
+    let is_live = |run: &Dot| row.values().any(|entry| matches!(&entry.payload, Payload::Run { run: name, .. } if name == run));
+    let mut ended = observed(row, |_| true);
+    ended.retain(|run, _| is_live(run));
+    let stays = |entry: &Entry| matches!(&entry.payload, Payload::Floor { run, .. } if !ended.contains_key(run));
+    let kept = row.iter().filter(|(_, entry)| stays(entry)).map(|(dot, _)| *dot).collect();
+    (ended, kept)
 }
 
 /// The dots of live floors of runs that `is_removed` removes an entry of: a new floor takes their place.
@@ -119,12 +133,15 @@ pub(super) fn continue_run(
     row: &Row,
     expiry: &Expiry,
     decision: Option<Decision>,
-    amount: i128,
+    amount: &Number,
 ) -> Result<(), Refusal> {
     let (actor, since) = (draft.author.actor, draft.author.runs_since);
     match continued(row, actor, since, |entry| expiry.hides(entry)) {
         Some(run) => {
-            let total = run.total.checked_add(amount).ok_or(Refusal::Overflow)?;
+            let total = run.total.plus(amount);
+            if !total.fits(address.kind) {
+                return Err(Refusal::Overflow);
+            }
             for (dot, entry) in row {
                 if matches!(entry.payload, Payload::Run { run: name, .. } if name == run.name) {
                     draft.remove(address.clone(), *dot);
@@ -132,13 +149,14 @@ pub(super) fn continue_run(
             }
             draft.add(address.clone(), decision, Payload::Run { run: run.name, total });
         }
-        None => begin_run(draft, address.clone(), decision, amount),
+        None if !amount.fits(address.kind) => return Err(Refusal::Overflow),
+        None => begin_run(draft, address.clone(), decision, amount.clone()),
     }
     Ok(())
 }
 
 /// Begins a run, named by the dot of this first increment.
-pub(super) fn begin_run(draft: &mut Draft<'_, '_>, address: RowAddress, decision: Option<Decision>, amount: i128) {
+pub(super) fn begin_run(draft: &mut Draft<'_, '_>, address: RowAddress, decision: Option<Decision>, amount: Number) {
     let run = (draft.author.mint)();
     draft.add_as(run, address, decision, Payload::Run { run, total: amount });
 }
@@ -279,7 +297,7 @@ mod tests {
         assert_eq!(clear(b.actor, 1, &[&all, &all]), 0, "not the owner");
         let mut running = row.clone();
         let run = Dot { actor: a.actor, counter: 1 };
-        let payload = Payload::Run { run, total: 3 };
+        let payload = Payload::Run { run, total: Number::Integer(3) };
         running.insert(Dot { actor: a.actor, counter: 7 }, Entry { timestamp: a.now(), decision: None, payload });
         assert!(clear_floors(&address, &running, a.actor, 1, &[all]).is_empty(), "the run goes on");
     }

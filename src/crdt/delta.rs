@@ -22,6 +22,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::dot::{Clock, Dot};
+use super::number::Number;
+use super::sorted_set::Score;
 use crate::types::Timestamp;
 
 /// What a row is for. The order is the order of rows under one key, in storage and on the wire.
@@ -146,7 +148,8 @@ impl Entry {
     pub fn size(&self) -> usize {
         let value = match &self.payload {
             Payload::Value(value) => value.len(),
-            Payload::Run { .. } | Payload::Floor { .. } | Payload::Present | Payload::Decision(_) => 0,
+            Payload::Run { total, .. } | Payload::Floor { total, .. } => total.size(),
+            Payload::Score(_) | Payload::Present | Payload::Decision(_) => 0,
         };
         value + 64
     }
@@ -162,7 +165,7 @@ pub enum Payload {
         /// The dot of the run's first increment.
         run: Dot,
         /// Their sum.
-        total: i128,
+        total: Number,
     },
     /// Marks how much of a run a SET or DEL has observed, and so reset.
     Floor {
@@ -171,8 +174,10 @@ pub enum Payload {
         /// The greatest counter of the run's actor that was observed in this run.
         upto: u64,
         /// The run's total at that dot.
-        total: i128,
+        total: Number,
     },
+    /// The score of a member of a sorted set, to which runs may be added.
+    Score(Score),
     /// A member of a set is present.
     Present,
     /// An expiry decision (rows of [`Kind::Expiry`] only).
@@ -184,7 +189,9 @@ impl Payload {
     #[must_use]
     pub fn fits(&self, kind: Kind) -> bool {
         match self {
-            Self::Value(_) | Self::Run { .. } | Self::Floor { .. } => matches!(kind, Kind::Value | Kind::Field),
+            Self::Value(_) => matches!(kind, Kind::Value | Kind::Field),
+            Self::Run { total, .. } | Self::Floor { total, .. } => total.fits(kind),
+            Self::Score(_) => kind == Kind::Score,
             Self::Present => kind == Kind::Member,
             Self::Decision(_) => kind == Kind::Expiry,
         }
@@ -243,9 +250,9 @@ impl Delta {
         self.replaces.is_empty() && self.removes.is_empty() && self.adds.is_empty()
     }
 
-    /// Whether the writer of this delta had seen a dot of a scope that it replaced, and did not keep it.
-    fn superseded(&self, replacement: &Replacement, dot: Dot) -> bool {
-        (self.seen.contains(dot) || replacement.pending.contains(dot)) && !replacement.keeps.contains(&dot)
+    /// Whether the writer of this delta had seen a dot of a scope that it replaced.
+    fn had_seen(&self, replacement: &Replacement, dot: Dot) -> bool {
+        self.seen.contains(dot) || replacement.pending.contains(dot)
     }
 }
 
@@ -376,7 +383,8 @@ pub fn join<R: RowsMut>(
 ) -> Result<(), R::Error> {
     let added: BTreeSet<Dot> = delta.adds.iter().map(|(_, dot, _)| *dot).collect();
     for replacement in &delta.replaces {
-        let superseded = |dot: Dot| delta.superseded(replacement, dot) && !added.contains(&dot);
+        let keeps: BTreeSet<Dot> = replacement.keeps.iter().copied().collect();
+        let superseded = |dot: Dot| delta.had_seen(replacement, dot) && !keeps.contains(&dot) && !added.contains(&dot);
         match &replacement.scope {
             Scope::Row(address) => drop_superseded(rows, address.clone(), rows.row(address)?, superseded),
             Scope::Key(key) => {

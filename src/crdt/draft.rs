@@ -10,7 +10,7 @@ use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, R
 use super::dot::{Clock, Dot};
 use super::execute::ExecuteError;
 use super::expiry::deadline;
-use crate::config::{MAX_FLOOR_BYTES, NAMED_REMOVE_BYTES, NAMED_REMOVES};
+use crate::config::{MAX_FLOOR_BYTES, MAX_KEPT_FLOORS, NAMED_REMOVE_BYTES, NAMED_REMOVES};
 use crate::types::{Actor, Timestamp};
 
 /// About how many bytes a floor takes beside its element.
@@ -104,7 +104,7 @@ impl<'d, 'a> Draft<'d, 'a> {
     /// ends. `keeps_expiry` leaves the expiry row alone; else passed decisions stay, since only a removal by a quorum may take these.
     ///
     /// # Errors
-    /// Where rows could not be read, or the key holds more runs than one delta may reset.
+    /// Where rows could not be read, or the key holds more runs and floors than one delta may tell of.
     pub(super) fn overwrite<R: Rows>(&mut self, rows: &R, keeps_expiry: bool) -> Result<(), ExecuteError<R::Error>> {
         let now = self.author.now;
         let (mut keeps, mut named, mut named_bytes) = (Vec::new(), Vec::new(), 0);
@@ -112,6 +112,10 @@ impl<'d, 'a> Draft<'d, 'a> {
             for (dot, entry) in row {
                 if address.kind == Kind::Expiry && (keeps_expiry || stays(entry, now)) {
                     keeps.push(*dot);
+                    continue;
+                }
+                // Most floors of elements stay, see below; those that do not are told by the key that is replaced.
+                if address.kind.has_elements() && matches!(entry.payload, Payload::Floor { .. }) {
                     continue;
                 }
                 named_bytes += address.element.len();
@@ -128,23 +132,30 @@ impl<'d, 'a> Draft<'d, 'a> {
         });
         naming.map_err(ExecuteError::Rows)?;
         self.delta.removes.append(&mut named);
+        self.reset_runs(rows, &mut keeps)?;
         self.replace_key(&keeps);
-        self.reset_runs(rows)
+        Ok(())
     }
 
-    /// Leaves floors for every counter run of the key.
-    fn reset_runs<R: Rows>(&mut self, rows: &R) -> Result<(), ExecuteError<R::Error>> {
+    /// Leaves floors for every counter run of the key. Of elements those floors are kept whose run has no entry here any more: they say all
+    /// there is to say already, and a collection whose elements come and go may have a great many.
+    fn reset_runs<R: Rows>(&mut self, rows: &R, keeps: &mut Vec<Dot>) -> Result<(), ExecuteError<R::Error>> {
         let value = RowAddress::value(self.key);
         self.add_floors(&value, counter::observed(&rows.row(&value).map_err(ExecuteError::Rows)?, |_| true));
-        let mut bytes = 0;
+        let (mut bytes, mut is_too_much) = (0, false);
         let resetting = rows.visit_from(self.key, Kind::Field, &mut |address, row| {
-            let observed = if address.kind <= Kind::Score { counter::observed(row, |_| true) } else { return ControlFlow::Break(()) };
-            bytes += observed.len() * (address.element.len() + FLOOR_BYTES);
-            self.add_floors(address, observed);
-            if bytes > MAX_FLOOR_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if address.kind > Kind::Score {
+                return ControlFlow::Break(());
+            }
+            let (ended, kept) = counter::reset(row);
+            bytes += ended.len() * (address.element.len() + FLOOR_BYTES);
+            self.add_floors(address, ended);
+            keeps.extend(kept);
+            is_too_much = bytes > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_FLOORS;
+            if is_too_much { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         resetting.map_err(ExecuteError::Rows)?;
-        if bytes > MAX_FLOOR_BYTES { Err(Refusal::TooManyCounters.into()) } else { Ok(()) }
+        if is_too_much { Err(Refusal::TooManyCounters.into()) } else { Ok(()) }
     }
 
     /// Overwrites the decisions in the expiry row that have not passed.

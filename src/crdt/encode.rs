@@ -19,10 +19,13 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use num_bigint::BigInt;
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Pending, Replacement, Row, RowAddress, Scope};
 use super::dot::{Clock, Dot};
+use super::number::{MAX_MANTISSA, Number};
+use super::sorted_set::Score;
 use super::weight::{self, Scale};
 use crate::config::{MAX_CLOCK_ACTORS, MAX_CLOCK_RANGES, MAX_KEY, MAX_ROW_ENTRIES, MAX_ROWS, MAX_VALUE};
 use crate::types::{Actor, Digest, Timestamp};
@@ -360,10 +363,13 @@ pub(super) fn read_row(reader: &mut Reader<'_>) -> Result<Row, DecodeError> {
 fn write_entry(writer: &mut Writer, entry: &Entry) {
     let kind = match &entry.payload {
         Payload::Value(_) => 0,
-        Payload::Run { .. } => 1,
-        Payload::Floor { .. } => 2,
+        Payload::Run { total: Number::Integer(_), .. } => 1,
+        Payload::Floor { total: Number::Integer(_), .. } => 2,
         Payload::Present => 3,
         Payload::Decision(_) => 4,
+        Payload::Run { .. } => 5,
+        Payload::Floor { .. } => 6,
+        Payload::Score(_) => 7,
     };
     writer.byte(if entry.decision.is_some() { kind | WITH_DECISION } else { kind });
     writer.word(entry.timestamp.0);
@@ -374,13 +380,14 @@ fn write_entry(writer: &mut Writer, entry: &Entry) {
         Payload::Value(value) => writer.bytes(value),
         Payload::Run { run, total } => {
             write_dot(writer, *run);
-            writer.signed(*total);
+            write_number(writer, total);
         }
         Payload::Floor { run, upto, total } => {
             write_dot(writer, *run);
             writer.number(*upto);
-            writer.signed(*total);
+            write_number(writer, total);
         }
+        Payload::Score(score) => writer.word(score.to_bits()),
         Payload::Present => {}
         Payload::Decision(decision) => write_decision(writer, decision),
     }
@@ -392,26 +399,51 @@ fn read_entry(reader: &mut Reader<'_>, dot: Dot) -> Result<Entry, DecodeError> {
     let decision = if tag & WITH_DECISION == 0 { None } else { Some(read_decision(reader)?) };
     let payload = match tag & !WITH_DECISION {
         0 => Payload::Value(reader.bytes("value", MAX_VALUE)?),
-        1 => {
+        tag @ (1 | 5) => {
             let run = read_dot(reader)?;
             if run.actor != dot.actor || run.counter > dot.counter {
                 return Err(DecodeError::Invalid("a run's entry was not written by the run's actor after it began"));
             }
-            Payload::Run { run, total: reader.signed("total of a run")? }
+            Payload::Run { run, total: read_number(reader, tag == 1)? }
         }
-        2 => {
+        tag @ (2 | 6) => {
             let run = read_dot(reader)?;
             let upto = reader.number("end of a floor")?;
             if upto < run.counter {
                 return Err(DecodeError::Invalid("a floor ends before its run began"));
             }
-            Payload::Floor { run, upto, total: reader.signed("total of a floor")? }
+            Payload::Floor { run, upto, total: read_number(reader, tag == 2)? }
         }
         3 => Payload::Present,
         4 => Payload::Decision(read_decision(reader)?),
+        7 => Payload::Score(Score::from_bits(reader.word("score")?).ok_or(DecodeError::Invalid("a score is not a number"))?),
         _ => return Err(DecodeError::Tag { what: "payload", tag }),
     };
     Ok(Entry { timestamp, decision, payload })
+}
+
+/// Writes a number as an integer, or as its power of two and mantissa. Which of them is told by the kind of the payload.
+pub(super) fn write_number(writer: &mut Writer, number: &Number) {
+    match number {
+        Number::Integer(integer) => writer.signed(*integer),
+        Number::Dyadic(_) => {
+            let (mantissa, exponent) = number.parts();
+            writer.signed(i128::from(exponent));
+            writer.bytes(&mantissa.to_signed_bytes_be());
+        }
+    }
+}
+
+/// Reads a number in its one form.
+pub(super) fn read_number(reader: &mut Reader<'_>, is_integer: bool) -> Result<Number, DecodeError> {
+    if is_integer {
+        return reader.signed("total").map(Number::Integer);
+    }
+    let exponent = i64::try_from(reader.signed("power of two")?).map_err(|_| DecodeError::Number("power of two"))?;
+    let bytes = reader.bytes("mantissa", MAX_MANTISSA)?;
+    let mantissa = BigInt::from_signed_bytes_be(&bytes);
+    let number = if mantissa.to_signed_bytes_be() == bytes { Number::from_parts(mantissa, exponent) } else { None };
+    number.ok_or(DecodeError::Invalid("a total is not in its one form, or beyond all numbers that can be added up"))
 }
 
 fn write_decision(writer: &mut Writer, decision: &Decision) {

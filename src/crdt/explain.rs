@@ -4,11 +4,14 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
+use super::additive::Additive;
 use super::command::{DataType, Explained};
 use super::counter;
 use super::delta::{Decision, Entry, Kind, Payload, Row, Rows};
 use super::dot::Dot;
 use super::shown::Shown;
+use super::sorted_set::ScoreView;
+use super::value::ValueView;
 
 /// Most bytes of a value that are told.
 const TOLD_BYTES: usize = 64;
@@ -20,7 +23,12 @@ pub(super) fn explain<R: Rows>(rows: &R, key: &Bytes, shown: &Shown) -> Result<V
         for (dot, entry) in row {
             let (shows, reason) = match address.kind {
                 Kind::Expiry => judge_decision(entry, shown),
-                Kind::Value => judge_value(row, *dot, entry, shown),
+                kind if shown.data_type.is_some() && DataType::of(kind) != shown.data_type => judge_other_type(entry, shown),
+                Kind::Value | Kind::Field => {
+                    let view = ValueView::of(row, &shown.expiry);
+                    judge_additive(row, *dot, entry, shown, &view, view.number().is_some())
+                }
+                Kind::Score => judge_additive(row, *dot, entry, shown, &ScoreView::of(row, &shown.expiry), true),
                 kind => judge_element(kind, entry, shown),
             };
             told.push(Explained {
@@ -52,6 +60,7 @@ fn content(entry: &Entry) -> String {
         }
         Payload::Run { run, total } => format!("increments since {}: {total:+}", name(*run)),
         Payload::Floor { run, upto, total } => format!("reset of the increments since {} up to counter {upto}: {total:+}", name(*run)),
+        Payload::Score(score) => format!("score {:?}", score),
         Payload::Present => "present".to_owned(),
         Payload::Decision(decision) => term(decision),
     };
@@ -81,17 +90,18 @@ fn judge_decision(entry: &Entry, shown: &Shown) -> (bool, String) {
     }
 }
 
-fn judge_value(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, String) {
+/// Judges an entry of a row that holds a base and what was added to it; `adds_up` tells whether anything can be added to the base.
+fn judge_additive<B>(row: &Row, dot: Dot, entry: &Entry, shown: &Shown, view: &Additive<B>, adds_up: bool) -> (bool, String) {
     if let Some(hidden) = hidden_by(entry, shown) {
         return hidden;
     }
     match &entry.payload {
-        Payload::Value(_) if shown.string.shown_dot() == Some(dot) => (true, "written last".to_owned()),
-        Payload::Value(_) => (false, "a sibling: written concurrently, and earlier than the one that shows".to_owned()),
+        Payload::Value(_) | Payload::Score(_) if view.base_dot() == Some(dot) => (true, "written last".to_owned()),
+        Payload::Value(_) | Payload::Score(_) => (false, "a sibling: written concurrently, and earlier than the one that shows".to_owned()),
         Payload::Run { run, .. } => match counter::runs(row).into_iter().find(|other| other.name == *run) {
             Some(other) if other.latest != dot => (false, "a later entry of the same run stands beside it".to_owned()),
             Some(other) if other.counts.is_none() => (false, "reset by a SET or DEL".to_owned()),
-            _ if shown.string.number().is_none() => (false, "the string is no integer: nothing can be added to it".to_owned()),
+            _ if !adds_up => (false, "the value is no number: nothing can be added to it".to_owned()),
             _ => (true, "added to the value".to_owned()),
         },
         _ => (false, "keeps increments that a SET or DEL has observed from counting again".to_owned()),
@@ -99,11 +109,11 @@ fn judge_value(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, Stri
 }
 
 fn judge_element(kind: Kind, entry: &Entry, shown: &Shown) -> (bool, String) {
-    match (hidden_by(entry, shown), shown.data_type) {
-        (Some(hidden), _) => hidden,
-        (None, Some(other)) if DataType::of(kind) != Some(other) => {
-            (false, format!("the key shows a {}, written concurrently", other.name()))
-        }
-        (None, _) => (true, format!("a {}", kind.name())),
-    }
+    hidden_by(entry, shown).unwrap_or_else(|| (true, format!("a {}", kind.name())))
+}
+
+/// Judges an entry of a row that does not belong to the type which shows.
+fn judge_other_type(entry: &Entry, shown: &Shown) -> (bool, String) {
+    let other = shown.data_type.map_or("nothing", DataType::name);
+    hidden_by(entry, shown).unwrap_or_else(|| (false, format!("the key shows a {other}, written concurrently")))
 }

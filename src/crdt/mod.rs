@@ -2,6 +2,7 @@
 //!
 //! [`delta`] is the algebra; the other modules are views of rows: a command becomes a delta, rows become a value.
 
+pub mod additive;
 pub mod answer;
 pub mod codec;
 pub mod command;
@@ -13,13 +14,18 @@ pub mod encode;
 pub mod execute;
 pub mod expiry;
 mod explain;
+pub mod float;
+pub mod hash;
 pub mod key;
 pub mod memory;
 pub mod merge;
+pub mod number;
 pub mod pull;
+pub mod random;
 pub mod removal;
 pub mod set;
 pub mod shown;
+pub mod sorted_set;
 pub mod string;
 #[cfg(test)]
 mod testing;

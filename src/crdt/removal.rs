@@ -166,6 +166,7 @@ pub fn removal<R: Rows>(
 #[cfg(test)]
 mod tests {
     use super::super::command::Answer;
+    use super::super::number::Number;
     use super::super::set;
     use super::super::testing::{DELETE, PERSIST, Replica, add, bytes, expire, increment, key, set, set_until, settle, text};
     use super::*;
@@ -259,8 +260,9 @@ mod tests {
         a.write(&PERSIST);
         let [decision] = found(b.at(70)).try_into().unwrap();
         remove(&mut b, &decision).unwrap();
-        let floors =
-            b.state.rows[&RowAddress::value(&key())].values().filter(|entry| matches!(entry.payload, Payload::Floor { total: 5, .. }));
+        let floors = b.state.rows[&RowAddress::value(&key())]
+            .values()
+            .filter(|entry| matches!(entry.payload, Payload::Floor { total: Number::Integer(5), .. }));
         assert_eq!(floors.count(), 1);
         settle(&mut [&mut a, &mut b]);
         assert_eq!((a.get(), b.get()), (text("2"), text("2")));

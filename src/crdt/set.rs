@@ -14,6 +14,7 @@ use super::dot::Clock;
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::expiry::Expiry;
+use super::random::Sequence;
 use super::shown::Shown;
 use crate::config::MAX_VALUE;
 
@@ -24,6 +25,13 @@ pub enum Mutation {
     Add(Vec<Bytes>),
     /// Removes members. Answers how many there were.
     Remove(Vec<Bytes>),
+    /// Removes members picked at random and answers with them.
+    Pop {
+        /// How many at most.
+        count: u64,
+        /// What they are picked by.
+        seed: u64,
+    },
 }
 
 /// A question about a set.
@@ -43,6 +51,7 @@ impl Mutation {
     pub fn longest(&self) -> usize {
         match self {
             Self::Add(members) | Self::Remove(members) => longest_of(members),
+            Self::Pop { .. } => 0,
         }
     }
 }
@@ -84,6 +93,12 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
     match mutation {
         Mutation::Add(members) => add(rows, shown, draft, members),
         Mutation::Remove(members) => remove(rows, shown, draft, members),
+        Mutation::Pop { count, seed } => {
+            let members = members(rows, draft.key, &shown.expiry).map_err(ExecuteError::Rows)?;
+            let picked = Sequence::new(*seed).pick(members, usize::try_from(*count).unwrap_or(usize::MAX));
+            let (delta, _) = remove(rows, shown, draft, &picked)?;
+            Ok((delta, Answer::Members(picked)))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::command::{DataType, Refusal};
 use super::delta::{Decision, Entry, Kind, Row, RowAddress, Rows};
 use super::draft::Draft;
 use super::expiry::Expiry;
+use super::sorted_set::ScoreView;
 use super::value::ValueView;
 use crate::types::Timestamp;
 
@@ -32,7 +33,11 @@ impl RowShown {
                 let view = ValueView::of(row, expiry);
                 Self { entries: view.entries().cloned().collect(), hides_data: view.hides_data() }
             }
-            Kind::Member | Kind::Score | Kind::Item | Kind::Register => {
+            Kind::Score => {
+                let view = ScoreView::of(row, expiry);
+                Self { entries: view.entries().cloned().collect(), hides_data: view.hides_data() }
+            }
+            Kind::Member | Kind::Item | Kind::Register => {
                 let entries: Vec<Entry> = row.values().filter(|entry| !expiry.hides(entry)).cloned().collect();
                 Self { hides_data: entries.len() < row.len(), entries }
             }

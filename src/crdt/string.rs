@@ -3,15 +3,17 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::additive::Target;
 use super::command::{Answer, DataType, Refusal, Selection, longest_of};
 use super::counter;
 use super::delta::{Decision, Delta, Payload, RowAddress, Rows};
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::key;
+use super::number::Number;
 use super::shown::Shown;
 use super::token::Token;
-use super::value::ValueRow;
+use super::value;
 use crate::config::MAX_VALUE;
 
 /// A change of a string or counter.
@@ -32,6 +34,8 @@ pub enum Mutation {
     Append(Bytes),
     /// Adds to a counter. Answers with the new value.
     Increment(i64),
+    /// Adds a number with a fraction, in decimal, as Redis reads, rounds and prints it. Answers with the new value.
+    IncrementFloat(Bytes),
     /// Removes a string and answers with it.
     GetDelete,
     /// Answers with a string and changes its expiry.
@@ -86,7 +90,7 @@ impl Mutation {
     pub fn longest(&self) -> usize {
         match self {
             Self::Set { value, .. } | Self::Append(value) | Self::Resolve { value, .. } => longest_of([value]),
-            Self::Increment(_) | Self::GetDelete | Self::GetExpire(_) => 0,
+            Self::Increment(_) | Self::IncrementFloat(_) | Self::GetDelete | Self::GetExpire(_) => 0,
         }
     }
 }
@@ -99,7 +103,7 @@ pub(super) fn selection(_query: &Query) -> Selection {
 /// Answers a query of a key that shows no other type.
 pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
     Ok(match query {
-        Query::Get => value(shown),
+        Query::Get => string(shown),
         Query::Length => length(shown.string.shown().as_ref()),
         Query::Siblings => {
             let row = rows.row(&RowAddress::value(key))?;
@@ -116,6 +120,7 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
         }
         Mutation::Append(tail) => append(rows, shown, draft, tail),
         Mutation::Increment(amount) => increment(rows, shown, draft, *amount),
+        Mutation::IncrementFloat(amount) => increment_float(rows, shown, draft, amount),
         Mutation::GetDelete => get_delete(rows, shown, draft),
         Mutation::GetExpire(expiry) => get_expire(rows, shown, draft, *expiry),
         Mutation::Resolve { token, value } => resolve(rows, shown, draft, token, value),
@@ -145,22 +150,27 @@ pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> R
             Ok(Answer::Ok)
         }
         Mutation::Increment(amount) => {
-            counter::begin_run(draft, RowAddress::value(draft.key), None, i128::from(*amount));
+            counter::begin_run(draft, RowAddress::value(draft.key), None, Number::from(*amount));
             Ok(Answer::Integer(*amount))
+        }
+        Mutation::IncrementFloat(amount) => {
+            let (amount, printed) = value::alone(amount)?;
+            counter::begin_run(draft, RowAddress::value(draft.key), None, amount);
+            Ok(Answer::Bytes(printed))
         }
         _ => Err(Refusal::NeedsReplica),
     }
 }
 
 /// The row of the string, for a write.
-fn row<'v, R: Rows>(rows: &R, shown: &'v Shown, draft: &Draft<'_, '_>) -> Result<ValueRow<'v>, ExecuteError<R::Error>> {
+fn row<'v, R: Rows>(rows: &R, shown: &'v Shown, draft: &Draft<'_, '_>) -> Result<Target<'v, Bytes>, ExecuteError<R::Error>> {
     let address = RowAddress::value(draft.key);
     let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-    Ok(ValueRow { address, row, view: &shown.string, expiry: &shown.expiry })
+    Ok(Target { address, row, view: &shown.string, expiry: &shown.expiry })
 }
 
 /// The string as an answer.
-fn value(shown: &Shown) -> Answer {
+fn string(shown: &Shown) -> Answer {
     shown.string.shown().map_or(Answer::Nil, Answer::Bytes)
 }
 
@@ -172,7 +182,7 @@ fn length(string: Option<&Bytes>) -> Answer {
 /// The old value for SET … GET and its like: refused where the key shows another type.
 fn old_value(shown: &Shown) -> Result<Answer, Refusal> {
     shown.expect(DataType::String)?;
-    Ok(value(shown))
+    Ok(string(shown))
 }
 
 /// SET and its relatives.
@@ -254,7 +264,7 @@ fn append<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, tail: &Byt
     let value = row.appended(tail)?;
     let answer = length(Some(&value));
     let decision = shown.write_under(&mut draft);
-    row.set_shown(&mut draft, decision, value)?;
+    row.set_shown(&mut draft, decision, Payload::Value(value));
     Ok((draft.finish(), answer))
 }
 
@@ -264,6 +274,14 @@ fn increment<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, amount:
     let decision = shown.write_under(&mut draft);
     let sum = row.increment(&mut draft, decision, amount, Refusal::NotAnInteger)?;
     Ok((draft.finish(), Answer::Integer(sum)))
+}
+
+fn increment_float<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, amount: &Bytes) -> Outcome<R::Error> {
+    shown.expect(DataType::String)?;
+    let row = row(rows, shown, &draft)?;
+    let decision = shown.write_under(&mut draft);
+    let sum = row.increment_float(&mut draft, decision, amount, Refusal::NotAFloat)?;
+    Ok((draft.finish(), Answer::Bytes(sum)))
 }
 
 /// RESOLVE: replaces exactly what the reader of the token saw. What was written meanwhile stays beside it.

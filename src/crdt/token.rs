@@ -10,10 +10,12 @@ use bytes::Bytes;
 use super::codec::{DecodeError, Reader, Writer};
 use super::counter::Observed;
 use super::dot::{Clock, Dot};
+use super::encode::{read_number, write_number};
+use super::number::Number;
 use crate::config::MAX_TOKEN;
 use crate::types::Actor;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// No dot takes fewer bytes.
 const SHORTEST_DOT: usize = 9;
 
@@ -45,7 +47,8 @@ impl Token {
         for (run, observed) in &self.observed {
             write_dot(&mut writer, *run);
             writer.number(observed.upto);
-            writer.signed(observed.total);
+            writer.byte(u8::from(matches!(observed.total, Number::Integer(_))));
+            write_number(&mut writer, &observed.total);
         }
         writer.into_bytes().into()
     }
@@ -70,7 +73,8 @@ impl Token {
             if upto < run.counter {
                 return Err(DecodeError::Invalid("a run ends before it began"));
             }
-            token.observed.insert(run, Observed { upto, total: reader.signed("the total of a run")? });
+            let is_integer = reader.byte("the total of a run")? == 1;
+            token.observed.insert(run, Observed { upto, total: read_number(&mut reader, is_integer)? });
         }
         reader.finish()?;
         Ok(token)
@@ -94,7 +98,7 @@ mod tests {
 
     fn token() -> Token {
         let dot = |counter| Dot { actor: Actor(7), counter };
-        Token { dots: [dot(2), dot(900)].into(), observed: [(dot(2), Observed { upto: 900, total: -5 })].into() }
+        Token { dots: [dot(2), dot(900)].into(), observed: [(dot(2), Observed { upto: 900, total: Number::Integer(-5) })].into() }
     }
 
     #[test]
@@ -110,7 +114,7 @@ mod tests {
             assert!(Token::from_bytes(&bytes.slice(..length)).is_err(), "cut at {length}");
         }
         assert!(Token::from_bytes(&[bytes.as_ref(), b"x"].concat().into()).is_err());
-        assert!(Token::from_bytes(&Bytes::from_static(b"\x02\x00\x00")).is_err());
-        assert!(Token::from_bytes(&Bytes::from_static(b"\x01\xff\xff\xff\xff\x0f")).is_err());
+        assert!(Token::from_bytes(&Bytes::from_static(b"\x01\x00\x00")).is_err());
+        assert!(Token::from_bytes(&Bytes::from_static(b"\x02\xff\xff\xff\xff\x0f")).is_err());
     }
 }

@@ -1,82 +1,67 @@
 //! The row of one value: a string or counter, or the field of a hash.
 //!
-//! Its Value entries are *siblings*. The one of the greatest (timestamp, dot) shows. Only a write that had seen another sibling removes it: two
-//! concurrent SETs leave both, and the next SET replaces them. Where the shown value is an integer, or there is none, the counter runs
-//! that count are added to it (see [`super::counter`]); to any other text nothing can be added, and it shows alone.
-
-use std::collections::BTreeSet;
+//! Its base is a string. Where that is a number, or there is none, what was added is added to it (see [`super::additive`]); to any other text
+//! nothing can be added, and it shows alone. A sum with a fraction shows as Redis prints it: rounded to 17 places.
 
 use bytes::{Bytes, BytesMut};
 
+use super::additive::{Additive, Base, Target};
 use super::command::Refusal;
-use super::counter::{self, Run};
-use super::delta::{Decision, Entry, Payload, Row, RowAddress};
-use super::dot::Dot;
+use super::counter;
+use super::delta::{Decision, Payload};
 use super::draft::Draft;
-use super::expiry::Expiry;
-use super::token::Token;
+use super::float::{Float, parse_long_double};
+use super::number::{LONG_DOUBLE, Number};
 use crate::config::MAX_VALUE;
 
+/// Places behind the point that Redis prints of a sum.
+const PLACES: u32 = 17;
+
 /// What is to be seen in a value row at one time.
-#[derive(Clone, Debug, Default)]
-pub struct ValueView {
-    /// The siblings that show, the one that stands for the value first.
-    siblings: Vec<(Dot, Entry, Bytes)>,
-    /// The counter runs that count.
-    runs: Vec<(Run, Entry)>,
-    hides_data: bool,
+pub type ValueView = Additive<Bytes>;
+
+impl Base for Bytes {
+    fn of(payload: &Payload) -> Option<Self> {
+        if let Payload::Value(value) = payload { Some(value.clone()) } else { None }
+    }
 }
 
-impl ValueView {
-    /// Reads a value row.
-    #[must_use]
-    pub fn of(row: &Row, expiry: &Expiry) -> Self {
-        let mut view = Self::default();
-        for (dot, entry) in row {
-            if let Payload::Value(bytes) = &entry.payload {
-                if expiry.hides(entry) {
-                    view.hides_data = true;
-                } else {
-                    view.siblings.push((*dot, entry.clone(), bytes.clone()));
-                }
-            }
-        }
-        view.siblings.sort_by_key(|(dot, entry, _)| std::cmp::Reverse((entry.timestamp, *dot)));
-        for run in counter::runs(row).into_iter().filter(|run| run.counts.is_some()) {
-            match row.get(&run.latest) {
-                Some(entry) if !expiry.hides(entry) => view.runs.push((run, entry.clone())),
-                _ => view.hides_data = true,
-            }
-        }
-        view
-    }
-
-    /// Whether there is a value.
-    #[must_use]
-    pub fn exists(&self) -> bool {
-        !self.siblings.is_empty() || !self.runs.is_empty()
-    }
-
+impl Additive<Bytes> {
     /// The value; `None` where there is none.
     #[must_use]
     pub fn shown(&self) -> Option<Bytes> {
-        let base = self.siblings.first().map(|(_, _, bytes)| bytes);
-        match (base, self.number()) {
-            (None, _) if self.runs.is_empty() => None,
-            (Some(base), None) => Some(base.clone()),
-            (Some(base), Some(_)) if self.runs.is_empty() => Some(base.clone()),
-            (_, number) => number.map(|number| number.to_string().into()),
+        match self.base() {
+            base if !self.has_runs() => base.cloned(),
+            base => self.number().map(|number| print(&number)).or_else(|| base.cloned()),
         }
     }
 
-    /// The counter's value, 0 where there is no value; `None` where it is no integer.
+    /// The exact number, 0 where there is no value; `None` where it is none.
     #[must_use]
-    pub fn number(&self) -> Option<i128> {
-        let base = match self.siblings.first() {
-            Some((_, _, bytes)) => i128::from(counter::parse(bytes)?),
-            None => 0,
+    pub fn number(&self) -> Option<Number> {
+        let base = match self.base() {
+            None => Number::ZERO,
+            Some(text) => match counter::parse(text) {
+                Some(integer) => integer.into(),
+                None => match parse_long_double(text) {
+                    Some(Float::Finite(number)) => number,
+                    Some(Float::Infinite { .. }) | None => return None,
+                },
+            },
         };
-        Some(self.runs.iter().filter_map(|(run, _)| run.counts).fold(base, i128::wrapping_add))
+        Some(self.sum(base))
+    }
+
+    /// The value as an integer, 0 where there is none; `None` where it shows as anything else.
+    fn integer(&self) -> Option<i128> {
+        match self.base() {
+            Some(text) if !self.has_runs() => counter::parse(text).map(i128::from),
+            _ => match self.number()? {
+                Number::Integer(integer) => Some(integer),
+                // Too near to an integer for its fraction to show.
+                fraction => counter::parse(&print(&fraction)).map(i128::from),
+            },
+        }
     }
 
     /// Every value that concurrent writes left, the one that shows first.
@@ -84,66 +69,25 @@ impl ValueView {
     pub fn values(&self) -> Vec<Bytes> {
         self.shown().into_iter().chain(self.siblings.iter().skip(1).map(|(_, _, bytes)| bytes.clone())).collect()
     }
+}
 
-    /// The entries that show.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.siblings.iter().map(|(_, entry, _)| entry).chain(self.runs.iter().map(|(_, entry)| entry))
-    }
+/// A number as Redis prints the sum of long doubles.
+fn print(number: &Number) -> Bytes {
+    number.to_decimal(PLACES).into()
+}
 
-    /// Whether the row has data that does not show.
-    #[must_use]
-    pub fn hides_data(&self) -> bool {
-        self.hides_data
-    }
-
-    /// The dot of the sibling that shows.
-    #[must_use]
-    pub fn shown_dot(&self) -> Option<Dot> {
-        self.siblings.first().map(|(dot, _, _)| *dot)
-    }
-
-    /// The dots of the runs that count.
-    fn run_dots(&self) -> impl Iterator<Item = Dot> {
-        self.runs.iter().map(|(run, _)| run.latest)
-    }
-
-    /// Names what is to be seen of a row, of which this is the view.
-    #[must_use]
-    pub fn token(&self, row: &Row) -> Token {
-        let mut dots: BTreeSet<Dot> = self.siblings.iter().map(|(dot, _, _)| *dot).chain(self.run_dots()).collect();
-        let floors: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
-        dots.extend(floors);
-        let observed = counter::observed(row, |dot| dots.contains(dot));
-        Token { dots, observed }
+/// What Redis comes to when it adds a text to a number, and prints.
+///
+/// # Errors
+/// Where the text is no number, or the sum is infinite or no number.
+pub(super) fn added(shown: &Float, amount: &[u8]) -> Result<Number, Refusal> {
+    match (shown, parse_long_double(amount).ok_or(Refusal::NotAFloat)?) {
+        (Float::Finite(shown), Float::Finite(amount)) => shown.plus(&amount).rounded(LONG_DOUBLE).ok_or(Refusal::NotFinite),
+        _ => Err(Refusal::NotFinite),
     }
 }
 
-/// A value row that a write is about.
-pub(super) struct ValueRow<'v> {
-    pub(super) address: RowAddress,
-    pub(super) row: Row,
-    /// What shows of it.
-    pub(super) view: &'v ValueView,
-    pub(super) expiry: &'v Expiry,
-}
-
-impl ValueRow<'_> {
-    /// Writes a value in place of exactly the sibling that shows and the runs that were added to it. Other siblings stay.
-    ///
-    /// # Errors
-    /// Where the value exceeds its limit.
-    pub(super) fn set_shown(&self, draft: &mut Draft<'_, '_>, decision: Option<Decision>, value: Bytes) -> Result<(), Refusal> {
-        if value.len() > MAX_VALUE {
-            return Err(Refusal::TooBig);
-        }
-        if self.view.exists() {
-            let named = self.view.shown_dot().into_iter().chain(self.view.run_dots()).collect();
-            self.replace(draft, named, &Token::default());
-        }
-        draft.add(self.address.clone(), decision, Payload::Value(value));
-        Ok(())
-    }
-
+impl Target<'_, Bytes> {
     /// The value that shows with a tail.
     ///
     /// # Errors
@@ -161,24 +105,10 @@ impl ValueRow<'_> {
         }
     }
 
-    /// Replaces these live dots of the row, with the floors that they need, and what a token names beside them.
-    pub(super) fn replace(&self, draft: &mut Draft<'_, '_>, mut named: BTreeSet<Dot>, token: &Token) {
-        let floors: Vec<Dot> = counter::floors_of_removed(&self.row, |dot| named.contains(dot)).collect();
-        named.extend(floors);
-        let mut observed = counter::observed(&self.row, |dot| named.contains(dot));
-        for (run, seen) in &token.observed {
-            let floor = observed.entry(*run).or_insert(*seen);
-            *floor = (*floor).max(*seen);
-        }
-        let keeps = self.row.keys().filter(|dot| !named.contains(dot)).copied().collect();
-        draft.replace_row(self.address.clone(), &self.row, keeps, &token.clock());
-        draft.add_floors(&self.address, observed);
-    }
-
-    /// Adds to the counter: replaces nothing but the entry of the run that it continues.
+    /// Adds an integer, and gives the sum.
     ///
     /// # Errors
-    /// Where the value is no integer, or the sum does not fit 64 bits.
+    /// `not_an_integer` where the value is none, and where the sum does not fit 64 bits.
     pub(super) fn increment(
         &self,
         draft: &mut Draft<'_, '_>,
@@ -186,9 +116,127 @@ impl ValueRow<'_> {
         amount: i64,
         not_an_integer: Refusal,
     ) -> Result<i64, Refusal> {
-        let value = self.view.number().ok_or(not_an_integer)?;
-        let sum = i64::try_from(value.saturating_add(i128::from(amount))).map_err(|_| Refusal::Overflow)?;
-        counter::continue_run(draft, &self.address, &self.row, self.expiry, decision, i128::from(amount))?;
+        let shown = self.view.integer().ok_or_else(|| not_an_integer.clone())?;
+        let sum = i64::try_from(shown.saturating_add(i128::from(amount))).map_err(|_| Refusal::Overflow)?;
+        let exact = self.view.number().ok_or(not_an_integer)?;
+        let amount = if exact == Number::Integer(shown) { amount.into() } else { Number::from(sum).minus(&exact) };
+        self.add(draft, decision, &amount)?;
         Ok(sum)
+    }
+
+    /// Adds a number with a fraction: exactly what makes the exact sum the long double that Redis would come to, which it gives as printed.
+    ///
+    /// # Errors
+    /// `not_a_float` where the value is no number; where the amount is none, or the sum infinite.
+    pub(super) fn increment_float(
+        &self,
+        draft: &mut Draft<'_, '_>,
+        decision: Option<Decision>,
+        amount: &[u8],
+        not_a_float: Refusal,
+    ) -> Result<Bytes, Refusal> {
+        let shown = match self.view.shown() {
+            None => Float::Finite(Number::ZERO),
+            Some(text) => parse_long_double(&text).ok_or_else(|| not_a_float.clone())?,
+        };
+        let sum = added(&shown, amount)?;
+        let exact = self.view.number().ok_or(not_a_float)?;
+        self.add(draft, decision, &sum.minus(&exact))?;
+        Ok(print(&sum))
+    }
+}
+
+/// The sum of a text and nothing, as a number and as it is printed.
+///
+/// # Errors
+/// Where the text is no finite number.
+pub(super) fn alone(amount: &[u8]) -> Result<(Number, Bytes), Refusal> {
+    let number = added(&Float::Finite(Number::ZERO), amount)?;
+    let printed = print(&number);
+    Ok((number, printed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command::{self, Answer};
+    use super::super::delta::RowAddress;
+    use super::super::string::Mutation;
+    use super::super::testing::{ONE, Replica, bytes, increment, key, set, settle, text};
+    use super::*;
+
+    fn add(amount: &str) -> command::Mutation {
+        Mutation::IncrementFloat(bytes(amount)).into()
+    }
+
+    fn totals(replica: &Replica) -> Vec<Number> {
+        let row = &replica.state.rows[&RowAddress::value(&key())];
+        counter::runs(row).into_iter().map(|run| run.total).collect()
+    }
+
+    #[test]
+    fn one_writer_sees_the_numbers_of_redis() {
+        let mut a = Replica::new(1);
+        assert_eq!((a.ask(&add("10.5")), a.ask(&add("0.1")), a.ask(&add("-5"))), (text("10.5"), text("10.6"), text("5.6")));
+        assert_eq!((a.ask(&add("3.0e3")), a.get()), (text("3005.60000000000000009"), text("3005.60000000000000009")));
+        assert_eq!(a.attempt(&ONE), Err(Refusal::NotAnInteger));
+        a.write(&set("0.1"));
+        assert_eq!((a.ask(&add("0.2")), a.ask(&add("-0.3")), a.ask(&ONE)), (text("0.3"), text("0"), Answer::Integer(1)));
+        a.write(&set("3.0"));
+        assert_eq!(a.attempt(&ONE), Err(Refusal::NotAnInteger));
+        assert_eq!((a.ask(&add("0")), a.ask(&ONE)), (text("3"), Answer::Integer(4)));
+    }
+
+    #[test]
+    fn fractions_added_on_both_sides_add_up_exactly() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set("1.5"));
+        b.pull(&a);
+        let deltas = [a.write(&add("0.25")), a.write(&add("1e18")), b.write(&add("0.125")), b.write(&add("-1e18"))];
+        settle(&mut [&mut a, &mut b]);
+        deltas.iter().for_each(|delta| b.hear(delta));
+        assert_eq!((a.get(), b.get()), (text("1.875"), text("1.875")));
+        b.write(&set("7"));
+        a.write(&add("0.5"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("7.5"), text("7.5")));
+    }
+
+    #[test]
+    fn a_fraction_too_small_to_show_is_not_carried_along() {
+        let mut a = Replica::new(1);
+        assert_eq!((a.ask(&add("1e-19")), a.get()), (text("0"), text("0")));
+        assert_eq!(a.ask(&ONE), Answer::Integer(1));
+        assert_eq!(totals(&a), [Number::Integer(1)], "the sum is what shows, as it would be in Redis");
+        a.ask(&add("1e-19"));
+        assert_eq!((a.ask(&add("1")), totals(&a)), (text("2"), vec![Number::Integer(2)]));
+    }
+
+    #[test]
+    fn what_is_no_number_or_infinite_is_refused() {
+        let mut a = Replica::new(1);
+        for (amount, refusal) in
+            [("x", Refusal::NotAFloat), ("nan", Refusal::NotAFloat), ("inf", Refusal::NotFinite), (" 1", Refusal::NotAFloat)]
+        {
+            assert_eq!(a.attempt(&add(amount)), Err(refusal), "{amount}");
+        }
+        a.write(&set("1e4932"));
+        assert_eq!(a.attempt(&add("1e4932")), Err(Refusal::NotFinite));
+        a.write(&set("inf"));
+        assert_eq!(a.attempt(&add("1")), Err(Refusal::NotFinite));
+        a.write(&set("text"));
+        assert_eq!(a.attempt(&add("1")), Err(Refusal::NotAFloat));
+    }
+
+    #[test]
+    fn an_increment_beside_a_fraction_counts_and_beside_a_text_does_not_show() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&increment(2));
+        b.write(&set("0.5"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!((a.get(), b.get()), (text("2.5"), text("2.5")));
+        b.write(&set("text"));
+        a.write(&add("2"));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(a.get(), text("text"));
     }
 }

@@ -9,6 +9,7 @@ use ringtide::crdt::dot::Dot;
 use ringtide::crdt::execute::Author;
 use ringtide::crdt::expiry::{Expiry, is_late};
 use ringtide::crdt::key::{self, ExpireCondition};
+use ringtide::crdt::number::Number;
 use ringtide::crdt::pull::{Pull, compare_row};
 use ringtide::crdt::removal::{attests, dots_of, removable, removal};
 use ringtide::crdt::string::{self, SetCondition, SetExpiry};
@@ -302,7 +303,7 @@ fn a_hidden_run_is_not_continued() {
     peer.at(11, &expire(50));
     let next = peer.at(60, &increment(1));
     let [(_, dot, entry)] = next.adds.as_slice() else { panic!("one entry was expected: {next:?}") };
-    assert_eq!(entry.payload, Payload::Run { run: *dot, total: 1 });
+    assert_eq!(entry.payload, Payload::Run { run: *dot, total: Number::Integer(1) });
     assert_eq!(peer.get(70).as_deref(), Some("1"));
     assert!(!Expiry::of(&peer.row(&RowAddress::expiry(&KEY)), at(70)).hides(entry));
 }

@@ -5,15 +5,16 @@
 //!
 //! A failure prints its seed and the shortest trace that still fails.
 
-use crate::history::graph::{Effects, INCREMENT_BITS, Operations, sum_of_runs};
+use crate::history::graph::{Effects, INCREMENT_BITS, Operations, UNIT, sum_of_runs};
 use crate::history::random::Random;
-use crate::history::{COUNTER, Event, LOSSES, SET, World};
+use crate::history::{Event, LOSSES, SET, World, counters};
 use bytes::Bytes;
 use ringtide::crdt::command::{Answer, Query};
-use ringtide::crdt::delta::{Payload, RowAddress};
+use ringtide::crdt::delta::{Kind, Payload, RowAddress};
 use ringtide::crdt::memory::MemoryState;
+use ringtide::crdt::sorted_set::{self, Score};
 use ringtide::crdt::wire::rows_to_bytes;
-use ringtide::crdt::{set, string};
+use ringtide::crdt::{hash, set, string};
 use ringtide::types::Timestamp;
 
 /// Histories per test; there are several tests, run side by side.
@@ -112,9 +113,9 @@ fn judge(world: &World, alive: u32, calm: bool) -> Result<(), String> {
         observed |= replica.now.observed;
     }
     world.graph.check(state, known, observed)?;
-    for key in [COUNTER, SET] {
-        let bits = judge_value(state, &key)?;
-        world.graph.check_counter(&key, bits, known, observed)?;
+    for address in counters() {
+        let bits = judge_counter(state, &address)?;
+        world.graph.check_counter(&address, bits, known, observed)?;
     }
     judge_members(state)
 }
@@ -123,23 +124,46 @@ fn answer(state: &MemoryState, key: &Bytes, query: &Query) -> Answer {
     crate::history::answer(state, key, query, Timestamp::from_millis(1 << 20))
 }
 
-/// What GET shows is the SET that shows plus every increment that counts. Returns the increments, bit by bit.
-fn judge_value(state: &MemoryState, key: &Bytes) -> Result<u64, String> {
-    let row = state.rows.get(&RowAddress::value(key)).cloned().unwrap_or_default();
+/// What a row shows is what set it last and shows plus every increment that counts. Returns the increments, bit by bit.
+fn judge_counter(state: &MemoryState, address: &RowAddress) -> Result<u64, String> {
+    let row = state.rows.get(address).cloned().unwrap_or_default();
     let base = row.iter().filter_map(|(dot, entry)| match &entry.payload {
-        Payload::Value(value) => Some((entry.timestamp, *dot, value)),
+        Payload::Value(value) => Some((entry.timestamp, *dot, number(value)?)),
+        Payload::Score(score) => Some((entry.timestamp, *dot, score.value())),
         _ => None,
     });
-    let base = base.max().and_then(|(_, _, value)| std::str::from_utf8(value).ok()?.parse::<i128>().ok());
-    let sum = sum_of_runs(&row);
-    let bits =
-        u64::try_from(sum).ok().filter(|bits| *bits < 1 << INCREMENT_BITS).ok_or_else(|| format!("COUNTER {key:?} sums up to {sum}"))?;
-    match (answer(state, key, &string::Query::Get.into()), base) {
-        (Answer::Bytes(shown), base) if shown == (base.unwrap_or(0) + sum).to_string().as_bytes() => {}
-        (Answer::Nil, None) if sum == 0 => {}
-        (shown, base) => return Err(format!("SHOWN {key:?} as {shown:?}, base {base:?} and runs {sum}")),
+    let base = base.max_by_key(|(timestamp, dot, _)| (*timestamp, *dot)).map(|(_, _, base)| base);
+    // The increments of a plain counter are whole, those of fields and scores counted in fractions.
+    let unit = if address.kind == Kind::Value { 1.0 } else { UNIT };
+    let sum = sum_of_runs(&row) as f64 * UNIT;
+    let bits = sum / unit;
+    if !(0.0..(1u64 << INCREMENT_BITS) as f64).contains(&bits) || bits.fract() != 0.0 {
+        return Err(format!("COUNTER {address:?} sums up to {sum}"));
     }
-    Ok(bits)
+    let shown = match address.kind {
+        Kind::Value => match answer(state, &address.key, &string::Query::Get.into()) {
+            Answer::Bytes(shown) => number(&shown),
+            _ => None,
+        },
+        Kind::Field => match answer(state, &address.key, &hash::Query::Get(vec![address.element.clone()]).into()) {
+            Answer::Values(values) => values.into_iter().next().flatten().and_then(|shown| number(&shown)),
+            _ => None,
+        },
+        _ => match answer(state, &address.key, &sorted_set::Query::Scores(vec![address.element.clone()]).into()) {
+            Answer::Scores(scores) => scores.into_iter().next().flatten().map(Score::value),
+            _ => None,
+        },
+    };
+    let expected = if base.is_none() && sum == 0.0 { None } else { Some(base.unwrap_or(0.0) + sum) };
+    if shown != expected {
+        return Err(format!("SHOWN {address:?} as {shown:?}, base {base:?} and runs {sum}"));
+    }
+    Ok(bits as u64)
+}
+
+/// A text as a number; those of these histories are few enough digits for a double to hold them exactly.
+fn number(text: &Bytes) -> Option<f64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// A key that shows no string shows as members exactly those with a live dot.

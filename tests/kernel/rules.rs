@@ -8,6 +8,7 @@ use ringtide::crdt::counter::clear_floors;
 use ringtide::crdt::delta::{Causal, Delta, Entry, Payload, Row, RowAddress};
 use ringtide::crdt::dot::{Clock, Dot};
 use ringtide::crdt::execute::{Author, ExecuteError, execute, execute_blind};
+use ringtide::crdt::number::Number;
 use ringtide::crdt::set;
 use ringtide::crdt::string::{self, SetCondition, SetExpiry};
 use ringtide::types::{Actor, Timestamp};
@@ -146,7 +147,7 @@ fn a_run_is_not_continued_from_a_floor() {
     first.join([&second.at(2, &DELETE)]);
     let next = first.at(3, &increment(2));
     let [(_, dot, entry)] = next.adds.as_slice() else { panic!("one entry was expected: {next:?}") };
-    assert_eq!(entry.payload, Payload::Run { run: *dot, total: 2 });
+    assert_eq!(entry.payload, Payload::Run { run: *dot, total: Number::Integer(2) });
     second.join([&next]);
     assert_eq!((first.get(9), second.get(9)), (Some("2".to_owned()), Some("2".to_owned())));
 }
@@ -172,7 +173,8 @@ fn a_run_that_was_observed_further_on_does_not_count() {
     owner.at(2, &increment(1)); // this delta is lost
     let run = Dot { actor: owner.actor, counter: 1 };
     // Somebody who had seen both increments reset them, naming only the entry that it saw.
-    let floor = Entry { timestamp: Timestamp::from_millis(3), decision: None, payload: Payload::Floor { run, upto: 2, total: 2 } };
+    let floor =
+        Entry { timestamp: Timestamp::from_millis(3), decision: None, payload: Payload::Floor { run, upto: 2, total: Number::Integer(2) } };
     let reset = Delta { adds: vec![(RowAddress::value(&KEY), Dot { actor: Actor(3), counter: 1 }, floor)], ..Delta::default() };
     behind.join([&reset]);
     assert_eq!(behind.get(9), None, "what a reset had observed counts again");

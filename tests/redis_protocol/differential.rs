@@ -51,9 +51,13 @@ impl Drop for Redis {
     }
 }
 
-/// Replies in a form that may be compared: Redis gives members in no order.
+/// Commands whose replies Redis gives in no order.
+const UNORDERED: [&str; 8] = ["smembers", "spop", "srandmember", "hgetall", "hkeys", "hvals", "hrandfield", "zrandmember"];
+
+/// Replies in a form that may be compared: what has no order is sorted, in pairs where it is pairs.
 fn comparable(words: &[&[u8]], reply: Vec<u8>) -> Vec<u8> {
-    if !words.first().is_some_and(|name| name.eq_ignore_ascii_case(b"smembers")) || !matches!(reply.first(), Some(b'*' | b'~')) {
+    let name = words.first().map(|name| String::from_utf8_lossy(name).to_lowercase()).unwrap_or_default();
+    if !UNORDERED.contains(&name.as_str()) || !matches!(reply.first(), Some(b'*' | b'~' | b'%')) {
         return reply;
     }
     let head = reply.iter().position(|byte| *byte == b'\n').unwrap() + 1;
@@ -62,8 +66,11 @@ fn comparable(words: &[&[u8]], reply: Vec<u8>) -> Vec<u8> {
         elements.push(&rest[..length]);
         rest = &rest[length..];
     }
-    elements.sort_unstable();
-    [&reply[..head], &elements.concat()].concat()
+    let is_nested = matches!(elements.first().and_then(|element| element.first()), Some(b'*'));
+    let in_pairs = name == "hgetall" || words.len() == 4 && !is_nested;
+    let mut parts: Vec<Vec<u8>> = elements.chunks(if in_pairs { 2 } else { 1 }).map(<[&[u8]]>::concat).collect();
+    parts.sort_unstable();
+    [&reply[..head], &parts.concat()].concat()
 }
 
 fn compare(ours: &mut Client, theirs: &mut Client, words: &[&[u8]]) {
@@ -157,6 +164,11 @@ fn any_command() -> impl Strategy<Value = Vec<String>> {
         1 => (key(), key()).prop_map(|(first, second)| format!("MGET {first} {second} {first}")),
         1 => (key(), key()).prop_map(|(first, second)| format!("DEL {first} {second} {first}")),
     ];
+    words_of(line)
+}
+
+/// The words of a line.
+fn words_of(line: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<String>> {
     line.prop_map(|line| {
         let line = line.trim_end_matches(' ');
         // A value may be empty, which is a word of its own.
@@ -164,14 +176,152 @@ fn any_command() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
+/// A number as clients send them: often with a fraction, at times none at all.
+fn any_float() -> impl Strategy<Value = String> {
+    let fixed = [
+        "0",
+        "1",
+        "-7",
+        "0.1",
+        "-0.3",
+        "3.0e3",
+        "1e-10",
+        "123456789.987654321",
+        "9007199254740993",
+        "0x10",
+        "1e300",
+        "inf",
+        "-inf",
+        "abc",
+        "1e5000",
+    ];
+    prop_oneof![
+        3 => proptest::sample::select(fixed.to_vec()).prop_map(str::to_owned),
+        2 => (-1000..1000i32).prop_map(|cents| (f64::from(cents) / 100.0).to_string()),
+        1 => (-1e12..1e12f64).prop_map(|double| double.to_string()),
+        1 => "-?[0-9]{1,19}[.][0-9]{1,20}",
+    ]
+}
+
+/// A command on hashes and numbers with fractions.
+fn any_hash_command() -> impl Strategy<Value = Vec<String>> {
+    let key = || prop_oneof![5 => Just("a"), 5 => Just("b"), 1 => Just("c")];
+    let field = || prop_oneof![Just("f"), Just("g"), Just("h")];
+    let value = || prop_oneof![2 => Just("v".to_owned()), 2 => (-9..99i32).prop_map(|number| number.to_string()), 3 => any_float()];
+    let integer =
+        || prop_oneof![4 => (-9..99i64).prop_map(|number| number.to_string()), 1 => Just(i64::MAX.to_string()), 1 => Just("x".to_owned())];
+    let on_key = prop_oneof![Just("HLEN"), Just("HGETALL"), Just("HKEYS"), Just("HVALS"), Just("TYPE"), Just("DEL"), Just("GET")];
+    let on_field = prop_oneof![Just("HGET"), Just("HDEL"), Just("HEXISTS"), Just("HSTRLEN"), Just("HMGET")];
+    let line = prop_oneof![
+        2 => (on_key, key()).prop_map(|(name, key)| format!("{name} {key}")),
+        3 => (on_field, key(), field()).prop_map(|(name, key, field)| format!("{name} {key} {field}")),
+        2 => (key(), field(), field()).prop_map(|(key, one, two)| format!("HDEL {key} {one} {two}")),
+        2 => (key(), field(), field()).prop_map(|(key, one, two)| format!("HMGET {key} {one} none {two}")),
+        3 => (key(), field(), value()).prop_map(|(key, field, value)| format!("HSET {key} {field} {value}")),
+        2 => (key(), field(), value(), field(), value()).prop_map(|(key, f, v, g, w)| format!("HSET {key} {f} {v} {g} {w}")),
+        1 => (key(), field(), value()).prop_map(|(key, field, value)| format!("HMSET {key} {field} {value}")),
+        2 => (key(), field(), value()).prop_map(|(key, field, value)| format!("HSETNX {key} {field} {value}")),
+        3 => (key(), field(), integer()).prop_map(|(key, field, by)| format!("HINCRBY {key} {field} {by}")),
+        6 => (key(), field(), any_float()).prop_map(|(key, field, by)| format!("HINCRBYFLOAT {key} {field} {by}")),
+        1 => (key(), prop_oneof![Just("99"), Just("99 WITHVALUES"), Just("0"), Just("x")])
+            .prop_map(|(key, rest)| format!("HRANDFIELD {key} {rest}")),
+        4 => any_float().prop_map(|by| format!("INCRBYFLOAT c {by}")),
+        1 => any_float().prop_map(|value| format!("SET c {value}")),
+        1 => integer().prop_map(|by| format!("INCRBY c {by}")),
+        1 => Just("GET c".to_owned()),
+    ];
+    words_of(line)
+}
+
+/// A command on sorted sets and the random ones of sets.
+fn any_sorted_set_command() -> impl Strategy<Value = Vec<String>> {
+    let key = || prop_oneof![5 => Just("a"), 5 => Just("b"), 1 => Just("c")];
+    let member = || prop_oneof![Just("m"), Just("n"), Just("o"), Just("p")];
+    let option = || {
+        proptest::sample::select(vec!["", "", "NX ", "XX ", "GT ", "LT CH ", "CH ", "INCR ", "XX GT CH ", "NX GT ", "XX INCR ", "LT INCR "])
+    };
+    let bound =
+        || prop_oneof![Just("-inf".to_owned()), Just("+inf".to_owned()), any_float(), any_float().prop_map(|float| format!("({float}"))];
+    let place = || (-6..6i32).prop_map(|place| place.to_string());
+    let whole_limit = || (-1..3i32, -1..4i32).prop_map(|(offset, count)| format!("LIMIT {offset} {count}"));
+    let limit = || prop_oneof![3 => Just(String::new()), 2 => whole_limit(), 1 => Just("LIMIT 1".to_owned())];
+    let pair = || (any_float(), member()).prop_map(|(score, member)| format!("{score} {member}"));
+    let count = || proptest::sample::select(vec!["", "2", "0", "-1"]);
+    let reversed = || proptest::sample::select(vec!["BYSCORE", "BYSCORE REV", "BYSCORE REV WITHSCORES"]);
+    let scores = || prop_oneof![2 => Just(""), 1 => Just("WITHSCORES")];
+    let with_bounds = || proptest::sample::select(vec!["ZRANGEBYSCORE", "ZREVRANGEBYSCORE"]);
+    let line = prop_oneof![
+        6 => (key(), option(), pair()).prop_map(|(key, option, pair)| format!("ZADD {key} {option}{pair}")),
+        3 => (key(), option(), pair(), pair()).prop_map(|(key, option, one, two)| format!("ZADD {key} {option}{one} {two}")),
+        6 => (key(), any_float(), member()).prop_map(|(key, by, member)| format!("ZINCRBY {key} {by} {member}")),
+        1 => (key(), member(), member()).prop_map(|(key, one, two)| format!("ZREM {key} {one} {two}")),
+        2 => (key(), member(), member()).prop_map(|(key, one, two)| format!("ZMSCORE {key} {one} {two}")),
+        3 => (prop_oneof![Just("ZSCORE"), Just("ZRANK"), Just("ZREVRANK")], key(), member())
+            .prop_map(|(name, key, member)| format!("{name} {key} {member}")),
+        1 => key().prop_map(|key| format!("ZCARD {key}")),
+        2 => (prop_oneof![Just("ZCOUNT"), Just("ZREMRANGEBYSCORE")], key(), bound(), bound())
+            .prop_map(|(name, key, least, most)| format!("{name} {key} {least} {most}")),
+        4 => (with_bounds(), key(), bound(), bound(), scores(), limit())
+            .prop_map(|(name, key, least, most, scores, limit)| format!("{name} {key} {least} {most} {scores} {limit}")),
+        2 => (key(), bound(), bound(), reversed(), limit())
+            .prop_map(|(key, least, most, by, limit)| format!("ZRANGE {key} {least} {most} {by} {limit}")),
+        2 => (prop_oneof![Just("ZRANGE"), Just("ZREVRANGE")], key(), place(), place(), scores())
+            .prop_map(|(name, key, start, stop, scores)| format!("{name} {key} {start} {stop} {scores}")),
+        1 => (key(), place(), place()).prop_map(|(key, start, stop)| format!("ZREMRANGEBYRANK {key} {start} {stop}")),
+        1 => (key(), place(), place()).prop_map(|(key, start, stop)| format!("ZRANGE {key} {start} {stop} REV WITHSCORES")),
+        2 => (prop_oneof![Just("ZPOPMIN"), Just("ZPOPMAX")], key(), count()).prop_map(|(name, key, count)| format!("{name} {key} {count}")),
+        1 => (key(), prop_oneof![Just("99"), Just("99 WITHSCORES"), Just("0"), Just("x")]).prop_map(|(key, rest)| format!("ZRANDMEMBER {key} {rest}")),
+        1 => (key(), member(), member()).prop_map(|(key, one, two)| format!("SADD {key} {one} {two}")),
+        1 => (key(), prop_oneof![Just("99"), Just("0"), Just("x"), Just("-1")]).prop_map(|(key, count)| format!("SPOP {key} {count}")),
+        1 => (key(), prop_oneof![Just("99"), Just("0"), Just("x")]).prop_map(|(key, count)| format!("SRANDMEMBER {key} {count}")),
+        1 => (prop_oneof![Just("DEL"), Just("TYPE")], key()).prop_map(|(name, key)| format!("{name} {key}")),
+    ];
+    words_of(line.prop_map(|line| line.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")))
+}
+
+/// Ranges by the members' bytes, which mean something only where all scores are equal.
+fn any_lexical_command() -> impl Strategy<Value = Vec<String>> {
+    let bound = || proptest::sample::select(vec!["-", "+", "[a", "(a", "[ab", "(b", "[c", "(cc", "a", "["]);
+    let member = || proptest::sample::select(vec!["a", "ab", "b", "c", "cc"]);
+    let limit = || proptest::sample::select(vec!["", "", "LIMIT 1 2", "LIMIT 0 -1", "LIMIT -1 2"]);
+    let name = || proptest::sample::select(vec!["ZRANGEBYLEX", "ZREVRANGEBYLEX"]);
+    let line = prop_oneof![
+        2 => (member(), member()).prop_map(|(one, two)| format!("ZADD a 0 {one} 0 {two}")),
+        3 => (name(), bound(), bound(), limit()).prop_map(|(name, least, most, limit)| format!("{name} a {least} {most} {limit}")),
+        1 => (bound(), bound(), limit()).prop_map(|(least, most, limit)| format!("ZRANGE a {least} {most} BYLEX REV {limit}")),
+        1 => (bound(), bound()).prop_map(|(least, most)| format!("ZLEXCOUNT a {least} {most}")),
+        1 => (bound(), bound()).prop_map(|(least, most)| format!("ZREMRANGEBYLEX a {least} {most}")),
+    ];
+    words_of(line)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn random_histories_get_the_replies_of_redis() {
+    compare_histories("2", any_command()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_of_hashes_get_the_replies_of_redis() {
+    compare_histories("2", any_hash_command()).await;
+    compare_histories("3", any_hash_command()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_of_sorted_sets_get_the_replies_of_redis() {
+    compare_histories("2", any_sorted_set_command()).await;
+    compare_histories("3", any_sorted_set_command()).await;
+    compare_histories("3", any_lexical_command()).await;
+}
+
+async fn compare_histories(protocol: &str, command: impl Strategy<Value = Vec<String>>) {
     let Some(redis) = Redis::start().await else { return };
     let server = Server::start(Options::default()).await;
     let clients = RefCell::new((server.client(), Client::connect(redis.address)));
+    clients.borrow_mut().0.line(&format!("HELLO {protocol}"));
+    clients.borrow_mut().1.line(&format!("HELLO {protocol}"));
     let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let result = runner.run(&proptest::collection::vec(any_command(), 1..40), |history| {
+    let result = runner.run(&proptest::collection::vec(command, 1..40), |history| {
         let (ours, theirs) = &mut *clients.borrow_mut();
         for client in [&mut *ours, &mut *theirs] {
             client.line("DEL a b c");

@@ -147,7 +147,7 @@ pub(crate) fn reply_length(bytes: &[u8]) -> Option<usize> {
     let number = || -> i64 { std::str::from_utf8(&bytes[1..line]).unwrap().parse().unwrap() };
     let mut length = line + 2;
     let elements = match bytes[0] {
-        b'+' | b'-' | b':' | b'_' => 0,
+        b'+' | b'-' | b':' | b'_' | b',' => 0,
         b'$' | b'=' if number() < 0 => 0,
         b'$' | b'=' => {
             length += usize::try_from(number()).unwrap() + 2;

@@ -5,6 +5,7 @@
 mod clients;
 mod commands;
 mod connection;
+mod double;
 pub mod glob;
 pub mod inline;
 pub mod integer;

@@ -1,11 +1,14 @@
 //! What a command answers, and its bytes in both versions of the protocol.
 //!
 //! A reply means the same in both; version 2 only has fewer words for it: a map is an array of keys and values in turn,
-//! a set an array, a text a bulk string, and nothing is a string of length −1.
+//! a set an array, a text or number with a fraction a bulk string, and nothing is a string of length −1.
 
 use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
+
+use super::double::print_double;
+use crate::crdt::sorted_set::Score;
 
 /// The version of the protocol that a connection speaks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -37,6 +40,8 @@ pub enum Reply {
     Error(String),
     /// A number.
     Integer(i64),
+    /// A number with a fraction, or an infinite one.
+    Double(Score),
     /// A string of any bytes.
     Bulk(Bytes),
     /// A text of several lines, for people.
@@ -49,6 +54,8 @@ pub enum Reply {
     Set(Vec<Reply>),
     /// Pairs.
     Map(Vec<(Reply, Reply)>),
+    /// Pairs in order: an array of arrays of two, in RESP2 one flat array.
+    Pairs(Vec<(Reply, Reply)>),
     /// The head of an array whose elements follow as replies of their own.
     ArrayHead(usize),
 }
@@ -109,6 +116,12 @@ impl Reply {
                 out.put_slice(b"\r\n");
             }
             Self::Integer(number) => put_number(out, b':', *number),
+            Self::Double(score) if modern => {
+                out.put_u8(b',');
+                out.put_slice(print_double(score.value()).as_bytes());
+                out.put_slice(b"\r\n");
+            }
+            Self::Double(score) => put_bulk(out, print_double(score.value()).as_bytes()),
             Self::Bulk(bytes) => put_bulk(out, bytes),
             Self::Text(text) if modern => {
                 put_length(out, b'=', text.len() + 4);
@@ -132,6 +145,16 @@ impl Reply {
                 for (key, value) in pairs {
                     key.encode(protocol, out);
                     value.encode(protocol, out);
+                }
+            }
+            Self::Pairs(pairs) => {
+                put_length(out, b'*', if modern { pairs.len() } else { pairs.len() * 2 });
+                for (first, second) in pairs {
+                    if modern {
+                        put_length(out, b'*', 2);
+                    }
+                    first.encode(protocol, out);
+                    second.encode(protocol, out);
                 }
             }
             Self::ArrayHead(length) => put_length(out, b'*', *length),
@@ -198,6 +221,9 @@ mod tests {
         assert_eq!(both(&Reply::Null), ("$-1\r\n".into(), "_\r\n".into()));
         assert_eq!(both(&Reply::Set(vec![Reply::bulk("a")])), ("*1\r\n$1\r\na\r\n".into(), "~1\r\n$1\r\na\r\n".into()));
         assert_eq!(both(&Reply::map([("k", Reply::Integer(0))])), ("*2\r\n$1\r\nk\r\n:0\r\n".into(), "%1\r\n$1\r\nk\r\n:0\r\n".into()));
+        assert_eq!(both(&Reply::Double(Score::new(2.5))), ("$3\r\n2.5\r\n".into(), ",2.5\r\n".into()));
+        let pairs = Reply::Pairs(vec![(Reply::Integer(1), Reply::Integer(2)), (Reply::Integer(3), Reply::Integer(4))]);
+        assert_eq!(both(&pairs), ("*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n".into(), "*2\r\n*2\r\n:1\r\n:2\r\n*2\r\n:3\r\n:4\r\n".into()));
         assert_eq!(both(&Reply::Text("ab".into())), ("$2\r\nab\r\n".into(), "=6\r\ntxt:ab\r\n".into()));
     }
 

@@ -54,6 +54,12 @@ impl Shared {
         i64::try_from(self.node.now_ms()).unwrap_or(i64::MAX)
     }
 
+    /// A seed for what is picked at random.
+    pub(crate) fn random(&self) -> u64 {
+        // Without the machine's randomness the time has to do: what is picked need not be secret.
+        getrandom::u64().unwrap_or_else(|_| self.node.now_ms())
+    }
+
     /// Whether clients have to give a password.
     pub(crate) fn asks_password(&self) -> bool {
         self.password.is_some()

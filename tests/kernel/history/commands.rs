@@ -3,17 +3,18 @@
 use bytes::Bytes;
 use ringtide::crdt::command::Mutation;
 use ringtide::crdt::counter::clear_floors;
-use ringtide::crdt::delta::{Delta, RowAddress, Scope};
+use ringtide::crdt::delta::{Delta, Kind, RowAddress, Scope};
 use ringtide::crdt::dot::{Clock, Dot};
 use ringtide::crdt::execute::{Author, execute, execute_blind};
 use ringtide::crdt::key::{self as any_key, ExpireCondition};
-use ringtide::crdt::set;
+use ringtide::crdt::sorted_set::{self, AddCondition, Score};
 use ringtide::crdt::string::{self, SetCondition, SetExpiry};
+use ringtide::crdt::{hash, set};
 use ringtide::types::{Actor, Timestamp};
 
-use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces};
+use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces, UNIT};
 use super::trace::describe;
-use super::{COUNTER, SET, World};
+use super::{COUNTER, HASH, SCORES, SET, World, counters, field, scored};
 use crate::peer::{DELETE, PERSIST};
 
 /// So far ahead that no key expires.
@@ -55,7 +56,7 @@ impl World {
             return;
         }
         let number = self.graph.operations.len();
-        let (name, key, mutation, _) = self.command([0, 4, 6, 8, 12, 15, 16, 19][choice as usize % 8], number);
+        let (name, key, mutation, _) = self.command([0, 4, 6, 8, 12, 15, 16, 19, 20, 24, 28, 32][choice as usize % 12], number);
         let next = &mut self.fallback_next;
         let actor = Actor(99);
         let mut mint = || {
@@ -78,9 +79,11 @@ impl World {
         }
         let durable: Vec<Clock> =
             self.replicas.iter().filter(|other| other.present).map(|other| other.durable.state.causal.clock.clone()).collect();
-        let address = RowAddress::value(&COUNTER);
-        let row = replica.now.state.rows.get(&address).cloned().unwrap_or_default();
-        let cleared = clear_floors(&address, &row, replica.actor, replica.runs_since, &durable);
+        let mut cleared = Delta::default();
+        for address in counters() {
+            let row = replica.now.state.rows.get(&address).cloned().unwrap_or_default();
+            cleared.removes.extend(clear_floors(&address, &row, replica.actor, replica.runs_since, &durable).removes);
+        }
         if !cleared.is_empty() {
             self.tell(|_| format!("{here} clears floors: {}", describe(&cleared)));
             self.replicas[here].now.state.join(&cleared);
@@ -97,7 +100,36 @@ impl World {
         let member = |member: &Bytes| Replaces::Row(RowAddress::member(&SET, member));
         let key = |key: Bytes| Replaces::Key(key);
         let expiry = |key: &Bytes| Replaces::Row(RowAddress::expiry(key));
-        match choice % 20 {
+        let (one, two) = (Bytes::from_static(b"f1"), Bytes::from_static(b"f2"));
+        let whole = ((number as u64 + 1) << INCREMENT_BITS) as f64 * UNIT;
+        let text = Bytes::from(whole.to_string());
+        let set_field = |field: &Bytes| hash::Mutation::Set(vec![(field.clone(), text.clone())]).into();
+        let set_score = |member: &Bytes| {
+            let members = vec![(member.clone(), Score::new(whole))];
+            sorted_set::Mutation::Add { members, condition: AddCondition::default(), changed: false }.into()
+        };
+        match choice % 36 {
+            20 => ("HSET h f1", HASH, set_field(&one), Replaces::Row(field("f1"))),
+            21 => ("HSET h f2", HASH, set_field(&two), Replaces::Row(field("f2"))),
+            22 => ("HDEL h f1", HASH, hash::Mutation::Remove(vec![one]).into(), Replaces::Row(field("f1"))),
+            23 => ("DEL h", HASH, DELETE, key(HASH)),
+            24 | 25 => {
+                let amount = self.amount().to_string().into();
+                ("HINCRBYFLOAT h f1", HASH, hash::Mutation::IncrementFloat { field: one, amount }.into(), Replaces::Nothing)
+            }
+            26 => {
+                let amount = self.amount().to_string().into();
+                ("HINCRBYFLOAT h f2", HASH, hash::Mutation::IncrementFloat { field: two, amount }.into(), Replaces::Nothing)
+            }
+            27 => ("EXPIRE h", HASH, expire, expiry(&HASH)),
+            28 => ("ZADD z m1", SCORES, set_score(&first), Replaces::Row(scored("m1"))),
+            29 => ("ZADD z m2", SCORES, set_score(&second), Replaces::Row(scored("m2"))),
+            30 => ("ZREM z m1", SCORES, sorted_set::Mutation::Remove(vec![first]).into(), Replaces::Row(scored("m1"))),
+            31 => ("DEL z", SCORES, DELETE, key(SCORES)),
+            32 | 33 => ("ZINCRBY z m1", SCORES, self.add_to_score(first), Replaces::Nothing),
+            34 => ("ZINCRBY z m2", SCORES, self.add_to_score(second), Replaces::Nothing),
+            35 => ("PERSIST z", SCORES, PERSIST, expiry(&SCORES)),
+
             0 | 1 => ("SET c", COUNTER, set(SetExpiry::Clear), key(COUNTER)),
             2 | 14 => ("DEL c", COUNTER, DELETE, key(COUNTER)),
             3 => ("DEL s", SET, DELETE, key(SET)),
@@ -121,6 +153,17 @@ impl World {
         string::Mutation::Increment(1 << ((self.increments - 1) % INCREMENT_BITS)).into()
     }
 
+    /// The next bit, as an amount of a field or score.
+    fn amount(&mut self) -> f64 {
+        self.increments += 1;
+        (1u64 << ((self.increments - 1) % INCREMENT_BITS)) as f64 * UNIT
+    }
+
+    fn add_to_score(&mut self, member: Bytes) -> Mutation {
+        let amount = Score::new(self.amount());
+        sorted_set::Mutation::Increment { member, amount, condition: AddCondition::default() }.into()
+    }
+
     #[expect(clippy::too_many_arguments, reason = "they are the operation")]
     pub(super) fn record(
         &mut self,
@@ -132,10 +175,17 @@ impl World {
         observed: Effects,
         delta: &Delta,
     ) -> Effects {
-        let increment = if let Mutation::String(string::Mutation::Increment(amount)) = mutation {
-            Some((key.clone(), amount.trailing_zeros()))
-        } else {
-            None
+        let bit = |amount: f64| (amount / UNIT).log2() as u32;
+        let increment = match mutation {
+            Mutation::String(string::Mutation::Increment(amount)) => Some((RowAddress::value(key), amount.trailing_zeros())),
+            Mutation::Hash(hash::Mutation::IncrementFloat { field, amount }) => {
+                let amount = std::str::from_utf8(amount).ok().and_then(|text| text.parse().ok()).unwrap_or_default();
+                Some((RowAddress::element(key, Kind::Field, field), bit(amount)))
+            }
+            Mutation::SortedSet(sorted_set::Mutation::Increment { member, amount, .. }) => {
+                Some((RowAddress::element(key, Kind::Score, member), bit(amount.value())))
+            }
+            _ => None,
         };
         // A write that finds no data may clear what an earlier life of the key left in its expiry row.
         let expiry = Scope::Row(RowAddress::expiry(key));

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use ringtide::crdt::delta::{Payload, Row, RowAddress};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::memory::MemoryState;
+use ringtide::crdt::number::Number;
 
 /// A set of operations, by their numbers.
 pub(crate) type Operations = u128;
@@ -50,8 +51,8 @@ pub(crate) struct Operation {
     pub(crate) replaces: Replaces,
     /// The effects that its replica had observed.
     pub(crate) observed: Effects,
-    /// The counter that it adds to, and the bit.
-    pub(crate) increment: Option<(Bytes, u32)>,
+    /// The counter's row that it adds to, and the bit.
+    pub(crate) increment: Option<(RowAddress, u32)>,
 }
 
 /// A dot and what stands behind it.
@@ -86,7 +87,7 @@ impl Graph {
                 *increments |= effect;
                 (*increments, true)
             }
-            Payload::Value(_) | Payload::Present | Payload::Decision(_) => (effect, false),
+            Payload::Value(_) | Payload::Score(_) | Payload::Present | Payload::Decision(_) => (effect, false),
         };
         if covers != 0 {
             self.effects.push(operation);
@@ -130,13 +131,12 @@ impl Graph {
     }
 
     /// Compares the increments that a counter shows with those it must and those it may show.
-    pub(crate) fn check_counter(&self, key: &Bytes, shown: u64, known: Operations, observed: Effects) -> Result<(), String> {
-        let address = RowAddress::value(key);
+    pub(crate) fn check_counter(&self, address: &RowAddress, shown: u64, known: Operations, observed: Effects) -> Result<(), String> {
         let (mut must, mut may) = (0u64, 0u64);
         for (effect, number) in self.effects.iter().enumerate() {
             let Some((counter, bit)) = &self.operations[*number].increment else { continue };
-            let undone_by = self.undone_by(effect, &address);
-            if counter != key || undone_by & known != 0 {
+            let undone_by = self.undone_by(effect, address);
+            if counter != address || undone_by & known != 0 {
                 continue;
             }
             may |= 1 << bit;
@@ -145,21 +145,33 @@ impl Graph {
             }
         }
         if shown & !may != 0 || must & !shown != 0 {
-            return Err(format!("COUNTER {key:?} shows {shown:b}, must {must:b}, may {may:b}"));
+            return Err(format!("COUNTER {address:?} shows {shown:b}, must {must:b}, may {may:b}"));
         }
         Ok(())
     }
 }
 
+/// What the lowest bit of an increment of a field or score adds: fractions of a kind that every format holds exactly.
+pub(crate) const UNIT: f64 = 1.0 / 1024.0;
+
+fn in_units(total: &Number) -> i128 {
+    match total {
+        Number::Integer(integer) => integer * 1024,
+        fraction => (fraction.to_double() / UNIT) as i128,
+    }
+}
+
 /// The sum of a counter's runs by the definition of `KERNEL` section 4, computed here on its own: of each run its latest entry,
 /// less what the furthest floor has reset.
+///
+/// In units of [`UNIT`], so that fractions count whole.
 pub(crate) fn sum_of_runs(row: &Row) -> i128 {
     let mut latest: BTreeMap<Dot, (u64, i128)> = BTreeMap::new();
     let mut floors: BTreeMap<Dot, (u64, i128)> = BTreeMap::new();
     for (dot, entry) in row {
         let (side, run, end, total) = match &entry.payload {
-            Payload::Run { run, total } => (&mut latest, *run, dot.counter, *total),
-            Payload::Floor { run, upto, total } => (&mut floors, *run, *upto, *total),
+            Payload::Run { run, total } => (&mut latest, *run, dot.counter, in_units(total)),
+            Payload::Floor { run, upto, total } => (&mut floors, *run, *upto, in_units(total)),
             _ => continue,
         };
         let furthest = side.entry(run).or_insert((end, total));

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use ringtide::crdt::answer::{self, KeyView};
 use ringtide::crdt::command::{Answer, Query};
-use ringtide::crdt::delta::{Delta, RowAddress, Rows, join};
+use ringtide::crdt::delta::{Delta, Kind, RowAddress, Rows, join};
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::merge::{Voice, merge};
 use ringtide::hlc::Hlc;
@@ -39,6 +39,10 @@ pub(crate) const LOSSES: [u8; 2] = [32, 38];
 pub(crate) const COUNTER: Bytes = Bytes::from_static(b"c");
 /// The key of a set, at times overwritten by a string.
 pub(crate) const SET: Bytes = Bytes::from_static(b"s");
+/// The key of a hash.
+pub(crate) const HASH: Bytes = Bytes::from_static(b"h");
+/// The key of a sorted set.
+pub(crate) const SCORES: Bytes = Bytes::from_static(b"z");
 
 /// A replica's state with what the oracle keeps beside it.
 #[derive(Clone, Default)]
@@ -236,7 +240,7 @@ impl World {
         if !self.replicas[here].present || self.answers.len() >= 4 {
             return;
         }
-        let key = self.answers.first().map_or([COUNTER, SET][choice as usize % 2].clone(), |first| first.key.clone());
+        let key = self.answers.first().map_or([COUNTER, SET, HASH, SCORES][choice as usize % 4].clone(), |first| first.key.clone());
         let state = &self.replicas[here].now.state;
         let rows = state.rows_of(&key).unwrap_or_else(|never| match never {});
         self.answers.push(Answered { replica: here, voice: Voice { rows, causal: state.causal.clone() }, key });
@@ -303,9 +307,26 @@ pub(crate) fn answer(state: &MemoryState, key: &Bytes, query: &Query, now: Times
 /// Every row that a history can touch, in order.
 pub(crate) fn addresses() -> Vec<RowAddress> {
     let members = [&b"m1"[..], b"m2"].map(|member| RowAddress::member(&SET, &Bytes::from_static(member)));
-    let mut all = vec![RowAddress::expiry(&COUNTER), RowAddress::value(&COUNTER), RowAddress::expiry(&SET), RowAddress::value(&SET)];
+    let mut all = vec![RowAddress::expiry(&COUNTER), RowAddress::value(&COUNTER)];
+    all.extend([RowAddress::expiry(&HASH), field("f1"), field("f2"), RowAddress::expiry(&SET), RowAddress::value(&SET)]);
     all.extend(members);
+    all.extend([RowAddress::expiry(&SCORES), scored("m1"), scored("m2")]);
     all
+}
+
+/// The row of a field of [`HASH`].
+pub(crate) fn field(name: &'static str) -> RowAddress {
+    RowAddress::element(&HASH, Kind::Field, &Bytes::from_static(name.as_bytes()))
+}
+
+/// The row of a member of [`SCORES`].
+pub(crate) fn scored(name: &'static str) -> RowAddress {
+    RowAddress::element(&SCORES, Kind::Score, &Bytes::from_static(name.as_bytes()))
+}
+
+/// The rows that increments are added up in.
+pub(crate) fn counters() -> Vec<RowAddress> {
+    addresses().into_iter().filter(|address| matches!(address.kind, Kind::Value | Kind::Field | Kind::Score)).collect()
 }
 
 /// Takes one out, told by a number.

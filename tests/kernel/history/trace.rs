@@ -25,7 +25,7 @@ pub(super) fn describe(delta: &Delta) -> String {
     for (address, dot, entry) in &delta.adds {
         let _ = match &entry.payload {
             Payload::Floor { run, upto, .. } => write!(text, "+ {} ({}) floor of {} to {upto} ", name(dot), row(address), name(run)),
-            Payload::Run { run, total } => write!(text, "+ {} ({}) run {} {total:b} ", name(dot), row(address), name(run)),
+            Payload::Run { run, total } => write!(text, "+ {} ({}) run {} {total} ", name(dot), row(address), name(run)),
             _ => write!(text, "+ {} ({}) ", name(dot), row(address)),
         };
     }

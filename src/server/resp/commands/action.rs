@@ -105,6 +105,13 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         Answer::Bytes(bytes) => Reply::Bulk(bytes),
         Answer::Members(members) => Reply::Set(members.into_iter().map(Reply::Bulk).collect()),
         Answer::Flags(flags) => Reply::Array(flags.into_iter().map(|flag| Reply::Integer(i64::from(flag))).collect()),
+        Answer::Values(values) => Reply::Array(values.into_iter().map(|value| value.map_or(Reply::Null, Reply::Bulk)).collect()),
+        Answer::Pairs(pairs) => Reply::Map(pairs.into_iter().map(|(field, value)| (Reply::Bulk(field), Reply::Bulk(value))).collect()),
+        Answer::Score(score) => Reply::Double(score),
+        Answer::Scores(scores) => Reply::Array(scores.into_iter().map(|score| score.map_or(Reply::Null, Reply::Double)).collect()),
+        Answer::Scored(members) => {
+            Reply::Pairs(members.into_iter().map(|(member, score)| (Reply::Bulk(member), Reply::Double(score))).collect())
+        }
         Answer::Type(None) => Reply::simple("none"),
         Answer::Type(Some(data_type)) => Reply::simple(data_type.name()),
         Answer::Siblings { token, values } => {
@@ -113,6 +120,11 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         }
         Answer::Explained(_) => Reply::Error("ERR rows are explained by RINGTIDE EXPLAIN alone".to_owned()),
     }
+}
+
+/// Elements as an array.
+pub(crate) fn bulks(elements: impl IntoIterator<Item = Bytes>) -> Reply {
+    Reply::Array(elements.into_iter().map(Reply::Bulk).collect())
 }
 
 /// Why a command was refused before anything was done. The texts are those of Redis 7.0.
@@ -146,6 +158,15 @@ pub(crate) enum CommandError {
     /// Not an integer of 64 bits.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
+    /// Not a number with or without a fraction.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// A number of things that is negative or none.
+    #[error("ERR value is out of range, must be positive")]
+    NotPositive,
+    /// A number of things that is too great.
+    #[error("ERR value is out of range")]
+    OutOfRange,
     /// A time that is not positive or that no clock will show.
     #[error("ERR invalid expire time in '{0}' command")]
     InvalidExpire(&'static str),

@@ -4,14 +4,18 @@ mod action;
 mod client;
 mod config;
 mod connection;
+mod hashes;
 mod info;
 mod introspection;
 mod keys;
 mod keyspace;
 mod options;
+mod pick;
+mod ranges;
 mod ringtide;
 mod server;
 mod sets;
+mod sorted_sets;
 pub(crate) mod spec;
 mod strings;
 mod transactions;
@@ -40,13 +44,15 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 8] = [
+const FAMILIES: [&[Spec]; 10] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
     sets::COMMANDS,
+    hashes::COMMANDS,
+    sorted_sets::COMMANDS,
     transactions::COMMANDS,
     ringtide::COMMANDS,
 ];

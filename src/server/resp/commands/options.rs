@@ -15,6 +15,14 @@ pub(super) fn integer(argument: &[u8]) -> Result<i64, CommandError> {
     parse_integer(argument).ok_or(CommandError::NotAnInteger)
 }
 
+/// An argument as a number of things.
+///
+/// # Errors
+/// Where it is no integer, or negative.
+pub(super) fn positive(argument: &[u8]) -> Result<u64, CommandError> {
+    parse_integer(argument).and_then(|count| u64::try_from(count).ok()).ok_or(CommandError::NotPositive)
+}
+
 /// Whether an argument is this word, in any case.
 pub(super) fn is(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())

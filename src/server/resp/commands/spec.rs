@@ -51,6 +51,10 @@ pub(crate) enum Group {
     String,
     /// Sets.
     Set,
+    /// Hashes.
+    Hash,
+    /// Sorted sets.
+    SortedSet,
     /// MULTI and EXEC.
     Transactions,
     /// What Redis doesn't have.
@@ -66,6 +70,8 @@ impl Group {
             Self::Generic => "generic",
             Self::String => "string",
             Self::Set => "set",
+            Self::Hash => "hash",
+            Self::SortedSet => "sorted-set",
             Self::Transactions => "transactions",
             Self::Ringtide => "ringtide",
         }
@@ -78,6 +84,8 @@ impl Group {
             Self::Generic => Some("@keyspace"),
             Self::String => Some("@string"),
             Self::Set => Some("@set"),
+            Self::Hash => Some("@hash"),
+            Self::SortedSet => Some("@sortedset"),
             Self::Transactions => Some("@transaction"),
             Self::Server | Self::Ringtide => None,
         }

@@ -38,6 +38,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Spec { keys: (1, -1, 2), ..row("mset", -3, GROW, "Set multiple keys to multiple values", "1.0.1", mset) },
     row("append", 3, FAST_GROW, "Append a value to a key", "2.0.0", append),
     row("strlen", 2, READ, "Get the length of the value stored in a key", "2.2.0", strlen),
+    row("incrbyfloat", 3, FAST_GROW, "Increment the float value of a key by the given amount", "2.6.0", incrbyfloat),
     row("incr", 2, FAST_GROW, "Increment the integer value of a key by one", "1.0.0", incr),
     row("decr", 2, FAST_GROW, "Decrement the integer value of a key by one", "1.0.0", decr),
     row("incrby", 3, FAST_GROW, "Increment the integer value of a key by the given amount", "1.0.0", incrby),
@@ -145,6 +146,10 @@ fn incrby(arguments: &[Bytes], _now_ms: i64) -> Parsed {
 fn decrby(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     let negated = integer(&arguments[2])?.checked_neg();
     Ok(increment(arguments, negated.ok_or_else(|| CommandError::other("ERR decrement would overflow"))?))
+}
+
+fn incrbyfloat(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(Operation::write(&arguments[1], Mutation::IncrementFloat(arguments[2].clone())).plain())
 }
 
 fn increment(arguments: &[Bytes], by: i64) -> Action {

@@ -49,7 +49,10 @@ fn set(expiry: SetExpiry, condition: SetCondition, get: bool) -> Work {
 #[test]
 fn every_command_that_is_promised_is_there_and_no_other() {
     let promised = "ping echo hello auth select quit reset client command info config dbsize get set getdel getset getex setnx setex psetex \
-                    mget mset append strlen del unlink exists type incr decr incrby decrby sadd srem smembers sismember smismember scard \
+                    mget mset append strlen del unlink exists type incr decr incrby decrby incrbyfloat hset hsetnx hmset hget hmget hexists hstrlen hdel hlen \
+                    hgetall hkeys hvals hincrby hincrbyfloat hrandfield zadd zincrby zrem zscore zmscore zcard zcount zlexcount zrank zrevrank \
+                    zrange zrevrange zrangebyscore zrevrangebyscore zrangebylex zrevrangebylex zremrangebyrank zremrangebyscore \
+                    zremrangebylex zpopmin zpopmax zrandmember spop srandmember sadd srem smembers sismember smismember scard \
                     expire pexpire expireat pexpireat ttl pttl expiretime persist wait multi exec discard ringtide";
     let promised: BTreeSet<&str> = promised.split(' ').filter(|name| !name.is_empty()).collect();
     assert_eq!(all().map(|spec| spec.name).collect::<BTreeSet<_>>(), promised);

@@ -1,0 +1,177 @@
+//! Rows that hold a base and what was added to it: strings, counters, the fields of hashes, the scores of sorted sets.
+//!
+//! The entries that set the row as a whole are *siblings*. The one of the greatest (timestamp, dot) is the base. Only a write that had seen another
+//! sibling removes it: two concurrent SETs leave both, and the next SET replaces them. The counter runs that count are added to the
+//! base (see [`super::counter`]).
+
+use std::collections::BTreeSet;
+
+use super::command::Refusal;
+use super::counter::{self, Run};
+use super::delta::{Decision, Entry, Payload, Row, RowAddress};
+use super::dot::{Clock, Dot};
+use super::draft::Draft;
+use super::expiry::Expiry;
+use super::number::Number;
+use super::token::Token;
+
+/// What sets such a row as a whole.
+pub trait Base: Sized {
+    /// The base that an entry holds, if any.
+    fn of(payload: &Payload) -> Option<Self>;
+}
+
+/// What is to be seen in a row at one time.
+#[derive(Clone, Debug)]
+pub struct Additive<B> {
+    /// The siblings that show, the base first.
+    pub(super) siblings: Vec<(Dot, Entry, B)>,
+    /// The counter runs that count.
+    runs: Vec<(Run, Entry)>,
+    hides_data: bool,
+}
+
+impl<B> Default for Additive<B> {
+    fn default() -> Self {
+        Self { siblings: Vec::new(), runs: Vec::new(), hides_data: false }
+    }
+}
+
+impl<B: Base> Additive<B> {
+    /// Reads a row.
+    #[must_use]
+    pub fn of(row: &Row, expiry: &Expiry) -> Self {
+        let mut view = Self::default();
+        for (dot, entry) in row {
+            if let Some(base) = B::of(&entry.payload) {
+                if expiry.hides(entry) {
+                    view.hides_data = true;
+                } else {
+                    view.siblings.push((*dot, entry.clone(), base));
+                }
+            }
+        }
+        view.siblings.sort_by_key(|(dot, entry, _)| std::cmp::Reverse((entry.timestamp, *dot)));
+        for run in counter::runs(row).into_iter().filter(|run| run.counts.is_some()) {
+            match row.get(&run.latest) {
+                Some(entry) if !expiry.hides(entry) => view.runs.push((run, entry.clone())),
+                _ => view.hides_data = true,
+            }
+        }
+        view
+    }
+}
+
+impl<B> Additive<B> {
+    /// Whether anything shows.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        !self.siblings.is_empty() || self.has_runs()
+    }
+
+    /// Whether anything was added.
+    #[must_use]
+    pub fn has_runs(&self) -> bool {
+        !self.runs.is_empty()
+    }
+
+    /// The base; `None` where there is none.
+    #[must_use]
+    pub fn base(&self) -> Option<&B> {
+        self.siblings.first().map(|(_, _, base)| base)
+    }
+
+    /// A base and all that was added to it.
+    #[must_use]
+    pub fn sum(&self, base: Number) -> Number {
+        self.runs.iter().filter_map(|(run, _)| run.counts.as_ref()).fold(base, |sum, counts| sum.plus(counts))
+    }
+
+    /// The entries that show.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.siblings.iter().map(|(_, entry, _)| entry).chain(self.runs.iter().map(|(_, entry)| entry))
+    }
+
+    /// Whether the row has data that does not show.
+    #[must_use]
+    pub fn hides_data(&self) -> bool {
+        self.hides_data
+    }
+
+    /// The dot of the base.
+    #[must_use]
+    pub fn base_dot(&self) -> Option<Dot> {
+        self.siblings.first().map(|(dot, _, _)| *dot)
+    }
+
+    /// The dots of the runs that count.
+    fn run_dots(&self) -> impl Iterator<Item = Dot> {
+        self.runs.iter().map(|(run, _)| run.latest)
+    }
+
+    /// Names what is to be seen of a row, of which this is the view.
+    #[must_use]
+    pub fn token(&self, row: &Row) -> Token {
+        let mut dots: BTreeSet<Dot> = self.siblings.iter().map(|(dot, _, _)| *dot).chain(self.run_dots()).collect();
+        let floors: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
+        dots.extend(floors);
+        let observed = counter::observed(row, |dot| dots.contains(dot));
+        Token { dots, observed }
+    }
+}
+
+/// A row that a write is about.
+pub(super) struct Target<'v, B> {
+    pub(super) address: RowAddress,
+    pub(super) row: Row,
+    /// What shows of it.
+    pub(super) view: &'v Additive<B>,
+    pub(super) expiry: &'v Expiry,
+}
+
+impl<B> Target<'_, B> {
+    /// Writes a base in place of the whole row.
+    pub(super) fn set(&self, draft: &mut Draft<'_, '_>, decision: Option<Decision>, base: Payload) {
+        self.clear(draft);
+        draft.add(self.address.clone(), decision, base);
+    }
+
+    /// Removes all that was observed of the row, and leaves floors for the runs that this ends.
+    pub(super) fn clear(&self, draft: &mut Draft<'_, '_>) {
+        draft.replace_row(self.address.clone(), &self.row, Vec::new(), &Clock::new());
+        draft.add_floors(&self.address, counter::observed(&self.row, |_| true));
+    }
+
+    /// Writes a base in place of exactly the one that shows and the runs that were added to it. Other siblings stay.
+    pub(super) fn set_shown(&self, draft: &mut Draft<'_, '_>, decision: Option<Decision>, base: Payload) {
+        if self.view.exists() {
+            let named = self.view.base_dot().into_iter().chain(self.view.run_dots()).collect();
+            self.replace(draft, named, &Token::default());
+        }
+        draft.add(self.address.clone(), decision, base);
+    }
+
+    /// Replaces these live dots of the row, with the floors that they need, and what a token names beside them.
+    pub(super) fn replace(&self, draft: &mut Draft<'_, '_>, mut named: BTreeSet<Dot>, token: &Token) {
+        let floors: Vec<Dot> = counter::floors_of_removed(&self.row, |dot| named.contains(dot)).collect();
+        named.extend(floors);
+        let mut observed = counter::observed(&self.row, |dot| named.contains(dot));
+        for (run, seen) in &token.observed {
+            let floor = observed.entry(*run).or_insert_with(|| seen.clone());
+            if *floor < *seen {
+                *floor = seen.clone();
+            }
+        }
+        let keeps = self.row.keys().filter(|dot| !named.contains(dot)).copied().collect();
+        draft.replace_row(self.address.clone(), &self.row, keeps, &token.clock());
+        draft.add_floors(&self.address, observed);
+    }
+
+    /// Adds to what shows: replaces nothing but the entry of the run that it continues.
+    ///
+    /// # Errors
+    /// Where the run's total would not fit.
+    pub(super) fn add(&self, draft: &mut Draft<'_, '_>, decision: Option<Decision>, amount: &Number) -> Result<(), Refusal> {
+        counter::continue_run(draft, &self.address, &self.row, self.expiry, decision, amount)
+    }
+}

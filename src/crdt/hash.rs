@@ -1,0 +1,405 @@
+//! Hashes: a row a field, each a value of its own as [`super::value`] reads it: a string with siblings, or a counter.
+//!
+//! A field is in the hash while its row shows something. So of concurrent writes to one field the latest shows and increments add up, and a
+//! write of a field wins over a concurrent HDEL of it. Changing one field of a hash of a million reads and writes the row of
+//! that field, and the first row that shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::additive::Target;
+use super::command::{Answer, DataType, Refusal, Selection, longest_of};
+use super::counter;
+use super::delta::{Delta, Kind, Payload, RowAddress, Rows};
+use super::draft::Draft;
+use super::execute::{ExecuteError, Outcome};
+use super::number::Number;
+use super::shown::Shown;
+use super::value::{self, ValueView};
+use crate::config::MAX_VALUE;
+
+/// A change of a hash.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Mutation {
+    /// Sets fields to values. Answers how many fields were new.
+    Set(Vec<(Bytes, Bytes)>),
+    /// Sets a field that the executing replica does not know of. Answers 1 where it did, else 0.
+    SetNew {
+        /// The field.
+        field: Bytes,
+        /// Its value.
+        value: Bytes,
+    },
+    /// Removes fields. Answers how many there were.
+    Remove(Vec<Bytes>),
+    /// Adds to a field as to a counter. Answers with the new value.
+    Increment {
+        /// The field.
+        field: Bytes,
+        /// How much.
+        amount: i64,
+    },
+    /// Adds a number with a fraction to a field, as Redis reads, rounds and prints it. Answers with the new value.
+    IncrementFloat {
+        /// The field.
+        field: Bytes,
+        /// How much, in decimal.
+        amount: Bytes,
+    },
+}
+
+/// A question about a hash.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Query {
+    /// The values of some fields: [`Answer::Values`].
+    Get(Vec<Bytes>),
+    /// Every field with its value: [`Answer::Pairs`].
+    Pairs,
+    /// How many fields there are.
+    Length,
+}
+
+impl Mutation {
+    /// The length of the longest field or value that it carries, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Set(pairs) => longest_of(pairs.iter().flat_map(|(field, value)| [field, value])),
+            Self::SetNew { field, value } => longest_of([field, value]),
+            Self::Remove(fields) => longest_of(fields),
+            Self::Increment { field, .. } | Self::IncrementFloat { field, .. } => field.len(),
+        }
+    }
+}
+
+impl Query {
+    /// The length of the longest field that it names, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Get(fields) => longest_of(fields),
+            Self::Pairs | Self::Length => 0,
+        }
+    }
+}
+
+/// Which rows of a key a query needs.
+pub(super) fn selection(query: &Query) -> Selection {
+    match query {
+        Query::Get(fields) => Selection::Elements { kind: Kind::Field, elements: fields.clone() },
+        Query::Pairs | Query::Length => Selection::All,
+    }
+}
+
+/// Answers a query of a key that shows no other type.
+pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
+    Ok(match query {
+        Query::Get(fields) => {
+            let value = |field| Ok(ValueView::of(&rows.row(&address(key, field))?, &shown.expiry).shown());
+            Answer::Values(fields.iter().map(value).collect::<Result<_, _>>()?)
+        }
+        Query::Pairs => Answer::Pairs(fields(rows, shown, key, |view| view.shown())?),
+        Query::Length => Answer::count(fields(rows, shown, key, |view| view.exists().then_some(()))?.len()),
+    })
+}
+
+/// Executes a mutation on what a key shows.
+pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mutation: &Mutation) -> Outcome<R::Error> {
+    shown.expect(DataType::Hash)?;
+    if mutation.longest() > MAX_VALUE {
+        return Err(Refusal::TooBig.into());
+    }
+    match mutation {
+        Mutation::Set(pairs) => set(rows, shown, draft, pairs),
+        Mutation::SetNew { field, value } => on_field(rows, shown, draft, field, |row, draft| {
+            if row.view.exists() {
+                return Ok(Answer::flag(false));
+            }
+            let decision = shown.write_under(draft);
+            row.set(draft, decision, Payload::Value(value.clone()));
+            Ok(Answer::flag(true))
+        }),
+        Mutation::Remove(fields) => remove(rows, shown, draft, fields),
+        Mutation::Increment { field, amount } => on_field(rows, shown, draft, field, |row, draft| {
+            let decision = shown.write_under(draft);
+            row.increment(draft, decision, *amount, Refusal::FieldNotAnInteger).map(Answer::Integer)
+        }),
+        Mutation::IncrementFloat { field, amount } => on_field(rows, shown, draft, field, |row, draft| {
+            let decision = shown.write_under(draft);
+            row.increment_float(draft, decision, amount, Refusal::FieldNotAFloat).map(Answer::Bytes)
+        }),
+    }
+}
+
+/// Executes a mutation having observed nothing: a value becomes a sibling, an increment a run of its own.
+pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> Result<Answer, Refusal> {
+    if mutation.longest() > MAX_VALUE {
+        return Err(Refusal::TooBig);
+    }
+    match mutation {
+        Mutation::Set(pairs) => {
+            let pairs = distinct(pairs);
+            for (field, value) in &pairs {
+                draft.add(address(draft.key, field), None, Payload::Value((*value).clone()));
+            }
+            Ok(Answer::count(pairs.len()))
+        }
+        Mutation::Increment { field, amount } => {
+            counter::begin_run(draft, address(draft.key, field), None, Number::from(*amount));
+            Ok(Answer::Integer(*amount))
+        }
+        Mutation::IncrementFloat { field, amount } => {
+            let (amount, shown) = value::alone(amount)?;
+            counter::begin_run(draft, address(draft.key, field), None, amount);
+            Ok(Answer::Bytes(shown))
+        }
+        Mutation::SetNew { .. } | Mutation::Remove(_) => Err(Refusal::NeedsReplica),
+    }
+}
+
+/// The row of a field.
+fn address(key: &Bytes, field: &Bytes) -> RowAddress {
+    RowAddress::element(key, Kind::Field, field)
+}
+
+/// The fields with their last values, each once.
+fn distinct(pairs: &[(Bytes, Bytes)]) -> BTreeMap<&Bytes, &Bytes> {
+    pairs.iter().map(|(field, value)| (field, value)).collect()
+}
+
+/// The fields that show, with what is asked of each.
+fn fields<R: Rows, T>(rows: &R, shown: &Shown, key: &Bytes, of: impl Fn(&ValueView) -> Option<T>) -> Result<Vec<(Bytes, T)>, R::Error> {
+    let mut fields = Vec::new();
+    rows.visit_from(key, Kind::Field, &mut |address, row| {
+        if address.kind != Kind::Field {
+            return ControlFlow::Break(());
+        }
+        fields.extend(of(&ValueView::of(row, &shown.expiry)).map(|told| (address.element.clone(), told)));
+        ControlFlow::Continue(())
+    })?;
+    Ok(fields)
+}
+
+/// Changes one field.
+fn on_field<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    field: &Bytes,
+    change: impl FnOnce(&Target<'_, Bytes>, &mut Draft<'_, '_>) -> Result<Answer, Refusal>,
+) -> Outcome<R::Error> {
+    let address = address(draft.key, field);
+    let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+    let view = ValueView::of(&row, &shown.expiry);
+    let answer = change(&Target { address, row, view: &view, expiry: &shown.expiry }, &mut draft)?;
+    Ok((draft.finish(), answer))
+}
+
+/// HSET.
+fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, pairs: &[(Bytes, Bytes)]) -> Outcome<R::Error> {
+    if pairs.is_empty() {
+        return Ok((Delta::default(), Answer::Integer(0)));
+    }
+    let decision = shown.write_under(&mut draft);
+    let mut new = 0;
+    for (field, value) in distinct(pairs) {
+        let address = address(draft.key, field);
+        let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+        let view = ValueView::of(&row, &shown.expiry);
+        new += usize::from(!view.exists());
+        Target { address, row, view: &view, expiry: &shown.expiry }.set(&mut draft, decision, Payload::Value(value.clone()));
+    }
+    Ok((draft.finish(), Answer::count(new)))
+}
+
+/// HDEL. A field that does not show is not there, and is left to the removal of what its decision hides.
+fn remove<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, fields: &[Bytes]) -> Outcome<R::Error> {
+    let mut removed = 0;
+    for field in fields.iter().collect::<BTreeSet<&Bytes>>() {
+        let address = address(draft.key, field);
+        let row = rows.row(&address).map_err(ExecuteError::Rows)?;
+        let view = ValueView::of(&row, &shown.expiry);
+        if view.exists() {
+            removed += 1;
+            Target { address, row, view: &view, expiry: &shown.expiry }.clear(&mut draft);
+        }
+    }
+    Ok((draft.finish(), Answer::count(removed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{DELETE, Replica, TYPE, add, bytes, expire, set as string_set, settle, text};
+    use super::super::{command, key as any_key};
+    use super::*;
+
+    const YES: Answer = Answer::Integer(1);
+    const NO: Answer = Answer::Integer(0);
+
+    fn set(pairs: &[(&str, &str)]) -> command::Mutation {
+        Mutation::Set(pairs.iter().map(|(field, value)| (bytes(field), bytes(value))).collect()).into()
+    }
+
+    fn remove(fields: &[&str]) -> command::Mutation {
+        Mutation::Remove(fields.iter().map(|field| bytes(field)).collect()).into()
+    }
+
+    fn increment(field: &str, amount: i64) -> command::Mutation {
+        Mutation::Increment { field: bytes(field), amount }.into()
+    }
+
+    fn increment_float(field: &str, amount: &str) -> command::Mutation {
+        Mutation::IncrementFloat { field: bytes(field), amount: bytes(amount) }.into()
+    }
+
+    fn pairs(replica: &Replica) -> Vec<(String, String)> {
+        let Ok(Answer::Pairs(pairs)) = replica.query(&Query::Pairs.into()) else { panic!("pairs were asked for") };
+        let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        pairs.into_iter().map(|(field, value)| (text(field), text(value))).collect()
+    }
+
+    fn shows(replica: &Replica, expected: &[(&str, &str)]) {
+        assert_eq!(pairs(replica), expected.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect::<Vec<_>>());
+        assert_eq!(replica.query(&Query::Length.into()), Ok(Answer::count(expected.len())));
+    }
+
+    #[test]
+    fn answers_are_those_of_redis() {
+        let mut a = Replica::new(1);
+        assert_eq!(a.ask(&set(&[("f", "1"), ("g", "2"), ("f", "3")])), Answer::Integer(2));
+        assert_eq!(a.ask(&set(&[("f", "4"), ("h", "5")])), Answer::Integer(1));
+        let new = |field: &str| Mutation::SetNew { field: bytes(field), value: bytes("x") }.into();
+        assert_eq!((a.ask(&new("f")), a.ask(&new("i"))), (Answer::Integer(0), Answer::Integer(1)));
+        let get = Query::Get(vec![bytes("f"), bytes("none"), bytes("i")]).into();
+        assert_eq!(a.query(&get), Ok(Answer::Values(vec![Some(bytes("4")), None, Some(bytes("x"))])));
+        assert_eq!((a.ask(&increment("f", 3)), a.ask(&increment("n", -2))), (Answer::Integer(7), Answer::Integer(-2)));
+        assert_eq!(a.attempt(&increment("i", 1)), Err(Refusal::FieldNotAnInteger));
+        assert_eq!(a.ask(&increment_float("f", "0.25")), text("7.25"));
+        assert_eq!(a.attempt(&increment("f", 1)), Err(Refusal::FieldNotAnInteger));
+        assert_eq!(a.attempt(&increment_float("i", "1")), Err(Refusal::FieldNotAFloat));
+        assert_eq!(a.ask(&remove(&["f", "f", "none"])), Answer::Integer(1));
+        shows(&a, &[("g", "2"), ("h", "5"), ("i", "x"), ("n", "-2")]);
+        assert_eq!(a.query(&TYPE), Ok(Answer::Type(Some(DataType::Hash))));
+        assert_eq!(a.attempt(&add(&["m"])), Err(Refusal::WrongType));
+        assert_eq!(a.ask(&remove(&["g", "h", "i", "n"])), Answer::Integer(4));
+        assert_eq!(a.query(&TYPE), Ok(Answer::Type(None)));
+        a.write(&add(&["m"]));
+        assert_eq!(a.attempt(&set(&[("f", "1")])), Err(Refusal::WrongType));
+        assert_eq!(a.query(&Query::Pairs.into()), Err(Refusal::WrongType));
+    }
+
+    #[test]
+    fn fields_written_on_both_sides_are_each_merged_for_themselves() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set(&[("both", "old"), ("gone", "x"), ("n", "10")]));
+        b.pull(&a);
+        a.write(&set(&[("both", "a"), ("left", "1")]));
+        a.write(&increment("n", 1));
+        b.at(5).write(&set(&[("both", "b"), ("right", "2")]));
+        b.write(&remove(&["gone"]));
+        b.write(&increment_float("n", "0.5"));
+        settle(&mut [&mut a, &mut b]);
+        shows(&a, &[("both", "b"), ("left", "1"), ("n", "11.5"), ("right", "2")]);
+    }
+
+    #[test]
+    fn a_write_of_a_field_wins_over_a_concurrent_remove() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set(&[("f", "old"), ("n", "1")]));
+        a.write(&increment("n", 4));
+        b.pull(&a);
+        a.write(&set(&[("f", "new")]));
+        a.write(&increment("n", 2));
+        b.write(&remove(&["f", "n"]));
+        settle(&mut [&mut a, &mut b]);
+        // Of the counter the remove took what it had observed.
+        shows(&b, &[("f", "new"), ("n", "2")]);
+    }
+
+    #[test]
+    fn a_delete_resets_the_counters_of_all_fields() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        let names: Vec<String> = (0..crate::config::NAMED_REMOVES + 9).map(|n| format!("f{n}")).collect();
+        names.iter().for_each(|name| drop(a.write(&increment(name, 5))));
+        b.pull(&a);
+        let (first, last) = (names.iter().min().unwrap().as_str(), names.iter().max().unwrap().as_str());
+        b.write(&DELETE);
+        a.write(&increment(first, 1));
+        a.write(&increment(last, 2));
+        settle(&mut [&mut a, &mut b]);
+        shows(&a, &[(first, "1"), (last, "2")]);
+    }
+
+    #[test]
+    fn a_delete_keeps_what_an_earlier_remove_has_observed() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&increment("f", 5));
+        b.pull(&a);
+        b.write(&remove(&["f"]));
+        b.write(&set(&[("g", "x")]));
+        b.write(&DELETE);
+        a.write(&increment("f", 2));
+        settle(&mut [&mut a, &mut b]);
+        shows(&a, &[("f", "2")]);
+    }
+
+    #[test]
+    fn a_hash_with_more_counters_than_one_delta_may_reset_is_emptied_in_parts() {
+        let mut a = Replica::new(1);
+        let names: Vec<String> = (0..16).map(|n| format!("{n:02}").repeat(512 * 1024)).collect();
+        names.iter().for_each(|name| drop(a.write(&increment(name, 1))));
+        assert_eq!(a.attempt(&DELETE), Err(Refusal::TooManyCounters));
+        assert_eq!(a.ask(&remove(&[&names[0], &names[1]])), Answer::Integer(2));
+        // The floors that this has left stay as they are.
+        let floors = a.state.rows.len() - 14;
+        assert_eq!((a.ask(&DELETE), a.ask(&DELETE), a.ask(&set(&[("f", "1")])), a.ask(&DELETE)), (YES, NO, YES, YES));
+        assert_eq!((floors, a.state.rows.len()), (2, 16));
+        assert_eq!(a.ask(&string_set("v")), Answer::Ok);
+    }
+
+    #[test]
+    fn a_blind_write_adds_and_takes_nothing_away() {
+        let (mut a, mut fallback) = (Replica::new(1), Replica::new(9));
+        a.write(&set(&[("f", "old"), ("n", "1")]));
+        a.hear(&fallback.at(5).blind(&set(&[("f", "new")])).unwrap());
+        a.hear(&fallback.blind(&increment("n", 2)).unwrap());
+        a.hear(&fallback.blind(&increment_float("n", "0.5")).unwrap());
+        shows(&a, &[("f", "new"), ("n", "3.5")]);
+        assert_eq!(fallback.blind(&remove(&["f"])), Err(Refusal::NeedsReplica));
+        assert_eq!(fallback.blind(&increment_float("f", "x")), Err(Refusal::NotAFloat));
+    }
+
+    #[test]
+    fn a_hash_expires_with_all_that_was_written_into_it() {
+        let mut a = Replica::new(1);
+        a.write(&set(&[("f", "1")]));
+        a.write(&expire(50));
+        a.write(&increment("n", 1));
+        assert_eq!(a.end(), 50);
+        a.at(60);
+        shows(&a, &[]);
+        a.write(&increment("n", 1));
+        shows(&a, &[("n", "1")]);
+    }
+
+    #[test]
+    fn explain_tells_of_a_field_what_it_tells_of_a_string() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set(&[("f", "1")]));
+        b.at(5).write(&set(&[("f", "2")]));
+        b.write(&increment("f", 3));
+        settle(&mut [&mut a, &mut b]);
+        let told = |replica: &Replica| match replica.query(&any_key::Query::Explain.into()) {
+            Ok(Answer::Explained(told)) => told.into_iter().map(|dot| (dot.kind, dot.shows)).collect::<Vec<_>>(),
+            other => panic!("{other:?} explains nothing"),
+        };
+        let field = |shows| ("field".to_owned(), shows);
+        assert_eq!(told(&a), [field(false), field(true), field(true)]);
+        a.write(&remove(&["f"]));
+        // What is left is the floor of the increments that were removed.
+        assert_eq!(told(&a), [field(false)]);
+    }
+}

@@ -1,0 +1,94 @@
+//! What SRANDMEMBER, HRANDFIELD and ZRANDMEMBER have in common: how many are picked, and how.
+
+use bytes::Bytes;
+
+use super::action::{CommandError, bulks};
+use super::options::integer;
+use crate::crdt::random::Sequence;
+use crate::server::resp::reply::Reply;
+
+/// Most picks of one command that may repeat themselves: a client could ask for more than any memory holds.
+const MOST_REPEATED: usize = 1024 * 1024;
+
+/// How many are picked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pick {
+    /// One, told without an array.
+    One,
+    /// So many, each once.
+    Distinct(usize),
+    /// So many, the same one as often as it comes.
+    Repeated(usize),
+}
+
+/// The count of such a command: a negative one lets picks repeat themselves.
+///
+/// # Errors
+/// Where it is no integer, or beyond what may be asked for.
+pub(super) fn random_count(argument: &[u8]) -> Result<Pick, CommandError> {
+    let count = integer(argument)?;
+    if count == i64::MIN {
+        let most = i64::MAX;
+        return Err(CommandError::Other(format!("ERR value is out of range, value must between {} and {most}", -most)));
+    }
+    let magnitude = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    match () {
+        () if count >= 0 => Ok(Pick::Distinct(magnitude)),
+        () if magnitude <= MOST_REPEATED => Ok(Pick::Repeated(magnitude)),
+        () => Err(CommandError::OutOfRange),
+    }
+}
+
+impl Pick {
+    /// Checks a count of pairs, which Redis counts twice.
+    ///
+    /// # Errors
+    /// Where twice as many are beyond what may be asked for.
+    pub(super) fn check_pairs(self, paired: bool) -> Result<(), CommandError> {
+        let most = usize::try_from(i64::MAX / 2).unwrap_or(usize::MAX);
+        match self {
+            Self::Distinct(count) | Self::Repeated(count) if paired && count > most => Err(CommandError::OutOfRange),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is picked of some items.
+    pub(super) fn of<T: Clone>(self, items: Vec<T>, seed: u64) -> Vec<T> {
+        let sequence = Sequence::new(seed);
+        match self {
+            Self::One => sequence.pick(items, 1),
+            Self::Distinct(count) => sequence.pick(items, count),
+            Self::Repeated(count) => sequence.pick_repeatedly(&items, count),
+        }
+    }
+
+    /// What is picked of some elements, as a reply.
+    pub(super) fn reply(self, elements: Vec<Bytes>, seed: u64) -> Reply {
+        let picked = self.of(elements, seed);
+        if self == Self::One { picked.into_iter().next().map_or(Reply::Null, Reply::Bulk) } else { bulks(picked) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_say_how_many_are_picked_and_whether_they_repeat() {
+        assert_eq!(random_count(b"5"), Ok(Pick::Distinct(5)));
+        assert_eq!(random_count(b"-5"), Ok(Pick::Repeated(5)));
+        assert_eq!(random_count(b"-9999999999"), Err(CommandError::OutOfRange), "no memory holds so many");
+        assert_eq!(random_count(b"9999999999"), Ok(Pick::Distinct(9_999_999_999)), "there are never so many");
+        assert_eq!(random_count(b"x"), Err(CommandError::NotAnInteger));
+        assert_eq!(Pick::Distinct(usize::MAX).check_pairs(false), Ok(()));
+        assert_eq!(Pick::Distinct(usize::MAX).check_pairs(true), Err(CommandError::OutOfRange));
+    }
+
+    #[test]
+    fn what_is_picked_of_nothing_is_nothing() {
+        assert_eq!(Pick::One.reply(Vec::new(), 1), Reply::Null);
+        assert_eq!(Pick::Repeated(3).reply(Vec::new(), 1), Reply::Array(Vec::new()));
+        assert_eq!(Pick::One.reply(vec!["a".into()], 1), Reply::bulk("a"));
+        assert_eq!(Pick::Repeated(2).reply(vec!["a".into()], 1), bulks(["a".into(), "a".into()]));
+    }
+}
