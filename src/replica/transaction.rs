@@ -3,6 +3,9 @@
 //! Rows, clock and tree of a partition change together: everything that a transaction did becomes durable and visible
 //! in one commit, or nothing does.
 
+mod items;
+mod visiting;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -10,6 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::items::Items;
+use self::visiting::Order;
 use super::layout::{self, Damaged};
 use super::partition::{FirstSync, JournalRecord, PartitionChange, PartitionState};
 use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
@@ -55,9 +60,6 @@ struct Touched {
     emptied: bool,
 }
 
-/// Rows that one visit keeps for later reads at most: a visit of a huge collection must not hold it in memory.
-const KEPT_ROWS: usize = 1024;
-
 /// A batch in the making.
 pub struct Transaction<'a> {
     partitions: &'a [PartitionState],
@@ -67,6 +69,7 @@ pub struct Transaction<'a> {
     /// Starts of keys of which every row is in `rows`.
     whole: RefCell<BTreeSet<Vec<u8>>>,
     touched: BTreeMap<Partition, Touched>,
+    items: Items,
     batch: Batch,
     /// The first error of a change that could not report it.
     failure: Option<ReplicaError>,
@@ -93,6 +96,7 @@ impl<'a> Transaction<'a> {
             rows: RefCell::default(),
             whole: RefCell::default(),
             touched: BTreeMap::new(),
+            items: Items::default(),
             batch: Batch::default(),
             failure: None,
         }
@@ -158,6 +162,15 @@ impl<'a> Transaction<'a> {
         joined
     }
 
+    /// Takes rows of a partition away that do not decode.
+    ///
+    /// # Errors
+    /// Where the numbers of items, which are not known then, could not be listed.
+    pub fn drop_damaged(&mut self, partition: Partition, row_keys: Vec<Vec<u8>>) -> Result<(), ReplicaError> {
+        row_keys.into_iter().for_each(|row_key| self.batch.delete(row_key));
+        self.items.forget(partition, &*self.snapshot, &mut self.batch)
+    }
+
     /// Drops every row of a partition, its clock and its pending.
     ///
     /// # Errors
@@ -174,61 +187,12 @@ impl<'a> Transaction<'a> {
             ControlFlow::Continue(())
         })?;
         self.rows.get_mut().retain(|key, _| !(start.as_slice()..end.as_slice()).contains(&key.as_slice()));
+        self.items.forget(partition, &*self.snapshot, &mut self.batch)?;
         let touched = self.touch(partition);
         touched.causal = Causal::default();
         touched.first_sync = None;
         touched.emptied = true;
         Ok(())
-    }
-
-    /// Visits every row with a storage key from `start` (included) to `end` (excluded), in order, with its canonical bytes' digest.
-    ///
-    /// # Errors
-    /// Where a row could not be read.
-    pub fn visit_range(&self, start: &[u8], end: &[u8], visit: &mut VisitRow<'_>) -> Result<(), ReplicaError> {
-        self.merged(start, end, &mut |key, stored, cached| {
-            if let Some(cached) = cached {
-                if cached.row.is_empty() {
-                    return Ok(ControlFlow::Continue(()));
-                }
-                return Ok(visit(key, &cached.address, &cached.row, encode::row_digest(&cached.address, &cached.row)));
-            }
-            let Some(stored) = stored else { return Ok(ControlFlow::Continue(())) };
-            let (address, row, content) = layout::read_row(key, &stored)?;
-            Ok(visit(key, &address, &row, encode::stored_row_digest(&address, &content)))
-        })
-    }
-
-    /// Walks storage and cache side by side, in order of key.
-    fn merged(&self, start: &[u8], end: &[u8], visit: &mut Merging<'_>) -> Result<(), ReplicaError> {
-        let keys: Vec<Vec<u8>> = self.rows.borrow().range(start.to_vec()..end.to_vec()).map(|(key, _)| key.clone()).collect();
-        let mut cached_keys = keys.iter().peekable();
-        let mut failure = Ok(ControlFlow::Continue(()));
-        self.snapshot.scan(start, end, &mut |key, value| {
-            while let Some(cached_key) = cached_keys.next_if(|cached_key| cached_key.as_slice() < key) {
-                failure = self
-                    .rows
-                    .borrow()
-                    .get(cached_key)
-                    .map_or(Ok(ControlFlow::Continue(())), |cached| visit(cached_key, None, Some(cached)));
-                if !matches!(failure, Ok(ControlFlow::Continue(()))) {
-                    return ControlFlow::Break(());
-                }
-            }
-            failure = match cached_keys.next_if(|cached_key| cached_key.as_slice() == key) {
-                Some(_) => self.rows.borrow().get(key).map_or(Ok(ControlFlow::Continue(())), |cached| visit(key, None, Some(cached))),
-                None => visit(key, Some(Bytes::copy_from_slice(value)), None),
-            };
-            if matches!(failure, Ok(ControlFlow::Continue(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        for cached_key in cached_keys {
-            if !matches!(failure, Ok(ControlFlow::Continue(()))) {
-                break;
-            }
-            failure =
-                self.rows.borrow().get(cached_key).map_or(Ok(ControlFlow::Continue(())), |cached| visit(cached_key, None, Some(cached)));
-        }
-        failure.map(|_| ())
     }
 
     fn load(&self, key: &[u8], address: &RowAddress) -> Result<Row, ReplicaError> {
@@ -311,6 +275,7 @@ impl<'a> Transaction<'a> {
             }
         });
         let record = JournalRecord { changes: changes.collect() };
+        std::mem::take(&mut self.items).write(&*self.snapshot, &mut self.batch)?;
         Ok(Prepared { batch: self.batch, record, floors })
     }
 
@@ -339,7 +304,7 @@ impl<'a> Transaction<'a> {
             } else {
                 let mut data = start.clone();
                 data.push(Kind::Expiry as u8 + 1);
-                self.merged(&data, &layout::end_of(&start), &mut |_, _, cached| {
+                self.merged(&data, &layout::end_of(&start), Order::Forward, &mut |_, _, cached| {
                     let (was, is) = cached.map_or((true, true), was_and_is);
                     (before, after) = (before || was, after || is);
                     Ok(if before && after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -350,12 +315,6 @@ impl<'a> Transaction<'a> {
         Ok(counts)
     }
 }
-
-/// Takes a row's storage key, address, content and digest.
-type VisitRow<'v> = dyn FnMut(&[u8], &RowAddress, &Row, Digest) -> ControlFlow<()> + 'v;
-
-/// Takes a storage key with what storage holds there, or what the transaction knows of it.
-type Merging<'v> = dyn FnMut(&[u8], Option<Bytes>, Option<&Cached>) -> Result<ControlFlow<()>, ReplicaError> + 'v;
 
 impl Rows for Transaction<'_> {
     type Error = ReplicaError;
@@ -382,31 +341,25 @@ impl Rows for Transaction<'_> {
             }
             return Ok(());
         }
-        let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
-        let mut whole = kind == Kind::Expiry;
-        self.merged(&first, &end, &mut |row_key, stored, cached| {
-            let flow = if let Some(cached) = cached {
-                if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
-            } else if let Some(value) = stored {
-                let (address, row, content) = layout::read_row(row_key, &value)?;
-                let flow = visitor(&address, &row);
-                if read.len() < KEPT_ROWS {
-                    read.push((row_key.to_vec(), Cached::read(address, row, Some(content))));
-                } else {
-                    whole = false;
-                }
-                flow
-            } else {
-                ControlFlow::Continue(())
-            };
-            whole &= flow.is_continue();
-            Ok(flow)
-        })?;
-        self.rows.borrow_mut().extend(read);
-        if whole {
+        if self.visit_rows(&first, &end, Order::Forward, visitor)? && kind == Kind::Expiry {
             self.whole.borrow_mut().insert(start);
         }
         Ok(())
+    }
+
+    fn items(&self, key: &Bytes) -> Result<u64, ReplicaError> {
+        self.count_items(key)
+    }
+
+    fn visit_back(
+        &self,
+        key: &Bytes,
+        kind: Kind,
+        visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>,
+    ) -> Result<(), ReplicaError> {
+        let mut start = layout::rows_of_key(self.place(key), key);
+        start.push(kind as u8);
+        self.visit_rows(&start, &layout::end_of(&start), Order::Back, visitor).map(drop)
     }
 }
 
@@ -418,8 +371,16 @@ impl RowsMut for Transaction<'_> {
             self.failure.get_or_insert(error);
         }
         if let Some(cached) = self.rows.get_mut().get_mut(&key) {
+            if cached.address.kind == Kind::Item && cached.row.is_empty() != row.is_empty() {
+                let appeared = cached.row.is_empty();
+                let items_key = layout::items_key(Place::of(&cached.address.key, self.count), &cached.address.key);
+                self.items.note(items_key, appeared);
+            }
             cached.row = row;
             cached.dirty = true;
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
