@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::delta::Kind;
-use super::{key, set, string};
+use super::{hyperloglog, key, list, set, string};
 use crate::config::{MAX_KEY, MAX_VALUE};
 
 /// A change of one key, executed by one replica (or a fallback, which has observed nothing).
@@ -18,6 +18,10 @@ pub enum Mutation {
     String(string::Mutation),
     /// Of a set.
     Set(set::Mutation),
+    /// Of a list.
+    List(list::Mutation),
+    /// Of a HyperLogLog.
+    HyperLogLog(hyperloglog::Mutation),
 }
 
 /// A question about one key.
@@ -29,6 +33,10 @@ pub enum Query {
     String(string::Query),
     /// About a set.
     Set(set::Query),
+    /// About a list.
+    List(list::Query),
+    /// About a HyperLogLog.
+    HyperLogLog(hyperloglog::Query),
 }
 
 impl Mutation {
@@ -39,6 +47,8 @@ impl Mutation {
             Self::Key(_) => 0,
             Self::String(mutation) => mutation.longest(),
             Self::Set(mutation) => mutation.longest(),
+            Self::List(mutation) => mutation.longest(),
+            Self::HyperLogLog(mutation) => mutation.longest(),
         }
     }
 }
@@ -48,8 +58,9 @@ impl Query {
     #[must_use]
     pub fn longest(&self) -> usize {
         match self {
-            Self::Key(_) | Self::String(_) => 0,
+            Self::Key(_) | Self::String(_) | Self::HyperLogLog(_) => 0,
             Self::Set(query) => query.longest(),
+            Self::List(query) => query.longest(),
         }
     }
 }
@@ -70,7 +81,7 @@ macro_rules! one_of_each_type {
     };
 }
 
-one_of_each_type!(Key: key, String: string, Set: set);
+one_of_each_type!(Key: key, String: string, Set: set, List: list, HyperLogLog: hyperloglog);
 
 /// What of a command exceeds its limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -193,6 +204,12 @@ pub enum Answer {
     Bytes(Bytes),
     /// Members, in the order of their bytes.
     Members(Vec<Bytes>),
+    /// Items of a list, in the order of the list.
+    Items(Vec<Bytes>),
+    /// Places in a list, counted from 0.
+    Indexes(Vec<i64>),
+    /// Numbers of fields, `None` for one that was not changed since it would not fit.
+    Fields(Vec<Option<i64>>),
     /// Yes or no for each element asked for.
     Flags(Vec<bool>),
     /// The type; `None` where there is no key.
@@ -226,6 +243,9 @@ pub enum Refusal {
     /// The key holds another type.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,
+    /// The key holds a string that is no HyperLogLog.
+    #[error("WRONGTYPE Key is not a valid HyperLogLog string value.")]
+    NotHyperLogLog,
     /// The string is no integer of 64 bits.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
@@ -238,6 +258,18 @@ pub enum Refusal {
     /// The key holds more counters than one write may reset.
     #[error("TOOBIG the key holds too many counters to be overwritten at once, remove some of them first")]
     TooManyCounters,
+    /// There is no such key, and the command needs one.
+    #[error("ERR no such key")]
+    NoSuchKey,
+    /// The list has no item of this index.
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
+    /// A list has no room between two of its items.
+    #[error("TOOBIG too many items were inserted at this place of the list")]
+    NoRoom,
+    /// More items would go than one write can name.
+    #[error("TOOBIG too many items to be removed at once, remove some of them first")]
+    TooManyItems,
     /// The token was not given out by SIBLINGS.
     #[error("ERR invalid sibling token")]
     InvalidToken,

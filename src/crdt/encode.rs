@@ -23,6 +23,8 @@ use bytes::Bytes;
 use super::codec::{DecodeError, Reader, Writer};
 use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Pending, Replacement, Row, RowAddress, Scope};
 use super::dot::{Clock, Dot};
+use super::hyperloglog;
+use super::list::position::Position;
 use crate::config::{MAX_CLOCK_ACTORS, MAX_CLOCK_RANGES, MAX_KEY, MAX_ROW_ENTRIES, MAX_ROWS, MAX_VALUE};
 use crate::types::{Actor, Digest, Timestamp};
 
@@ -328,6 +330,9 @@ pub(super) fn read_address(reader: &mut Reader<'_>, before: &mut Option<Bytes>) 
         }
     };
     let element = if kind.has_elements() { reader.bytes("element", MAX_VALUE)? } else { Bytes::new() };
+    if kind == Kind::Item {
+        Position::from_bytes(&element)?;
+    }
     Ok(RowAddress { key, kind, element })
 }
 
@@ -428,5 +433,9 @@ fn read_decision(reader: &mut Reader<'_>) -> Result<Decision, DecodeError> {
 
 /// Refuses an entry in a row of a kind that never holds such.
 pub(super) fn check_kind(address: &RowAddress, entry: &Entry) -> Result<(), DecodeError> {
-    if entry.payload.fits(address.kind) { Ok(()) } else { Err(DecodeError::Invalid("an entry does not fit the kind of its row")) }
+    let fits = match address.kind {
+        Kind::Register => hyperloglog::index_of(&address.element).is_some() && hyperloglog::rank_of(entry).is_some(),
+        kind => entry.payload.fits(kind),
+    };
+    if fits { Ok(()) } else { Err(DecodeError::Invalid("an entry does not fit the kind of its row")) }
 }

@@ -9,7 +9,7 @@ use super::command::{Answer, Mutation, Refusal};
 use super::delta::{Causal, Delta, Rows};
 use super::draft::Draft;
 use super::shown::Shown;
-use super::{key, set, string};
+use super::{hyperloglog, key, list, set, string};
 
 pub use super::answer::{KeyView, answer, selection, shows};
 pub use super::draft::Author;
@@ -54,6 +54,8 @@ pub fn execute<R: Rows>(
         Mutation::Key(mutation) => key::execute(rows, &shown, draft, mutation)?,
         Mutation::String(mutation) => string::execute(rows, &shown, draft, mutation)?,
         Mutation::Set(mutation) => set::execute(rows, &shown, draft, mutation)?,
+        Mutation::List(mutation) => list::execute(rows, &shown, draft, mutation)?,
+        Mutation::HyperLogLog(mutation) => hyperloglog::execute(rows, &shown, draft, mutation)?,
     };
     Ok(Executed { delta, answer })
 }
@@ -71,6 +73,8 @@ pub fn execute_blind(author: &mut Author<'_>, key: &Bytes, mutation: &Mutation) 
         Mutation::Key(_) => return Err(Refusal::NeedsReplica),
         Mutation::String(mutation) => string::execute_blind(&mut draft, mutation)?,
         Mutation::Set(mutation) => set::execute_blind(&mut draft, mutation)?,
+        Mutation::List(mutation) => list::execute_blind(&mut draft, mutation)?,
+        Mutation::HyperLogLog(mutation) => hyperloglog::execute_blind(&mut draft, mutation),
     };
     Ok(Executed { delta: draft.finish(), answer })
 }

@@ -3,6 +3,7 @@
 //! [`delta`] is the algebra; the other modules are views of rows: a command becomes a delta, rows become a value.
 
 pub mod answer;
+pub mod bits;
 pub mod codec;
 pub mod command;
 pub mod counter;
@@ -13,7 +14,9 @@ pub mod encode;
 pub mod execute;
 pub mod expiry;
 mod explain;
+pub mod hyperloglog;
 pub mod key;
+pub mod list;
 pub mod memory;
 pub mod merge;
 pub mod pull;

@@ -12,14 +12,14 @@ use ringtide::server::resp::Options;
 use super::wire::{Client, Server, reply_length};
 
 /// A real Redis of version 7.0 on a free port; `None`, with the reason printed, where there is none.
-struct Redis {
+pub(super) struct Redis {
     process: Child,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 impl Redis {
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let version = Command::new("redis-server").arg("--version").output().map(|output| output.stdout).unwrap_or_default();
         if !String::from_utf8_lossy(&version).contains("v=7.0.") {
             println!("skipped: no redis-server of version 7.0 on this machine to compare with");
@@ -66,7 +66,7 @@ fn comparable(words: &[&[u8]], reply: Vec<u8>) -> Vec<u8> {
     [&reply[..head], &elements.concat()].concat()
 }
 
-fn compare(ours: &mut Client, theirs: &mut Client, words: &[&[u8]]) {
+pub(super) fn compare(ours: &mut Client, theirs: &mut Client, words: &[&[u8]]) {
     let shown = || words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ");
     let (our_reply, their_reply) = (comparable(words, ours.ask(words)), comparable(words, theirs.ask(words)));
     assert_eq!(String::from_utf8_lossy(&our_reply), String::from_utf8_lossy(&their_reply), "{}", shown());
@@ -164,14 +164,14 @@ fn any_command() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn random_histories_get_the_replies_of_redis() {
+/// Plays random histories of commands on the keys a, b and c at both.
+pub(super) async fn compare_histories(command: impl Strategy<Value = Vec<String>>, cases: u32) {
     let Some(redis) = Redis::start().await else { return };
     let server = Server::start(Options::default()).await;
     let clients = RefCell::new((server.client(), Client::connect(redis.address)));
-    let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let result = runner.run(&proptest::collection::vec(any_command(), 1..40), |history| {
+    let result = runner.run(&proptest::collection::vec(command, 1..40), |history| {
         let (ours, theirs) = &mut *clients.borrow_mut();
         for client in [&mut *ours, &mut *theirs] {
             client.line("DEL a b c");
@@ -186,4 +186,9 @@ async fn random_histories_get_the_replies_of_redis() {
         panic!("{difference}");
     }
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_histories_get_the_replies_of_redis() {
+    compare_histories(any_command(), 100).await;
 }

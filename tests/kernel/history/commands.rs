@@ -13,11 +13,13 @@ use ringtide::types::{Actor, Timestamp};
 
 use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces};
 use super::trace::describe;
-use super::{COUNTER, SET, World};
+use super::{COUNTER, LIST, LOG, SET, World};
 use crate::peer::{DELETE, PERSIST};
 
+/// Kinds of commands.
+pub(crate) const COMMANDS: u32 = 34;
 /// So far ahead that no key expires.
-const FAR_MS: i64 = 1 << 42;
+pub(super) const FAR_MS: i64 = 1 << 42;
 
 impl World {
     /// Executes a command at a replica and sends its delta to all the others.
@@ -26,7 +28,10 @@ impl World {
             return;
         }
         let number = self.graph.operations.len();
-        let (name, key, mutation, replaces) = self.command(choice, number);
+        let (name, key, mutation, replaces) = match choice % COMMANDS {
+            choice @ 0..20 => self.command(choice, number),
+            _ => self.command_on_collection(here, choice, number),
+        };
         let replica = &mut self.replicas[here];
         let (actor, next) = (replica.actor, &mut replica.next);
         let mut mint = || {
@@ -40,7 +45,13 @@ impl World {
         if executed.delta.is_empty() {
             return;
         }
-        let observed = replica.now.observed;
+        let (mut observed, mut replaces) = (replica.now.observed, replaces);
+        if key == LIST {
+            self.note_order(here, number, &mutation);
+            replaces = self.replaced_in_list(replaces, &executed.delta);
+        } else if key == LOG && replaces == Replaces::Nothing {
+            (observed, replaces) = self.replaced_in_log(&executed.delta);
+        }
         let effects = self.record(number, format!("{name} at {here}"), &key, &mutation, replaces, observed, &executed.delta);
         let replica = &mut self.replicas[here];
         replica.now.state.join(&executed.delta);
@@ -55,7 +66,10 @@ impl World {
             return;
         }
         let number = self.graph.operations.len();
-        let (name, key, mutation, _) = self.command([0, 4, 6, 8, 12, 15, 16, 19][choice as usize % 8], number);
+        let (name, key, mutation, _) = match choice as usize % 12 {
+            choice @ 0..8 => self.command([0, 4, 6, 8, 12, 15, 16, 19][choice], number),
+            choice => self.command_on_collection(0, [20, 21, 28, 29][choice - 8], number),
+        };
         let next = &mut self.fallback_next;
         let actor = Actor(99);
         let mut mint = || {

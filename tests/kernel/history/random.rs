@@ -1,5 +1,6 @@
 //! Random histories from a seed: the same on every machine and in every run.
 
+use super::commands::COMMANDS;
 use super::{EVENTS, Event};
 
 /// A small generator of random numbers (xorshift64*, Vigna 2016).
@@ -39,6 +40,11 @@ impl Random {
         }
     }
 
+    /// A kind of command: strings, counters and sets as often as lists and HyperLogLogs.
+    fn command(&mut self) -> u32 {
+        if self.below(2) == 0 { self.below(20) as u32 } else { 20 + self.below(u64::from(COMMANDS) - 20) as u32 }
+    }
+
     /// A history: one in three of anything, the others dwell on a few kinds of events and commands, so that these meet often.
     pub(crate) fn history(&mut self) -> Vec<Event> {
         let length = 10 + self.below(90);
@@ -46,7 +52,7 @@ impl Random {
             return (0..length).map(|_| (self.below(EVENTS.into()) as u8, self.number())).collect();
         }
         let favourites: Vec<u8> = (0..10).map(|_| self.below(EVENTS.into()) as u8).collect();
-        let commands: Vec<u32> = (0..5).map(|_| self.below(20) as u32).collect();
+        let commands: Vec<u32> = (0..5).map(|_| self.command()).collect();
         let event = |random: &mut Self| {
             let kind = match random.below(8) {
                 0 => random.below(EVENTS.into()) as u8,

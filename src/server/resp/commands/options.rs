@@ -15,6 +15,15 @@ pub(super) fn integer(argument: &[u8]) -> Result<i64, CommandError> {
     parse_integer(argument).ok_or(CommandError::NotAnInteger)
 }
 
+/// An argument as a number that is not negative.
+///
+/// # Errors
+/// Where it is none, with these words.
+pub(super) fn positive(argument: &[u8], otherwise: &str) -> Result<u64, CommandError> {
+    let number = parse_integer(argument).and_then(|number| u64::try_from(number).ok());
+    number.ok_or_else(|| CommandError::Other(format!("ERR {otherwise}")))
+}
+
 /// Whether an argument is this word, in any case.
 pub(super) fn is(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())

@@ -49,8 +49,14 @@ pub(crate) enum Group {
     Generic,
     /// Strings and counters.
     String,
+    /// Bits of strings.
+    Bitmap,
     /// Sets.
     Set,
+    /// Lists.
+    List,
+    /// HyperLogLogs.
+    HyperLogLog,
     /// MULTI and EXEC.
     Transactions,
     /// What Redis doesn't have.
@@ -65,7 +71,10 @@ impl Group {
             Self::Server => "server",
             Self::Generic => "generic",
             Self::String => "string",
+            Self::Bitmap => "bitmap",
             Self::Set => "set",
+            Self::List => "list",
+            Self::HyperLogLog => "hyperloglog",
             Self::Transactions => "transactions",
             Self::Ringtide => "ringtide",
         }
@@ -77,7 +86,10 @@ impl Group {
             Self::Connection => Some("@connection"),
             Self::Generic => Some("@keyspace"),
             Self::String => Some("@string"),
+            Self::Bitmap => Some("@bitmap"),
             Self::Set => Some("@set"),
+            Self::List => Some("@list"),
+            Self::HyperLogLog => Some("@hyperloglog"),
             Self::Transactions => Some("@transaction"),
             Self::Server | Self::Ringtide => None,
         }

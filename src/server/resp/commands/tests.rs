@@ -50,6 +50,8 @@ fn set(expiry: SetExpiry, condition: SetCondition, get: bool) -> Work {
 fn every_command_that_is_promised_is_there_and_no_other() {
     let promised = "ping echo hello auth select quit reset client command info config dbsize get set getdel getset getex setnx setex psetex \
                     mget mset append strlen del unlink exists type incr decr incrby decrby sadd srem smembers sismember smismember scard \
+                    getrange substr setrange msetnx lcs setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
+                    lpush rpush lpushx rpushx lpop rpop llen lrange lindex lset linsert lrem ltrim lpos pfadd pfcount pfmerge \
                     expire pexpire expireat pexpireat ttl pttl expiretime persist wait multi exec discard ringtide";
     let promised: BTreeSet<&str> = promised.split(' ').filter(|name| !name.is_empty()).collect();
     assert_eq!(all().map(|spec| spec.name).collect::<BTreeSet<_>>(), promised);
