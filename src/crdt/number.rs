@@ -60,10 +60,11 @@ impl Number {
     pub fn new(mantissa: BigInt, exponent: i64) -> Self {
         let Some(zeros) = mantissa.trailing_zeros() else { return Self::ZERO };
         let (mantissa, exponent) = (mantissa >> zeros, exponent.saturating_add(signed(zeros)));
-        if exponent >= 0 && signed(mantissa.bits()).saturating_add(exponent) <= 128 {
-            if let Ok(integer) = i128::try_from(&mantissa << exponent.unsigned_abs()) {
-                return Self::Integer(integer);
-            }
+        if exponent >= 0
+            && signed(mantissa.bits()).saturating_add(exponent) <= 128
+            && let Ok(integer) = i128::try_from(&mantissa << exponent.unsigned_abs())
+        {
+            return Self::Integer(integer);
         }
         Self::Dyadic(Box::new(Dyadic { mantissa, exponent }))
     }
@@ -109,10 +110,10 @@ impl Number {
     /// Their sum.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        if let (Self::Integer(one), Self::Integer(other)) = (self, other) {
-            if let Some(sum) = one.checked_add(*other) {
-                return Self::Integer(sum);
-            }
+        if let (Self::Integer(one), Self::Integer(other)) = (self, other)
+            && let Some(sum) = one.checked_add(*other)
+        {
+            return Self::Integer(sum);
         }
         let ((one, power), (other, other_power)) = (self.parts(), other.parts());
         let least = power.min(other_power);

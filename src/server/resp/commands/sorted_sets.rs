@@ -169,7 +169,7 @@ fn zadd(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     if nx && xx {
         return Err(CommandError::other("ERR XX and NX options at the same time are not compatible"));
     }
-    if gt && nx || lt && nx || gt && lt {
+    if nx && (gt || lt) || gt && lt {
         return Err(CommandError::other("ERR GT, LT, and/or NX options at the same time are not compatible"));
     }
     if options.increment && pairs.len() > 2 {
