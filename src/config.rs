@@ -100,6 +100,12 @@ pub const MAX_CLOCK_ACTORS: usize = 64 * 1024;
 pub const MAX_CLOCK_RANGES: usize = 1024 * 1024;
 /// Entries of one row: concurrent values, runs and floors. High, since a row beyond it could not be read back.
 pub const MAX_ROW_ENTRIES: usize = 1024 * 1024;
+/// Longest position of an item in its list, in bytes: short enough to stand in a storage key as it is. Some dozens of inserts between inserts of
+/// others, each into the last; a usual position has 20 to 160 bytes.
+pub const MAX_POSITION: usize = 900;
+/// Bytes that name the items which one command takes out of a list: they must fit a frame. Some tens of thousands of items; a list that shall lose
+/// more is trimmed in parts.
+pub const MAX_REMOVED_BYTES: usize = 8 * 1024 * 1024;
 /// Rows, removed dots, kept dots or replaced scopes named in one delta or message, each. A frame's length ends most before.
 pub const MAX_ROWS: usize = 1024 * 1024;
 /// How far ahead of the own clock a remote timestamp may lie before it is refused.
@@ -137,6 +143,8 @@ pub const MAX_STRANGER: (usize, usize) = (10, 16 * 1024);
 pub const MAX_OUTPUT: usize = 32 * 1024 * 1024;
 /// Commands of one client that run at the same time, at most. Fewer where its replies are long.
 pub const MAX_RUNNING: usize = 128;
+/// Bytes of the table with which LCS compares two strings: the square of some 4,000 bytes.
+pub const MAX_COMPARED: usize = 64 * 1024 * 1024;
 /// Longest reply that is gathered from several keys, in bytes.
 pub const MAX_GATHERED: usize = 256 * 1024 * 1024;
 /// Commands that a client may queue between MULTI and EXEC, in bytes, bookkeeping included.

@@ -257,6 +257,17 @@ fn deltas_that_cannot_be_are_refused() {
     assert_eq!(read(&twice), "a delta adds two entries under one dot");
     let misplaced = Delta { adds: vec![(RowAddress::value(&key), dot, entry(Payload::Present))], ..Delta::default() };
     assert_eq!(read(&misplaced), "an entry does not fit the kind of its row");
+    let one = |kind, element: &'static [u8], value: &'static [u8]| {
+        let address = RowAddress::element(&key, kind, &Bytes::from_static(element));
+        Delta { adds: vec![(address, dot, entry(Payload::Value(Bytes::from_static(value))))], ..Delta::default() }
+    };
+    assert_eq!(read(&one(Kind::Item, b"\x80", b"v")), "a position has no steps");
+    assert_eq!(read(&one(Kind::Item, &[0x81; 901], b"v")), "bytes of a position: 901 exceed the limit of 900");
+    for (element, rank) in [(&b"\x40\x00"[..], &b"\x01"[..]), (b"\x01", b"\x01"), (b"\x00\x01", b"\x34"), (b"\x00\x01", b"\x01\x01")] {
+        assert_eq!(read(&one(Kind::Register, element, rank)), "an entry does not fit the kind of its row");
+    }
+    let register = one(Kind::Register, b"\x3f\xff", b"\x33");
+    assert_eq!(encode::delta_from_bytes(&encode::delta_to_bytes(&register).into()), Ok(register));
 }
 
 /// The limit that makes a delta unreadable; `None` where it is read.

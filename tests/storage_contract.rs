@@ -74,13 +74,21 @@ fn batch(changes: &[(&[u8], Option<&[u8]>)]) -> Batch {
     Batch { changes: changes.iter().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect() }
 }
 
+/// Every row between two bounds, in order; both directions must show the same.
 fn rows_between(snapshot: &dyn Snapshot, from: &[u8], until: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut rows = Vec::new();
+    let (mut rows, mut rows_back) = (Vec::new(), Vec::new());
     let visit = &mut |key: &[u8], value: &[u8]| {
         rows.push((key.to_vec(), value.to_vec()));
         ControlFlow::Continue(())
     };
     snapshot.scan(from, until, visit).unwrap();
+    let visit_back = &mut |key: &[u8], value: &[u8]| {
+        rows_back.push((key.to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    };
+    snapshot.scan_back(from, until, visit_back).unwrap();
+    rows_back.reverse();
+    assert_eq!(rows, rows_back, "{from:?} to {until:?} and back");
     rows
 }
 
@@ -140,13 +148,19 @@ fn scans_are_ordered_bounded_and_stop_when_told(disk: &dyn Disk) {
     }
     assert_eq!(keys_between(&[0; 70_000], &vec![0xff; 70_000]).len(), 200);
     for limit in [1, 31, 32, 33, 64, 200] {
-        let mut visited = 0;
+        let (mut visited, mut visited_back) = (0, Vec::new());
         let visit = &mut |_: &[u8], _: &[u8]| {
             visited += 1;
             if visited == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         snapshot.scan(&[], &[2], visit).unwrap();
         assert_eq!(visited, limit);
+        let visit_back = &mut |key: &[u8], _: &[u8]| {
+            visited_back.push(key.to_vec());
+            if visited_back.len() == limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        snapshot.scan_back(&[], &[2], visit_back).unwrap();
+        assert_eq!(visited_back, keys[..limit]);
     }
 }
 

@@ -42,13 +42,16 @@ impl Coordinator {
         if let [only] = heard.as_slice() {
             // Nothing to merge: the common case of a local read.
             let view = KeyView { rows: only.page.rows.clone() };
-            return Ok(answer::answer(&view, now, &key, &query)?);
+            if selection == Selection::All || !answer::needs_all(&view, &query) {
+                return Ok(answer::answer(&view, now, &key, &query)?);
+            }
+        } else {
+            let (view, complete) = self.merge(place, &key, &selection, heard, now);
+            if selection == Selection::All || complete && !answer::needs_all(&view, &query) {
+                return Ok(answer::answer(&view, now, &key, &query)?);
+            }
         }
-        let (view, complete) = self.merge(place, &key, &selection, heard, now);
-        if complete || selection == Selection::All {
-            return Ok(answer::answer(&view, now, &key, &query)?);
-        }
-        // What the voices showed first was refuted by others: only the whole key tells.
+        // What the voices showed first was refuted by others, or is only the beginning: only the whole key tells.
         let heard = self.gather(level, place, &key, &Selection::All).await?;
         let (view, _) = self.merge(place, &key, &Selection::All, heard, now);
         Ok(answer::answer(&view, now, &key, &query)?)

@@ -6,10 +6,10 @@ use std::convert::Infallible;
 use bytes::Bytes;
 
 use super::command::{Answer, DataType, Query, Refusal, Selection};
-use super::delta::{Row, RowAddress};
+use super::delta::{Kind, Row, RowAddress};
 use super::expiry::Expiry;
 use super::shown::{RowShown, Shown};
-use super::{hash, key, set, sorted_set, string};
+use super::{hash, hyperloglog, key, list, set, sorted_set, string};
 use crate::types::Timestamp;
 
 /// What a reader holds of one key.
@@ -28,7 +28,16 @@ pub fn selection(query: &Query) -> Selection {
         Query::Set(query) => set::selection(query),
         Query::Hash(query) => hash::selection(query),
         Query::SortedSet(query) => sorted_set::selection(query),
+        Query::List(query) => list::selection(query),
+        Query::HyperLogLog(query) => hyperloglog::selection(query),
     }
+}
+
+/// Whether a query needs every row of a key although its [`selection`] is smaller: a HyperLogLog is asked for as the string that Redis makes of it.
+#[must_use]
+pub fn needs_all(view: &KeyView, query: &Query) -> bool {
+    let has_registers = || view.rows.last_key_value().is_some_and(|(address, _)| address.kind == Kind::Register);
+    matches!(query, Query::String(string::Query::Get | string::Query::Length)) && has_registers()
 }
 
 /// Whether a row shows at a time, alone and judged by the expiry row among `rows`. A reader of the head may stop behind such a row.
@@ -50,8 +59,9 @@ pub fn answer(view: &KeyView, now: Timestamp, key: &Bytes, query: &Query) -> Res
     // A member that was asked for by name may show although no row before it does; no type contradicts that.
     let Ok::<_, Infallible>(answer) = match query {
         Query::Key(query) => key::answer(rows, &shown, key, query),
+        Query::HyperLogLog(query) => hyperloglog::answer(rows, &shown, key, query)?,
         Query::String(query) => {
-            shown.expect(DataType::String)?;
+            string::expect_readable(&shown, query)?;
             string::answer(rows, &shown, key, query)
         }
         Query::Set(query) => {
@@ -65,6 +75,10 @@ pub fn answer(view: &KeyView, now: Timestamp, key: &Bytes, query: &Query) -> Res
         Query::SortedSet(query) => {
             shown.expect(DataType::SortedSet)?;
             sorted_set::answer(rows, &shown, key, query)
+        }
+        Query::List(query) => {
+            shown.expect(DataType::List)?;
+            list::answer(rows, &shown, key, query)
         }
     };
     Ok(answer)

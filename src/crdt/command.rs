@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::delta::Kind;
 use super::sorted_set::Score;
-use super::{hash, key, set, sorted_set, string};
+use super::{hash, hyperloglog, key, list, set, sorted_set, string};
 use crate::config::{MAX_KEY, MAX_VALUE};
 
 /// A change of one key, executed by one replica (or a fallback, which has observed nothing).
@@ -23,6 +23,10 @@ pub enum Mutation {
     Hash(hash::Mutation),
     /// Of a sorted set.
     SortedSet(sorted_set::Mutation),
+    /// Of a list.
+    List(list::Mutation),
+    /// Of a HyperLogLog.
+    HyperLogLog(hyperloglog::Mutation),
 }
 
 /// A question about one key.
@@ -38,6 +42,10 @@ pub enum Query {
     Hash(hash::Query),
     /// About a sorted set.
     SortedSet(sorted_set::Query),
+    /// About a list.
+    List(list::Query),
+    /// About a HyperLogLog.
+    HyperLogLog(hyperloglog::Query),
 }
 
 impl Mutation {
@@ -50,6 +58,8 @@ impl Mutation {
             Self::Set(mutation) => mutation.longest(),
             Self::Hash(mutation) => mutation.longest(),
             Self::SortedSet(mutation) => mutation.longest(),
+            Self::List(mutation) => mutation.longest(),
+            Self::HyperLogLog(mutation) => mutation.longest(),
         }
     }
 }
@@ -59,10 +69,11 @@ impl Query {
     #[must_use]
     pub fn longest(&self) -> usize {
         match self {
-            Self::Key(_) | Self::String(_) => 0,
+            Self::Key(_) | Self::String(_) | Self::HyperLogLog(_) => 0,
             Self::Set(query) => query.longest(),
             Self::Hash(query) => query.longest(),
             Self::SortedSet(query) => query.longest(),
+            Self::List(query) => query.longest(),
         }
     }
 }
@@ -83,7 +94,15 @@ macro_rules! one_of_each_type {
     };
 }
 
-one_of_each_type!(Key: key, String: string, Set: set, Hash: hash, SortedSet: sorted_set);
+one_of_each_type!(
+    Key: key,
+    String: string,
+    Set: set,
+    Hash: hash,
+    SortedSet: sorted_set,
+    List: list,
+    HyperLogLog: hyperloglog
+);
 
 /// What of a command exceeds its limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -206,6 +225,12 @@ pub enum Answer {
     Bytes(Bytes),
     /// Members, in the order of their bytes.
     Members(Vec<Bytes>),
+    /// Items of a list, in the order of the list.
+    Items(Vec<Bytes>),
+    /// Places in a list, counted from 0.
+    Indexes(Vec<i64>),
+    /// Numbers of fields, `None` for one that was not changed since it would not fit.
+    Fields(Vec<Option<i64>>),
     /// Yes or no for each element asked for.
     Flags(Vec<bool>),
     /// The value of each field asked for; `None` where there is none.
@@ -249,6 +274,9 @@ pub enum Refusal {
     /// The key holds another type.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,
+    /// The key holds a string that is no HyperLogLog.
+    #[error("WRONGTYPE Key is not a valid HyperLogLog string value.")]
+    NotHyperLogLog,
     /// The string is no integer of 64 bits.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
@@ -276,6 +304,18 @@ pub enum Refusal {
     /// The key holds more counters than one write may reset.
     #[error("TOOBIG the key holds too many counters to be overwritten at once, remove some of them first")]
     TooManyCounters,
+    /// There is no such key, and the command needs one.
+    #[error("ERR no such key")]
+    NoSuchKey,
+    /// The list has no item of this index.
+    #[error("ERR index out of range")]
+    IndexOutOfRange,
+    /// A list has no room between two of its items.
+    #[error("TOOBIG too many items were inserted at this place of the list")]
+    NoRoom,
+    /// More items would go than one write can name.
+    #[error("TOOBIG too many items to be removed at once, remove some of them first")]
+    TooManyItems,
     /// The token was not given out by SIBLINGS.
     #[error("ERR invalid sibling token")]
     InvalidToken,

@@ -189,7 +189,7 @@ impl Payload {
     #[must_use]
     pub fn fits(&self, kind: Kind) -> bool {
         match self {
-            Self::Value(_) => matches!(kind, Kind::Value | Kind::Field),
+            Self::Value(_) => matches!(kind, Kind::Value | Kind::Field | Kind::Item | Kind::Register),
             Self::Run { total, .. } | Self::Floor { total, .. } => total.fits(kind),
             Self::Score(_) => kind == Kind::Score,
             Self::Present => kind == Kind::Member,
@@ -285,6 +285,19 @@ pub trait Rows {
     /// Where the rows could not be read.
     fn visit_from(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>)
     -> Result<(), Self::Error>;
+
+    /// Visits the rows of one kind of a key that are not empty, the last first, until the visitor breaks.
+    ///
+    /// # Errors
+    /// Where the rows could not be read.
+    fn visit_back(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>)
+    -> Result<(), Self::Error>;
+
+    /// How many rows of items a key has that are not empty.
+    ///
+    /// # Errors
+    /// Where that could not be read.
+    fn items(&self, key: &Bytes) -> Result<u64, Self::Error>;
 
     /// Every row of a key that is not empty, in order of address.
     ///

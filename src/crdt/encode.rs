@@ -24,6 +24,8 @@ use num_bigint::BigInt;
 use super::codec::{DecodeError, Reader, Writer};
 use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Pending, Replacement, Row, RowAddress, Scope};
 use super::dot::{Clock, Dot};
+use super::hyperloglog;
+use super::list::position::Position;
 use super::number::{MAX_MANTISSA, Number};
 use super::sorted_set::Score;
 use super::weight::{self, Scale};
@@ -337,6 +339,9 @@ pub(super) fn read_address(reader: &mut Reader<'_>, before: &mut Option<Bytes>) 
         }
     };
     let element = if kind.has_elements() { reader.bytes("element", MAX_VALUE)? } else { Bytes::new() };
+    if kind == Kind::Item {
+        Position::from_bytes(&element)?;
+    }
     Ok(RowAddress { key, kind, element })
 }
 
@@ -466,5 +471,9 @@ fn read_decision(reader: &mut Reader<'_>) -> Result<Decision, DecodeError> {
 
 /// Refuses an entry in a row of a kind that never holds such.
 pub(super) fn check_kind(address: &RowAddress, entry: &Entry) -> Result<(), DecodeError> {
-    if entry.payload.fits(address.kind) { Ok(()) } else { Err(DecodeError::Invalid("an entry does not fit the kind of its row")) }
+    let fits = match address.kind {
+        Kind::Register => hyperloglog::index_of(&address.element).is_some() && hyperloglog::rank_of(entry).is_some(),
+        kind => entry.payload.fits(kind),
+    };
+    if fits { Ok(()) } else { Err(DecodeError::Invalid("an entry does not fit the kind of its row")) }
 }

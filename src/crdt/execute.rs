@@ -9,7 +9,7 @@ use super::command::{Answer, Mutation, Refusal};
 use super::delta::{Causal, Delta, Rows};
 use super::draft::Draft;
 use super::shown::Shown;
-use super::{hash, key, set, sorted_set, string};
+use super::{hash, hyperloglog, key, list, set, sorted_set, string};
 
 pub use super::answer::{KeyView, answer, selection, shows};
 pub use super::draft::Author;
@@ -56,6 +56,8 @@ pub fn execute<R: Rows>(
         Mutation::Set(mutation) => set::execute(rows, &shown, draft, mutation)?,
         Mutation::Hash(mutation) => hash::execute(rows, &shown, draft, mutation)?,
         Mutation::SortedSet(mutation) => sorted_set::execute(rows, &shown, draft, mutation)?,
+        Mutation::List(mutation) => list::execute(rows, &shown, draft, mutation)?,
+        Mutation::HyperLogLog(mutation) => hyperloglog::execute(rows, &shown, draft, mutation)?,
     };
     Ok(Executed { delta, answer })
 }
@@ -75,6 +77,8 @@ pub fn execute_blind(author: &mut Author<'_>, key: &Bytes, mutation: &Mutation) 
         Mutation::Set(mutation) => set::execute_blind(&mut draft, mutation)?,
         Mutation::Hash(mutation) => hash::execute_blind(&mut draft, mutation)?,
         Mutation::SortedSet(mutation) => sorted_set::execute_blind(&mut draft, mutation)?,
+        Mutation::List(mutation) => list::execute_blind(&mut draft, mutation)?,
+        Mutation::HyperLogLog(mutation) => hyperloglog::execute_blind(&mut draft, mutation),
     };
     Ok(Executed { delta: draft.finish(), answer })
 }

@@ -38,6 +38,29 @@ impl Rows for BTreeMap<RowAddress, Row> {
         }
         Ok(())
     }
+
+    fn visit_back(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
+        let first = RowAddress { key: key.clone(), kind, element: Bytes::new() };
+        // Elements have no end, but the next key, if only a zero longer, has a beginning.
+        let mut next = key.to_vec();
+        next.push(0);
+        let end = RowAddress { key: next.into(), kind: Kind::Expiry, element: Bytes::new() };
+        for (address, row) in self.range(first..end).rev().filter(|(address, _)| address.kind == kind) {
+            if visitor(address, row).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn items(&self, key: &Bytes) -> Result<u64, Infallible> {
+        let mut items = 0;
+        self.visit_back(key, Kind::Item, &mut |_, _| {
+            items += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok(items)
+    }
 }
 
 impl RowsMut for BTreeMap<RowAddress, Row> {
@@ -97,6 +120,14 @@ impl Rows for MemoryState {
 
     fn visit_from(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
         self.rows.visit_from(key, kind, visitor)
+    }
+
+    fn visit_back(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
+        self.rows.visit_back(key, kind, visitor)
+    }
+
+    fn items(&self, key: &Bytes) -> Result<u64, Infallible> {
+        self.rows.items(key)
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod additive;
 pub mod answer;
+pub mod bits;
 pub mod codec;
 pub mod command;
 pub mod counter;
@@ -16,7 +17,9 @@ pub mod expiry;
 mod explain;
 pub mod float;
 pub mod hash;
+pub mod hyperloglog;
 pub mod key;
+pub mod list;
 pub mod memory;
 pub mod merge;
 pub mod number;

@@ -256,6 +256,22 @@ mod tests {
                 visitor(address, row)
             })
         }
+
+        fn visit_back(
+            &self,
+            key: &Bytes,
+            kind: Kind,
+            visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>,
+        ) -> Result<(), Infallible> {
+            self.0.visit_back(key, kind, &mut |address, row| {
+                self.1.set(self.1.get() + 1);
+                visitor(address, row)
+            })
+        }
+
+        fn items(&self, key: &Bytes) -> Result<u64, Infallible> {
+            self.0.items(key)
+        }
     }
 
     #[test]

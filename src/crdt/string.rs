@@ -4,16 +4,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::additive::Target;
+use super::bits::{self, FieldChange};
 use super::command::{Answer, DataType, Refusal, Selection, longest_of};
 use super::counter;
 use super::delta::{Decision, Delta, Payload, RowAddress, Rows};
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
-use super::key;
 use super::number::Number;
 use super::shown::Shown;
 use super::token::Token;
-use super::value;
+use super::{hyperloglog, key, value};
 use crate::config::MAX_VALUE;
 
 /// A change of a string or counter.
@@ -32,6 +32,15 @@ pub enum Mutation {
     },
     /// Appends to the string that shows; its siblings stay. Answers with the new length.
     Append(Bytes),
+    /// Writes over the string that shows from an offset on, padded with zeros up to there; its siblings stay. Answers with the new length.
+    SetRange {
+        /// Where, in bytes.
+        offset: u64,
+        /// What. Nothing changes nothing.
+        value: Bytes,
+    },
+    /// Changes numbers of some bits in the string that shows; its siblings stay. Answers with [`Answer::Fields`].
+    Fields(Vec<FieldChange>),
     /// Adds to a counter. Answers with the new value.
     Increment(i64),
     /// Adds a number with a fraction, in decimal, as Redis reads, rounds and prints it. Answers with the new value.
@@ -89,8 +98,10 @@ impl Mutation {
     #[must_use]
     pub fn longest(&self) -> usize {
         match self {
-            Self::Set { value, .. } | Self::Append(value) | Self::Resolve { value, .. } => longest_of([value]),
-            Self::Increment(_) | Self::IncrementFloat(_) | Self::GetDelete | Self::GetExpire(_) => 0,
+            Self::Set { value, .. } | Self::Append(value) | Self::SetRange { value, .. } | Self::Resolve { value, .. } => {
+                longest_of([value])
+            }
+            Self::Fields(_) | Self::Increment(_) | Self::IncrementFloat(_) | Self::GetDelete | Self::GetExpire(_) => 0,
         }
     }
 }
@@ -103,8 +114,8 @@ pub(super) fn selection(_query: &Query) -> Selection {
 /// Answers a query of a key that shows no other type.
 pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
     Ok(match query {
-        Query::Get => string(shown),
-        Query::Length => length(shown.string.shown().as_ref()),
+        Query::Get => string(rows, shown, key)?.map_or(Answer::Nil, Answer::Bytes),
+        Query::Length => length(string(rows, shown, key)?.as_ref()),
         Query::Siblings => {
             let row = rows.row(&RowAddress::value(key))?;
             Answer::Siblings { token: shown.string.token(&row).to_bytes(), values: shown.string.values() }
@@ -119,6 +130,8 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
             set(rows, shown, draft, &Set { value, expiry: *expiry, condition: *condition, get: *get })
         }
         Mutation::Append(tail) => append(rows, shown, draft, tail),
+        Mutation::SetRange { offset, value } => set_range(rows, shown, draft, *offset, value),
+        Mutation::Fields(changes) => change_fields(rows, shown, draft, changes),
         Mutation::Increment(amount) => increment(rows, shown, draft, *amount),
         Mutation::IncrementFloat(amount) => increment_float(rows, shown, draft, amount),
         Mutation::GetDelete => get_delete(rows, shown, draft),
@@ -169,9 +182,20 @@ fn row<'v, R: Rows>(rows: &R, shown: &'v Shown, draft: &Draft<'_, '_>) -> Result
     Ok(Target { address, row, view: &shown.string, expiry: &shown.expiry })
 }
 
-/// The string as an answer.
-fn string(shown: &Shown) -> Answer {
-    shown.string.shown().map_or(Answer::Nil, Answer::Bytes)
+/// The string, or what Redis makes of a HyperLogLog.
+fn string<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Option<Bytes>, R::Error> {
+    if shown.data_type == Some(DataType::HyperLogLog) {
+        return Ok(Some(hyperloglog::registers(rows, key, &shown.expiry)?.to_dense()));
+    }
+    Ok(shown.string.shown())
+}
+
+/// Refuses a query where the key shows a type of which it cannot be asked.
+pub(super) fn expect_readable(shown: &Shown, query: &Query) -> Result<(), Refusal> {
+    match (shown.data_type, query) {
+        (Some(DataType::HyperLogLog), Query::Get | Query::Length) => Ok(()),
+        _ => shown.expect(DataType::String),
+    }
 }
 
 /// The length of a string as an answer, 0 where there is none.
@@ -180,9 +204,9 @@ fn length(string: Option<&Bytes>) -> Answer {
 }
 
 /// The old value for SET … GET and its like: refused where the key shows another type.
-fn old_value(shown: &Shown) -> Result<Answer, Refusal> {
-    shown.expect(DataType::String)?;
-    Ok(string(shown))
+fn old_value<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Answer, ExecuteError<R::Error>> {
+    expect_readable(shown, &Query::Get)?;
+    Ok(string(rows, shown, key).map_err(ExecuteError::Rows)?.map_or(Answer::Nil, Answer::Bytes))
 }
 
 /// SET and its relatives.
@@ -194,7 +218,7 @@ struct Set<'m> {
 }
 
 fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, set: &Set<'_>) -> Outcome<R::Error> {
-    let old = if set.get { Some(old_value(shown)?) } else { None };
+    let old = if set.get { Some(old_value(rows, shown, draft.key)?) } else { None };
     let exists = shown.data_type.is_some();
     let takes_place = match set.condition {
         SetCondition::Always => true,
@@ -233,12 +257,12 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, set: &Set<'_>
 }
 
 fn get_delete<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>) -> Outcome<R::Error> {
-    let old = old_value(shown)?;
+    let old = old_value(rows, shown, draft.key)?;
     Ok((key::delete(rows, shown, draft)?.0, old))
 }
 
 fn get_expire<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, expiry: SetExpiry) -> Outcome<R::Error> {
-    let value = old_value(shown)?;
+    let value = old_value(rows, shown, draft.key)?;
     if value == Answer::Nil {
         return Ok((Delta::default(), value));
     }
@@ -265,6 +289,35 @@ fn append<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, tail: &Byt
     let answer = length(Some(&value));
     let decision = shown.write_under(&mut draft);
     row.set_shown(&mut draft, decision, Payload::Value(value));
+    Ok((draft.finish(), answer))
+}
+
+/// SETRANGE. Nothing is written by nothing.
+fn set_range<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, offset: u64, part: &Bytes) -> Outcome<R::Error> {
+    shown.expect(DataType::String)?;
+    if part.is_empty() {
+        return Ok((Delta::default(), length(shown.string.shown().as_ref())));
+    }
+    rewrite(rows, shown, draft, |old| bits::overwritten(old, offset, part).map(|value| (Answer::count(value.len()), value)))
+}
+
+/// SETBIT and BITFIELD.
+fn change_fields<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, changes: &[FieldChange]) -> Outcome<R::Error> {
+    rewrite(rows, shown, draft, |old| bits::changed(old, changes).map(|(answers, value)| (Answer::Fields(answers), value)))
+}
+
+/// Writes the string that shows anew, with siblings as APPEND.
+fn rewrite<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    change: impl FnOnce(&[u8]) -> Result<(Answer, Vec<u8>), Refusal>,
+) -> Outcome<R::Error> {
+    shown.expect(DataType::String)?;
+    let (answer, value) = change(&shown.string.shown().unwrap_or_default())?;
+    let row = row(rows, shown, &draft)?;
+    let decision = shown.write_under(&mut draft);
+    row.set_shown(&mut draft, decision, Payload::Value(value.into()));
     Ok((draft.finish(), answer))
 }
 

@@ -81,6 +81,12 @@ pub trait Snapshot: Send + Sync {
     /// # Errors
     /// Where a key could not be read; the visit ends there.
     fn scan(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError>;
+
+    /// As [`Self::scan`], the other way: from the last key before `until` down to `from` (included).
+    ///
+    /// # Errors
+    /// Where a key could not be read; the visit ends there.
+    fn scan_back(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError>;
 }
 
 /// A future that a backend runs where its blocking calls harm nobody.

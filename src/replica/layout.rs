@@ -7,10 +7,12 @@
 //! | `j` number | what one batch changed in clocks and trees since the checkpoint |
 //! | `h` peer number | a hint for that peer |
 //! | `x` time row | nothing: finds rows by the earliest end of a decision in them |
+//! | `c` partition position key | how many items the key's list has; where there is no such record it is not known |
 //! | `m` name | settings and the member list |
 //!
 //! Rows lie in the order of their hash, so a leaf of the Merkle tree is one range. Keys and elements longer than
-//! [`LONGEST_INLINE`] bytes stand there by their BLAKE3 hash; the row then carries them in full.
+//! [`LONGEST_INLINE`] bytes stand there by their BLAKE3 hash; the row then carries them in full. A component stands behind its length; only the
+//! position of a list's item, which is never long and always the last, stands there bare, so that items lie in the order of their list.
 //!
 //! A stored row ends with a checksum of itself and its storage key. The digest of its leaf tells that some row is not what it was, and not
 //! which: without a checksum a peer that starts a damaged partition anew would keep a changed entry, or one under a dot that was never
@@ -77,12 +79,33 @@ pub fn rows_of_key(place: Place, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The key of the number of items of a key's list.
+#[must_use]
+pub fn items_key(place: Place, key: &[u8]) -> Vec<u8> {
+    let mut bytes = rows_of_key(place, key);
+    bytes[0] = b'c';
+    bytes
+}
+
+/// The range of such keys of a partition.
+#[must_use]
+pub fn items_range(partition: Partition) -> (Vec<u8>, Vec<u8>) {
+    let mut start = vec![b'c'];
+    start.extend(partition.0.to_be_bytes());
+    let end = end_of(&start);
+    (start, end)
+}
+
 /// The storage key of a row.
 #[must_use]
 pub fn row_key(place: Place, address: &RowAddress) -> Vec<u8> {
     let mut bytes = rows_of_key(place, &address.key);
     bytes.push(address.kind as u8);
-    put_component(&mut bytes, &address.element);
+    if address.kind == Kind::Item {
+        bytes.extend_from_slice(&address.element);
+    } else {
+        put_component(&mut bytes, &address.element);
+    }
     bytes
 }
 
@@ -145,7 +168,7 @@ fn checksum(row_key: &[u8], content: &[u8]) -> [u8; CHECKSUM] {
 #[must_use]
 pub fn row_value(row_key: &[u8], address: &RowAddress, content: &[u8]) -> Vec<u8> {
     let long_key = address.key.len() > LONGEST_INLINE;
-    let long_element = address.element.len() > LONGEST_INLINE;
+    let long_element = address.element.len() > LONGEST_INLINE && address.kind != Kind::Item;
     let mut bytes = Vec::with_capacity(1 + content.len() + CHECKSUM);
     bytes.push(if long_key { KEY_IN_VALUE } else { 0 } | if long_element { ELEMENT_IN_VALUE } else { 0 });
     for component in [(long_key, &address.key), (long_element, &address.element)] {
@@ -190,7 +213,11 @@ pub fn parse_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Bytes), D
     let (key, rest) = take_component(rest, long_key).ok_or_else(|| damaged("its key is not the one it was stored under"))?;
     let (kind, rest) = rest.split_first().ok_or_else(|| damaged("no kind"))?;
     let kind = Kind::of(*kind).ok_or_else(|| damaged("unknown kind"))?;
-    let (element, rest) = take_component(rest, long_element).ok_or_else(|| damaged("its element is not the one it was stored under"))?;
+    let (element, rest) = if kind == Kind::Item && long_element.is_none() {
+        (Bytes::copy_from_slice(rest), &[][..])
+    } else {
+        take_component(rest, long_element).ok_or_else(|| damaged("its element is not the one it was stored under"))?
+    };
     if !rest.is_empty() {
         return Err(damaged("trailing bytes in its key"));
     }
@@ -323,6 +350,17 @@ mod tests {
             assert_eq!(parsed, address);
             assert_eq!(encode::row_from_bytes(&content).unwrap(), row());
         }
+    }
+
+    #[test]
+    fn items_lie_in_the_order_of_their_positions() {
+        let address = |element: &'static [u8]| RowAddress { key: "k".into(), kind: Kind::Item, element: Bytes::from_static(element) };
+        let place = Place::of(b"k", 256);
+        let keys = [&b"\x01"[..], b"\x01\x00", b"\x01\x05", b"\x02"].map(|element| row_key(place, &address(element)));
+        assert!(keys.is_sorted());
+        let item = address(b"\x01\x05");
+        let stored = row_key(place, &item);
+        assert_eq!(parse_row(&stored, &row_value(&stored, &item, &encode::row_to_bytes(&row())).into()).unwrap().0, item);
     }
 
     #[test]

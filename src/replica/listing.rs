@@ -107,7 +107,7 @@ impl Replica {
         })?;
         tracing::error!(%partition, unreadable = lost.len(), "rows of a partition were lost or damaged: it is synced anew from the other holders");
         let mut transaction = self.begin();
-        lost.into_iter().for_each(|row_key| transaction.delete_record(row_key));
+        transaction.drop_damaged(partition, lost)?;
         let mut prepared = transaction.finish()?;
         let first_sync = FirstSync { former: others.into_iter().collect(), ..FirstSync::default() };
         prepared.changes.push(PartitionChange {

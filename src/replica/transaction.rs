@@ -3,6 +3,9 @@
 //! Rows, clock and tree of a partition change together: everything that a transaction did becomes durable and visible
 //! in one commit, or nothing does.
 
+mod items;
+mod visiting;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -10,6 +13,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::items::Items;
+use self::visiting::Order;
 use super::layout::{self, Damaged};
 use super::partition::{FirstSync, PartitionChange, PartitionState};
 use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
@@ -55,9 +60,6 @@ struct Touched {
     emptied: bool,
 }
 
-/// Rows that one visit keeps for later reads at most: a visit of a huge collection must not hold it in memory.
-const KEPT_ROWS: usize = 1024;
-
 /// A batch in the making.
 pub struct Transaction<'a> {
     partitions: &'a [PartitionState],
@@ -67,6 +69,7 @@ pub struct Transaction<'a> {
     /// Starts of keys of which every row is in `rows`.
     whole: RefCell<BTreeSet<Vec<u8>>>,
     touched: BTreeMap<Partition, Touched>,
+    items: Items,
     batch: Batch,
     /// The key whose place was asked for last: one command asks for it many times.
     last_place: RefCell<Option<(Vec<u8>, Place)>>,
@@ -95,6 +98,7 @@ impl<'a> Transaction<'a> {
             rows: RefCell::default(),
             whole: RefCell::default(),
             touched: BTreeMap::new(),
+            items: Items::default(),
             batch: Batch::default(),
             last_place: RefCell::default(),
             failure: None,
@@ -165,6 +169,15 @@ impl<'a> Transaction<'a> {
         joined
     }
 
+    /// Takes rows of a partition away that do not decode.
+    ///
+    /// # Errors
+    /// Where the numbers of items, which are not known then, could not be listed.
+    pub fn drop_damaged(&mut self, partition: Partition, row_keys: Vec<Vec<u8>>) -> Result<(), ReplicaError> {
+        row_keys.into_iter().for_each(|row_key| self.batch.delete(row_key));
+        self.items.forget(partition, &*self.snapshot, &mut self.batch)
+    }
+
     /// Drops every row of a partition, its clock and its pending.
     ///
     /// # Errors
@@ -181,61 +194,12 @@ impl<'a> Transaction<'a> {
             ControlFlow::Continue(())
         })?;
         self.rows.get_mut().retain(|key, _| !(start.as_slice()..end.as_slice()).contains(&key.as_slice()));
+        self.items.forget(partition, &*self.snapshot, &mut self.batch)?;
         let touched = self.touch(partition);
         touched.causal = Causal::default();
         touched.first_sync = None;
         touched.emptied = true;
         Ok(())
-    }
-
-    /// Visits every row with a storage key from `start` (included) to `end` (excluded), in order, with its canonical bytes' digest.
-    ///
-    /// # Errors
-    /// Where a row could not be read.
-    pub fn visit_range(&self, start: &[u8], end: &[u8], visit: &mut VisitRow<'_>) -> Result<(), ReplicaError> {
-        self.merged(start, end, &mut |key, stored, cached| {
-            if let Some(cached) = cached {
-                if cached.row.is_empty() {
-                    return Ok(ControlFlow::Continue(()));
-                }
-                return Ok(visit(key, &cached.address, &cached.row, encode::row_digest(&cached.address, &cached.row)));
-            }
-            let Some(stored) = stored else { return Ok(ControlFlow::Continue(())) };
-            let (address, row, content) = layout::read_row(key, &stored)?;
-            Ok(visit(key, &address, &row, encode::stored_row_digest(&address, &content)))
-        })
-    }
-
-    /// Walks storage and cache side by side, in order of key.
-    fn merged(&self, start: &[u8], end: &[u8], visit: &mut Merging<'_>) -> Result<(), ReplicaError> {
-        let keys: Vec<Vec<u8>> = self.rows.borrow().range(start.to_vec()..end.to_vec()).map(|(key, _)| key.clone()).collect();
-        let mut cached_keys = keys.iter().peekable();
-        let mut failure = Ok(ControlFlow::Continue(()));
-        self.snapshot.scan(start, end, &mut |key, value| {
-            while let Some(cached_key) = cached_keys.next_if(|cached_key| cached_key.as_slice() < key) {
-                failure = self
-                    .rows
-                    .borrow()
-                    .get(cached_key)
-                    .map_or(Ok(ControlFlow::Continue(())), |cached| visit(cached_key, None, Some(cached)));
-                if !matches!(failure, Ok(ControlFlow::Continue(()))) {
-                    return ControlFlow::Break(());
-                }
-            }
-            failure = match cached_keys.next_if(|cached_key| cached_key.as_slice() == key) {
-                Some(_) => self.rows.borrow().get(key).map_or(Ok(ControlFlow::Continue(())), |cached| visit(key, None, Some(cached))),
-                None => visit(key, Some(Bytes::copy_from_slice(value)), None),
-            };
-            if matches!(failure, Ok(ControlFlow::Continue(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        for cached_key in cached_keys {
-            if !matches!(failure, Ok(ControlFlow::Continue(()))) {
-                break;
-            }
-            failure =
-                self.rows.borrow().get(cached_key).map_or(Ok(ControlFlow::Continue(())), |cached| visit(cached_key, None, Some(cached)));
-        }
-        failure.map(|_| ())
     }
 
     /// The row at an address whose storage key is at hand.
@@ -272,7 +236,13 @@ impl<'a> Transaction<'a> {
         {
             self.failure.get_or_insert(error);
         }
+        let items_key = (address.kind == Kind::Item).then(|| layout::items_key(self.place(&address.key), &address.key));
         if let Some(cached) = self.rows.get_mut().get_mut(&key) {
+            if let Some(items_key) = items_key
+                && cached.row.is_empty() != row.is_empty()
+            {
+                self.items.note(items_key, cached.row.is_empty());
+            }
             cached.row = row;
             cached.dirty = true;
         }
@@ -337,6 +307,7 @@ impl<'a> Transaction<'a> {
             }
         });
         let changes = changes.collect();
+        std::mem::take(&mut self.items).write(&*self.snapshot, &mut self.batch)?;
         Ok(Prepared { batch: self.batch, changes, floors })
     }
 
@@ -365,7 +336,7 @@ impl<'a> Transaction<'a> {
             } else {
                 let mut data = start.clone();
                 data.push(Kind::Expiry as u8 + 1);
-                self.merged(&data, &layout::end_of(&start), &mut |_, _, cached| {
+                self.merged(&data, &layout::end_of(&start), Order::Forward, &mut |_, _, cached| {
                     let (was, is) = cached.map_or((true, true), was_and_is);
                     (before, after) = (before || was, after || is);
                     Ok(if before && after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -376,12 +347,6 @@ impl<'a> Transaction<'a> {
         Ok(counts)
     }
 }
-
-/// Takes a row's storage key, address, content and digest.
-type VisitRow<'v> = dyn FnMut(&[u8], &RowAddress, &Row, Digest) -> ControlFlow<()> + 'v;
-
-/// Takes a storage key with what storage holds there, or what the transaction knows of it.
-type Merging<'v> = dyn FnMut(&[u8], Option<Bytes>, Option<&Cached>) -> Result<ControlFlow<()>, ReplicaError> + 'v;
 
 impl Rows for Transaction<'_> {
     type Error = ReplicaError;
@@ -408,32 +373,25 @@ impl Rows for Transaction<'_> {
             }
             return Ok(());
         }
-        let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
-        let (mut wanted, mut whole) = (true, kind == Kind::Expiry);
-        self.merged(&first, &end, &mut |row_key, stored, cached| {
-            // Most keys have one row. To look one row further than the visitor wants tells so, and spares the next visit its search.
-            if !wanted {
-                whole = false;
-                return Ok(ControlFlow::Break(()));
-            }
-            if let Some(cached) = cached {
-                wanted = cached.row.is_empty() || visitor(&cached.address, &cached.row).is_continue();
-            } else if let Some(value) = stored {
-                let (address, row, content) = layout::read_row(row_key, &value)?;
-                wanted = visitor(&address, &row).is_continue();
-                if read.len() < KEPT_ROWS {
-                    read.push((row_key.to_vec(), Cached::read(address, row, Some(content))));
-                } else {
-                    whole = false;
-                }
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        self.rows.borrow_mut().extend(read);
-        if whole {
+        if self.visit_rows(&first, &end, Order::Forward, visitor)? && kind == Kind::Expiry {
             self.whole.borrow_mut().insert(start);
         }
         Ok(())
+    }
+
+    fn items(&self, key: &Bytes) -> Result<u64, ReplicaError> {
+        self.count_items(key)
+    }
+
+    fn visit_back(
+        &self,
+        key: &Bytes,
+        kind: Kind,
+        visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>,
+    ) -> Result<(), ReplicaError> {
+        let mut start = layout::rows_of_key(self.place(key), key);
+        start.push(kind as u8);
+        self.visit_rows(&start, &layout::end_of(&start), Order::Back, visitor).map(drop)
     }
 }
 
@@ -442,3 +400,6 @@ impl RowsMut for Transaction<'_> {
         self.put_at(layout::row_key(self.place(&address.key), &address), address, row);
     }
 }
+
+#[cfg(test)]
+mod tests;

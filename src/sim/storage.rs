@@ -11,7 +11,7 @@
 //! away when a later one shows in every snapshot that is still held.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -324,19 +324,37 @@ impl Snapshot for SimSnapshot {
             if let Some((key, _)) = page.last() {
                 next = [key, &[0][..]].concat().into();
             }
-            for (key, value) in page.drain(..) {
-                if let Some(value) = value
-                    && visit(&key, &value).is_break()
-                {
-                    return Ok(());
-                }
-            }
-            if is_last {
+            if show(&mut page, visit).is_break() || is_last {
                 break;
             }
         }
         Ok(())
     }
+
+    fn scan_back(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
+        let mut end = Bytes::copy_from_slice(until);
+        let mut page: Vec<(Bytes, Option<Bytes>)> = Vec::new();
+        while *from < *end {
+            {
+                let platter = self.disk.platter();
+                let rows = platter.rows.range::<[u8], _>((Bound::Included(from), Bound::Excluded(&*end))).rev().take(PAGE);
+                page.extend(rows.map(|(key, versions)| (key.clone(), Platter::value_at(versions, self.commit).cloned())));
+            }
+            let is_last = page.len() < PAGE;
+            if let Some((key, _)) = page.last() {
+                end = key.clone();
+            }
+            if show(&mut page, visit).is_break() || is_last {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Shows a visitor the keys of a page that hold something, until it breaks.
+fn show(page: &mut Vec<(Bytes, Option<Bytes>)>, visit: Visitor<'_>) -> ControlFlow<()> {
+    page.drain(..).try_for_each(|(key, value)| value.map_or(ControlFlow::Continue(()), |value| visit(&key, &value)))
 }
 
 impl Drop for SimSnapshot {

@@ -117,7 +117,8 @@ fn judge(world: &World, alive: u32, calm: bool) -> Result<(), String> {
         let bits = judge_counter(state, &address)?;
         world.graph.check_counter(&address, bits, known, observed)?;
     }
-    judge_members(state)
+    judge_members(state)?;
+    world.judge_collections(state)
 }
 
 fn answer(state: &MemoryState, key: &Bytes, query: &Query) -> Answer {

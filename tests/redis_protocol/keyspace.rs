@@ -37,7 +37,7 @@ async fn scan_and_keys_find_what_is_there() {
     }
     client.line("DEL string:7");
     client.line("PEXPIRE string:8 1");
-    std::thread::sleep(std::time::Duration::from_millis(5));
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     let steps = walk(&mut client, "COUNT 10");
     assert!(steps.iter().all(|step| step.len() <= 10) && steps.len() >= 20);
     let met: Vec<String> = steps.into_iter().flatten().collect();

@@ -4,6 +4,7 @@
 
 mod connections;
 mod differential;
+mod families;
 mod hostile;
 mod keyspace;
 mod ringtide;

@@ -6,7 +6,7 @@
 //! only the committing thread takes snapshots, after each commit, and readers share the latest of them.
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, Readable};
+use fjall::{Database, Guard, Keyspace, Readable};
 
 use super::failure::explain;
 use super::keys;
@@ -36,16 +36,23 @@ impl Snapshot for FjallSnapshot {
     }
 
     fn scan(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
-        if from >= until {
-            return Ok(());
-        }
-        for entry in self.view.range(&self.keyspace, keys::bound(from)..keys::bound(until)) {
-            let (key, value) = entry.into_inner().map_err(|error| explain(&error))?;
-            let Some(key) = keys::seam(&key) else { continue };
-            if visit(key, &value).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        // fjall panics at a range that ends before it begins.
+        if from >= until { Ok(()) } else { each(self.view.range(&self.keyspace, keys::bound(from)..keys::bound(until)), visit) }
     }
+
+    fn scan_back(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
+        if from >= until { Ok(()) } else { each(self.view.range(&self.keyspace, keys::bound(from)..keys::bound(until)).rev(), visit) }
+    }
+}
+
+/// Shows a visitor what of these is not this backend's own, until it breaks.
+fn each(entries: impl Iterator<Item = Guard>, visit: Visitor<'_>) -> Result<(), StorageError> {
+    for entry in entries {
+        let (key, value) = entry.into_inner().map_err(|error| explain(&error))?;
+        let Some(key) = keys::seam(&key) else { continue };
+        if visit(key, &value).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }

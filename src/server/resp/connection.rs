@@ -173,6 +173,7 @@ impl Connection {
             Action::Reply(reply) => self.pipeline.push_reply(reply, self.session.protocol),
             Action::Key(operation, shape) => self.pipeline.start_key(operation, shape, &self.session, &self.shared.node),
             Action::Keys(operations, gather) => self.pipeline.start_keys(operations, gather, &self.session, &self.shared.node),
+            Action::First(operations, next) => self.pipeline.start_first(operations, next, &self.session, &self.shared.node),
             Action::Alone(work) => self.pipeline.start_alone(work, self.session.protocol),
             Action::Wait { replicas, timeout } => self.pipeline.start_wait(replicas, timeout, &self.session, &self.shared),
             Action::Transaction(commands) => {

@@ -20,7 +20,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
 
-use super::commands::{Action, Gather, Operation, Shape, Work};
+use super::commands::{Action, Gather, Next, Operation, Shape, Work, within_limits};
 use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
@@ -102,7 +102,7 @@ impl Pipeline {
             Action::Keys(operations, _) => {
                 operations.len() <= MAX_RUNNING && self.keys.len() < REMEMBERED_KEYS && !operations.iter().any(conflicts)
             }
-            Action::Alone(_) | Action::Wait { .. } => false,
+            Action::First(..) | Action::Alone(_) | Action::Wait { .. } => false,
         }
     }
 
@@ -146,6 +146,31 @@ impl Pipeline {
             let answers = stream::iter(answers).buffered(GATHERED_AT_ONCE);
             self.push(keys, protocol, gathered(answers, gather));
         }
+    }
+
+    /// Starts a command that asks keys first and then does what follows from their answers.
+    pub(crate) fn start_first(&mut self, operations: Vec<Operation>, next: Next, session: &Session, node: &Node) {
+        self.alone = true;
+        let (level, node) = (session.level, node.clone());
+        self.push(0, session.protocol, async move {
+            let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
+            let action = match collect(answers).await {
+                (Ok(answers), _) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
+                (Err(reply), _) => Action::Reply(reply),
+            };
+            match action {
+                Action::Reply(reply) => (reply, Vec::new(), Vec::new()),
+                Action::Key(operation, shape) => match perform(&node, level, operation).await {
+                    Ok((answer, receipt)) => (shape(answer), receipt.into_iter().collect(), Vec::new()),
+                    Err(error) => (error.into(), Vec::new(), Vec::new()),
+                },
+                Action::Keys(operations, gather) => {
+                    let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(MAX_RUNNING);
+                    gathered(answers, gather).await
+                }
+                _ => (Reply::Error("ERR this does not follow from any keys".to_owned()), Vec::new(), Vec::new()),
+            }
+        });
     }
 
     /// Starts something that runs alone.
@@ -208,11 +233,19 @@ fn perform(node: &Node, level: Level, operation: Operation) -> BoxFuture<'static
     }
 }
 
-/// Gathers the answers of several keys, unless they are too long together.
+/// Shapes the answers of several keys, unless they are too long together.
 async fn gathered(
     answers: impl stream::Stream<Item = Result<(Answer, Option<Receipt>), OperationError>>,
     gather: Gather,
 ) -> (Reply, Vec<Receipt>, Vec<Receipt>) {
+    let (results, receipts) = collect(answers).await;
+    (results.map_or_else(std::convert::identity, gather), receipts, Vec::new())
+}
+
+/// Collects the answers of several keys. Where they are too long together, an error takes their place.
+async fn collect(
+    answers: impl stream::Stream<Item = Result<(Answer, Option<Receipt>), OperationError>>,
+) -> (Result<Vec<Result<Answer, OperationError>>, Reply>, Vec<Receipt>) {
     let (mut results, mut receipts, mut length) = (Vec::new(), Vec::new(), 0);
     let mut answers = std::pin::pin!(answers);
     while let Some(result) = answers.next().await {
@@ -220,14 +253,14 @@ async fn gathered(
             length += bytes.len();
         }
         if length > MAX_GATHERED {
-            return (Reply::Error("TOOBIG reply would exceed 256 MiB".to_owned()), receipts, Vec::new());
+            return (Err(Reply::Error("TOOBIG reply would exceed 256 MiB".to_owned())), receipts);
         }
         results.push(result.map(|(answer, receipt)| {
             receipts.extend(receipt);
             answer
         }));
     }
-    (gather(results), receipts, Vec::new())
+    (Ok(results), receipts)
 }
 
 /// Asks until so many replicas have all writes, or the time is over. Also tells the writes that every replica has.

@@ -48,6 +48,8 @@ pub enum Reply {
     Text(String),
     /// Nothing there.
     Null,
+    /// No array there.
+    NullArray,
     /// Several replies in order.
     Array(Vec<Reply>),
     /// Several different replies in no particular order.
@@ -131,6 +133,7 @@ impl Reply {
             }
             Self::Text(text) => put_bulk(out, text.as_bytes()),
             Self::Null => out.put_slice(if modern { b"_\r\n" } else { b"$-1\r\n" }),
+            Self::NullArray => out.put_slice(if modern { b"_\r\n" } else { b"*-1\r\n" }),
             Self::Array(items) => {
                 put_length(out, b'*', items.len());
                 items.iter().for_each(|item| item.encode(protocol, out));
@@ -219,6 +222,7 @@ mod tests {
         assert_eq!(both(&Reply::bulk("a\r\nb")), same("$4\r\na\r\nb\r\n"));
         assert_eq!(both(&Reply::Array(vec![Reply::Integer(-7), Reply::Array(vec![])])), same("*2\r\n:-7\r\n*0\r\n"));
         assert_eq!(both(&Reply::Null), ("$-1\r\n".into(), "_\r\n".into()));
+        assert_eq!(both(&Reply::NullArray), ("*-1\r\n".into(), "_\r\n".into()));
         assert_eq!(both(&Reply::Set(vec![Reply::bulk("a")])), ("*1\r\n$1\r\na\r\n".into(), "~1\r\n$1\r\na\r\n".into()));
         assert_eq!(both(&Reply::map([("k", Reply::Integer(0))])), ("*2\r\n$1\r\nk\r\n:0\r\n".into(), "%1\r\n$1\r\nk\r\n:0\r\n".into()));
         assert_eq!(both(&Reply::Double(Score::new(2.5))), ("$3\r\n2.5\r\n".into(), ",2.5\r\n".into()));
@@ -239,6 +243,7 @@ mod tests {
         let leaf = prop_oneof![
             Just(Reply::OK),
             Just(Reply::Null),
+            Just(Reply::NullArray),
             any::<i64>().prop_map(Reply::Integer),
             bytes(),
             ".{0,9}".prop_map(Reply::Error)

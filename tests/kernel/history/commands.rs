@@ -1,5 +1,7 @@
 //! Commands of the small world: executed by the real kernel, recorded in the graph.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use ringtide::crdt::command::Mutation;
 use ringtide::crdt::counter::clear_floors;
@@ -14,11 +16,15 @@ use ringtide::types::{Actor, Timestamp};
 
 use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces, UNIT};
 use super::trace::describe;
-use super::{COUNTER, HASH, SCORES, SET, World, counters, field, scored};
+use super::{COUNTER, HASH, LIST, LOG, SCORES, SET, World, counters, field, scored};
 use crate::peer::{DELETE, PERSIST};
 
+/// Kinds of commands, family by family: on strings and sets, on hashes and sorted sets, on lists and HyperLogLogs.
+pub(super) const FAMILIES: [Range<u32>; 3] = [0..20, 20..36, 36..COMMANDS];
+/// How many kinds of commands there are.
+pub(super) const COMMANDS: u32 = 50;
 /// So far ahead that no key expires.
-const FAR_MS: i64 = 1 << 42;
+pub(super) const FAR_MS: i64 = 1 << 42;
 
 impl World {
     /// Executes a command at a replica and sends its delta to all the others.
@@ -27,7 +33,10 @@ impl World {
             return;
         }
         let number = self.graph.operations.len();
-        let (name, key, mutation, replaces) = self.command(choice, number);
+        let (name, key, mutation, replaces) = match choice % COMMANDS {
+            choice @ 0..36 => self.command(choice, number),
+            _ => self.command_on_collection(here, choice, number),
+        };
         let replica = &mut self.replicas[here];
         let (actor, next) = (replica.actor, &mut replica.next);
         let mut mint = || {
@@ -41,7 +50,13 @@ impl World {
         if executed.delta.is_empty() {
             return;
         }
-        let observed = replica.now.observed;
+        let (mut observed, mut replaces) = (replica.now.observed, replaces);
+        if key == LIST {
+            self.note_order(here, number, &mutation);
+            replaces = self.replaced_in_list(replaces, &executed.delta);
+        } else if key == LOG && replaces == Replaces::Nothing {
+            (observed, replaces) = self.replaced_in_log(&executed.delta);
+        }
         let effects = self.record(number, format!("{name} at {here}"), &key, &mutation, replaces, observed, &executed.delta);
         let replica = &mut self.replicas[here];
         replica.now.state.join(&executed.delta);
@@ -56,7 +71,10 @@ impl World {
             return;
         }
         let number = self.graph.operations.len();
-        let (name, key, mutation, _) = self.command([0, 4, 6, 8, 12, 15, 16, 19, 20, 24, 28, 32][choice as usize % 12], number);
+        let (name, key, mutation, _) = match choice as usize % 16 {
+            choice @ 0..12 => self.command([0, 4, 6, 8, 12, 15, 16, 19, 20, 24, 28, 32][choice], number),
+            choice => self.command_on_collection(0, [36, 37, 44, 45][choice - 12], number),
+        };
         let next = &mut self.fallback_next;
         let actor = Actor(99);
         let mut mint = || {
@@ -108,7 +126,7 @@ impl World {
             let members = vec![(member.clone(), Score::new(whole))];
             sorted_set::Mutation::Add { members, condition: AddCondition::default(), changed: false }.into()
         };
-        match choice % 36 {
+        match choice {
             20 => ("HSET h f1", HASH, set_field(&one), Replaces::Row(field("f1"))),
             21 => ("HSET h f2", HASH, set_field(&two), Replaces::Row(field("f2"))),
             22 => ("HDEL h f1", HASH, hash::Mutation::Remove(vec![one]).into(), Replaces::Row(field("f1"))),

@@ -4,6 +4,7 @@
 //!
 //! A history is a list of numbers ([`Event`]), so a failing one is shrunk by leaving events out.
 
+pub(crate) mod collections;
 mod commands;
 pub(crate) mod graph;
 mod mishaps;
@@ -43,6 +44,12 @@ pub(crate) const SET: Bytes = Bytes::from_static(b"s");
 pub(crate) const HASH: Bytes = Bytes::from_static(b"h");
 /// The key of a sorted set.
 pub(crate) const SCORES: Bytes = Bytes::from_static(b"z");
+/// The key of a list.
+pub(crate) const LIST: Bytes = Bytes::from_static(b"l");
+/// The key of a HyperLogLog.
+pub(crate) const LOG: Bytes = Bytes::from_static(b"p");
+/// Every key, each in a leaf of its own.
+pub(crate) const KEYS: [Bytes; 6] = [COUNTER, SET, HASH, SCORES, LIST, LOG];
 
 /// A replica's state with what the oracle keeps beside it.
 #[derive(Clone, Default)]
@@ -103,6 +110,8 @@ pub(crate) struct World {
     /// The dots of the coordinator that holds no replica.
     fallback_next: u64,
     increments: u32,
+    /// What the order of the list must be: an item, and one that stands behind it.
+    pub(crate) order: Vec<(usize, usize)>,
     actors: u64,
     pub(crate) time: u64,
     /// Whether a pull compares row by row, or a key's rows at once.
@@ -136,6 +145,7 @@ impl World {
             left: 0,
             fallback_next: 1,
             increments: 0,
+            order: Vec::new(),
             actors: 100,
             time: 1,
             fine,
@@ -240,7 +250,7 @@ impl World {
         if !self.replicas[here].present || self.answers.len() >= 4 {
             return;
         }
-        let key = self.answers.first().map_or([COUNTER, SET, HASH, SCORES][choice as usize % 4].clone(), |first| first.key.clone());
+        let key = self.answers.first().map_or(KEYS[choice as usize % KEYS.len()].clone(), |first| first.key.clone());
         let state = &self.replicas[here].now.state;
         let rows = state.rows_of(&key).unwrap_or_else(|never| match never {});
         self.answers.push(Answered { replica: here, voice: Voice { rows, causal: state.causal.clone() }, key });
@@ -304,14 +314,30 @@ pub(crate) fn answer(state: &MemoryState, key: &Bytes, query: &Query, now: Times
     answer::answer(&view, now, key, query).unwrap_or(Answer::Nil)
 }
 
-/// Every row that a history can touch, in order.
+/// Addresses between which rows are compared, in order of their keys as [`KEYS`] has them: those that every history touches, and for the others one
+/// in their midst.
 pub(crate) fn addresses() -> Vec<RowAddress> {
-    let members = [&b"m1"[..], b"m2"].map(|member| RowAddress::member(&SET, &Bytes::from_static(member)));
-    let mut all = vec![RowAddress::expiry(&COUNTER), RowAddress::value(&COUNTER)];
-    all.extend([RowAddress::expiry(&HASH), field("f1"), field("f2"), RowAddress::expiry(&SET), RowAddress::value(&SET)]);
-    all.extend(members);
-    all.extend([RowAddress::expiry(&SCORES), scored("m1"), scored("m2")]);
-    all
+    let element = |key: &Bytes, kind, element: &'static [u8]| RowAddress::element(key, kind, &Bytes::from_static(element));
+    let [counter, set, hash, scores, list, log] = KEYS.map(|key| RowAddress::expiry(&key));
+    vec![
+        counter,
+        RowAddress::value(&COUNTER),
+        set,
+        RowAddress::value(&SET),
+        element(&SET, Kind::Member, b"m1"),
+        element(&SET, Kind::Member, b"m2"),
+        hash,
+        field("f1"),
+        field("f2"),
+        scores,
+        scored("m1"),
+        scored("m2"),
+        list,
+        element(&LIST, Kind::Item, &[0x80]),
+        element(&LIST, Kind::Item, &[0x86]),
+        log,
+        element(&LOG, Kind::Register, &[0x20]),
+    ]
 }
 
 /// The row of a field of [`HASH`].

@@ -1,13 +1,13 @@
 //! Pulls of the small world: the real decisions of [`ringtide::crdt::pull`], taken apart into the steps between which anything may happen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringtide::crdt::delta::{Causal, Row, RowAddress, RowsMut};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::pull::{Pull, compare_row};
 
 use super::graph::{Effects, Operations};
-use super::{COUNTER, Replica, World, addresses};
+use super::{KEYS, Replica, World, addresses};
 
 /// One pull that is under way.
 pub(crate) struct Session {
@@ -44,12 +44,12 @@ impl Session {
 }
 
 fn leaf_of(address: &RowAddress) -> usize {
-    usize::from(address.key != COUNTER)
+    KEYS.iter().position(|key| *key == address.key).unwrap_or(0)
 }
 
 fn steps(fine: bool) -> Vec<Step> {
     if !fine {
-        return vec![(0, None, None), (1, None, None)];
+        return (0..KEYS.len()).map(|leaf| (leaf, None, None)).collect();
     }
     let all = addresses();
     let bound = |leaf: usize, index: usize| all.get(index).filter(|address| leaf_of(address) == leaf).cloned();
@@ -123,7 +123,9 @@ impl World {
         };
         let their_causal = if session.by_listing { &their_causal } else { session.pull.theirs() };
         let empty = Row::new();
-        for address in addresses().iter().filter(|address| within(step, address)) {
+        let own = self.replicas[to].now.state.rows.keys().filter(|address| within(step, address));
+        let both: BTreeSet<RowAddress> = own.chain(theirs.keys()).cloned().collect();
+        for address in &both {
             let others = |address: &RowAddress, dot| {
                 self.sessions.iter().any(|other| other.to == to && other.is_valid(&self.replicas) && other.slips(address, dot))
             };

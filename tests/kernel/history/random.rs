@@ -1,5 +1,6 @@
 //! Random histories from a seed: the same on every machine and in every run.
 
+use super::commands::FAMILIES;
 use super::{EVENTS, Event};
 
 /// A small generator of random numbers (xorshift64*, Vigna 2016).
@@ -39,6 +40,12 @@ impl Random {
         }
     }
 
+    /// A kind of command: of each family as often.
+    fn command(&mut self) -> u32 {
+        let kinds = &FAMILIES[self.below(FAMILIES.len() as u64) as usize];
+        kinds.start + self.below(kinds.len() as u64) as u32
+    }
+
     /// A history: one in three of anything, the others dwell on a few kinds of events and commands, so that these meet often.
     pub(crate) fn history(&mut self) -> Vec<Event> {
         let length = 10 + self.below(90);
@@ -46,7 +53,7 @@ impl Random {
             return (0..length).map(|_| (self.below(EVENTS.into()) as u8, self.number())).collect();
         }
         let favourites: Vec<u8> = (0..10).map(|_| self.below(EVENTS.into()) as u8).collect();
-        let commands: Vec<u32> = (0..5).map(|_| self.below(20) as u32).collect();
+        let commands: Vec<u32> = (0..5).map(|_| self.command()).collect();
         let event = |random: &mut Self| {
             let kind = match random.below(8) {
                 0 => random.below(EVENTS.into()) as u8,

@@ -16,6 +16,9 @@ pub(crate) type Shape = Box<dyn FnOnce(Answer) -> Reply + Send>;
 /// Turns what several keys answered, in the order they were named, into the command's reply.
 pub(crate) type Gather = fn(Vec<Result<Answer, OperationError>>) -> Reply;
 
+/// Turns what several keys answered into what the command does next.
+pub(crate) type Next = Box<dyn FnOnce(Vec<Result<Answer, OperationError>>) -> Action + Send>;
+
 /// What a command does.
 pub(crate) enum Action {
     /// Everything is done already.
@@ -24,6 +27,8 @@ pub(crate) enum Action {
     Key(Operation, Shape),
     /// Asks or changes several keys at the same time.
     Keys(Vec<Operation>, Gather),
+    /// Asks several keys, and goes on with what they answer. Nothing else of this connection runs meanwhile; other connections do.
+    First(Vec<Operation>, Next),
     /// Something that takes its time. Nothing else of this connection runs meanwhile.
     Alone(BoxFuture<'static, Reply>),
     /// Waits until so many replicas have all writes of this connection, or the time is over; `None` is for ever.
@@ -39,6 +44,16 @@ pub(crate) enum Action {
     Quit(Reply),
     /// Closes the connection without a word: whoever speaks there speaks HTTP.
     HangUp,
+}
+
+impl Action {
+    /// Asks several keys, and goes on with what they answer, or with an error.
+    pub(crate) fn first(
+        operations: Vec<Operation>,
+        next: impl FnOnce(Vec<Result<Answer, OperationError>>) -> Result<Self, CommandError> + Send + 'static,
+    ) -> Self {
+        Self::First(operations, Box::new(|answers| next(answers).unwrap_or_else(|error| Self::Reply(error.into()))))
+    }
 }
 
 /// One question or change to one key.
@@ -104,6 +119,9 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         Answer::Integer(number) => Reply::Integer(number),
         Answer::Bytes(bytes) => Reply::Bulk(bytes),
         Answer::Members(members) => Reply::Set(members.into_iter().map(Reply::Bulk).collect()),
+        Answer::Items(items) => Reply::Array(items.into_iter().map(Reply::Bulk).collect()),
+        Answer::Indexes(indexes) => Reply::Array(indexes.into_iter().map(Reply::Integer).collect()),
+        Answer::Fields(fields) => Reply::Array(fields.into_iter().map(|field| field.map_or(Reply::Null, Reply::Integer)).collect()),
         Answer::Flags(flags) => Reply::Array(flags.into_iter().map(|flag| Reply::Integer(i64::from(flag))).collect()),
         Answer::Values(values) => Reply::Array(values.into_iter().map(|value| value.map_or(Reply::Null, Reply::Bulk)).collect()),
         Answer::Pairs(pairs) => Reply::Map(pairs.into_iter().map(|(field, value)| (Reply::Bulk(field), Reply::Bulk(value))).collect()),
@@ -182,6 +200,9 @@ pub(crate) enum CommandError {
     /// The commands queued since MULTI exceed 64 MiB.
     #[error("TOOBIG queued commands exceed 64 MiB")]
     QueueTooBig,
+    /// A key that was asked first failed.
+    #[error(transparent)]
+    Operation(#[from] OperationError),
     /// Anything that only one command has to say.
     #[error("{0}")]
     Other(String),

@@ -1,14 +1,18 @@
 //! Every command, a file per family: each file holds the rows of the table, and for each command its parse and reply.
 
 mod action;
+mod bitmaps;
 mod client;
 mod config;
 mod connection;
 mod hashes;
+mod hyperloglogs;
 mod info;
 mod introspection;
 mod keys;
 mod keyspace;
+mod lcs;
+mod lists;
 mod options;
 mod pick;
 mod ranges;
@@ -25,7 +29,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
-pub(crate) use action::{Action, CommandError, Gather, Operation, Shape, Work};
+pub(crate) use action::{Action, CommandError, Gather, Next, Operation, Shape, Work};
 use spec::{Flags, Parsed, Run, Spec};
 
 use super::parser::Request;
@@ -44,15 +48,18 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 10] = [
+const FAMILIES: [&[Spec]; 13] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
+    bitmaps::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
     sets::COMMANDS,
     hashes::COMMANDS,
     sorted_sets::COMMANDS,
+    lists::COMMANDS,
+    hyperloglogs::COMMANDS,
     transactions::COMMANDS,
     ringtide::COMMANDS,
 ];
@@ -126,10 +133,10 @@ fn dispatch_command(arguments: Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
 }
 
 /// The one place where limits of keys and values are checked: no operation reaches a peer around it.
-fn within_limits(action: Action) -> Parsed {
+pub(super) fn within_limits(action: Action) -> Parsed {
     match &action {
         Action::Key(operation, _) => operation.check()?,
-        Action::Keys(operations, _) => operations.iter().try_for_each(Operation::check)?,
+        Action::Keys(operations, _) | Action::First(operations, _) => operations.iter().try_for_each(Operation::check)?,
         _ => {}
     }
     Ok(action)

@@ -20,7 +20,15 @@ pub(super) fn integer(argument: &[u8]) -> Result<i64, CommandError> {
 /// # Errors
 /// Where it is no integer, or negative.
 pub(super) fn positive(argument: &[u8]) -> Result<u64, CommandError> {
-    parse_integer(argument).and_then(|count| u64::try_from(count).ok()).ok_or(CommandError::NotPositive)
+    positive_or(argument, CommandError::NotPositive)
+}
+
+/// An argument as a number of things.
+///
+/// # Errors
+/// This one, where it is no integer, or negative.
+pub(super) fn positive_or(argument: &[u8], otherwise: CommandError) -> Result<u64, CommandError> {
+    parse_integer(argument).and_then(|count| u64::try_from(count).ok()).ok_or(otherwise)
 }
 
 /// Whether an argument is this word, in any case.

@@ -49,12 +49,18 @@ pub(crate) enum Group {
     Generic,
     /// Strings and counters.
     String,
+    /// Bits of strings.
+    Bitmap,
     /// Sets.
     Set,
     /// Hashes.
     Hash,
     /// Sorted sets.
     SortedSet,
+    /// Lists.
+    List,
+    /// HyperLogLogs.
+    HyperLogLog,
     /// MULTI and EXEC.
     Transactions,
     /// What Redis doesn't have.
@@ -69,9 +75,12 @@ impl Group {
             Self::Server => "server",
             Self::Generic => "generic",
             Self::String => "string",
+            Self::Bitmap => "bitmap",
             Self::Set => "set",
             Self::Hash => "hash",
             Self::SortedSet => "sorted-set",
+            Self::List => "list",
+            Self::HyperLogLog => "hyperloglog",
             Self::Transactions => "transactions",
             Self::Ringtide => "ringtide",
         }
@@ -83,9 +92,12 @@ impl Group {
             Self::Connection => Some("@connection"),
             Self::Generic => Some("@keyspace"),
             Self::String => Some("@string"),
+            Self::Bitmap => Some("@bitmap"),
             Self::Set => Some("@set"),
             Self::Hash => Some("@hash"),
             Self::SortedSet => Some("@sortedset"),
+            Self::List => Some("@list"),
+            Self::HyperLogLog => Some("@hyperloglog"),
             Self::Transactions => Some("@transaction"),
             Self::Server | Self::Ringtide => None,
         }

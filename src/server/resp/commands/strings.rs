@@ -6,6 +6,7 @@ use super::action::{Action, CommandError, Operation};
 use super::options::{StringOptions, Unit, expiry, integer, string_options};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::{Answer, Refusal};
+use crate::crdt::key;
 use crate::crdt::string::{Mutation, Query, SetCondition, SetExpiry};
 use crate::node::OperationError;
 use crate::server::resp::reply::Reply;
@@ -36,16 +37,25 @@ pub(super) const COMMANDS: &[Spec] = &[
     row("psetex", 4, GROW, "Set the value and expiration in milliseconds of a key", "2.6.0", psetex),
     Spec { keys: (1, -1, 1), ..row("mget", -2, READ, "Get the values of all the given keys", "1.0.0", mget) },
     Spec { keys: (1, -1, 2), ..row("mset", -3, GROW, "Set multiple keys to multiple values", "1.0.1", mset) },
+    Spec {
+        keys: (1, -1, 2),
+        ..row("msetnx", -3, GROW, "Set multiple keys to multiple values, only if none of the keys exist", "1.0.1", msetnx)
+    },
     row("append", 3, FAST_GROW, "Append a value to a key", "2.0.0", append),
     row("strlen", 2, READ, "Get the length of the value stored in a key", "2.2.0", strlen),
     row("incrbyfloat", 3, FAST_GROW, "Increment the float value of a key by the given amount", "2.6.0", incrbyfloat),
+    row("getrange", 4, Flags::READONLY, "Get a substring of the string stored at a key", "2.4.0", getrange),
+    row("substr", 4, Flags::READONLY, "Get a substring of the string stored at a key", "1.0.0", getrange),
+    row("setrange", 4, GROW, "Overwrite part of a string at key starting at the specified offset", "2.2.0", setrange),
+    Spec { keys: (1, 2, 1), ..row("lcs", -3, Flags::READONLY, "Find longest common substring", "7.0.0", super::lcs::lcs) },
     row("incr", 2, FAST_GROW, "Increment the integer value of a key by one", "1.0.0", incr),
     row("decr", 2, FAST_GROW, "Decrement the integer value of a key by one", "1.0.0", decr),
     row("incrby", 3, FAST_GROW, "Increment the integer value of a key by the given amount", "1.0.0", incrby),
     row("decrby", 3, FAST_GROW, "Decrement the integer value of a key by the given number", "1.0.0", decrby),
 ];
 
-fn write(value: &Bytes) -> Mutation {
+/// SET key value.
+pub(super) fn write(value: &Bytes) -> Mutation {
     Mutation::Set { value: value.clone(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }
 }
 
@@ -121,6 +131,56 @@ fn mset(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     }
     let operations = arguments[1..].chunks_exact(2).map(|pair| Operation::write(&pair[0], write(&pair[1]))).collect();
     Ok(Action::Keys(operations, |answers| answers.into_iter().find_map(Result::err).map_or(Reply::OK, Reply::from)))
+}
+
+/// MSETNX. Whether keys exist is asked first: true for what this peer saw, as SETNX is.
+fn msetnx(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    if arguments.len().is_multiple_of(2) {
+        return Err(CommandError::WrongArity("msetnx".to_owned()));
+    }
+    let pairs = || arguments[1..].chunks_exact(2);
+    let writes: Vec<Operation> = pairs().map(|pair| Operation::write(&pair[0], write(&pair[1]))).collect();
+    writes.iter().try_for_each(Operation::check)?;
+    let reads = pairs().map(|pair| Operation::read(&pair[0], key::Query::Type)).collect();
+    Ok(Action::first(reads, |answers| {
+        for answer in answers {
+            if answer? != Answer::Type(None) {
+                return Ok(Action::Reply(Reply::Integer(0)));
+            }
+        }
+        Ok(Action::Keys(writes, |answers| answers.into_iter().find_map(Result::err).map_or(Reply::Integer(1), Reply::from)))
+    }))
+}
+
+/// The string that GET answered, empty where there is none.
+pub(super) fn value_of(answer: Result<Answer, OperationError>) -> Result<Bytes, CommandError> {
+    Ok(if let Answer::Bytes(string) = answer? { string } else { Bytes::new() })
+}
+
+/// Asks something about a string, where there is one.
+pub(super) fn of_string(key: &Bytes, missing: Reply, ask: impl FnOnce(Bytes) -> Result<Reply, CommandError> + Send + 'static) -> Action {
+    Operation::read(key, Query::Get).shaped(|answer| match answer {
+        Answer::Bytes(string) => ask(string).unwrap_or_else(Reply::from),
+        _ => missing,
+    })
+}
+
+fn getrange(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    let (start, end) = (integer(&arguments[2])?, integer(&arguments[3])?);
+    Ok(of_string(&arguments[1], Reply::bulk(""), move |string| {
+        let length = i64::try_from(string.len()).unwrap_or(i64::MAX);
+        let resolved = |index: i64| if index < 0 { index.saturating_add(length).max(0) } else { index };
+        let (first, last) = (resolved(start), resolved(end).min(length - 1));
+        // Two negative ends in the wrong order would meet at the first byte.
+        let is_empty = first > last || (start < 0 && end < 0 && start > end);
+        let range = usize::try_from(first).ok().zip(usize::try_from(last).ok()).filter(|_| !is_empty);
+        Ok(Reply::Bulk(range.map_or_else(Bytes::new, |(first, last)| string.slice(first..=last))))
+    }))
+}
+
+fn setrange(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    let offset = u64::try_from(integer(&arguments[2])?).map_err(|_| CommandError::other("ERR offset is out of range"))?;
+    Ok(Operation::write(&arguments[1], Mutation::SetRange { offset, value: arguments[3].clone() }).plain())
 }
 
 fn append(arguments: &[Bytes], _now_ms: i64) -> Parsed {

@@ -1,0 +1,146 @@
+//! Random histories of one family of commands each, to a peer and to a real Redis.
+
+use proptest::prelude::*;
+
+use super::differential::{Redis, compare, compare_histories};
+use super::wire::{Client, Server};
+use ringtide::server::resp::Options;
+
+fn key() -> impl Strategy<Value = &'static str> {
+    prop_oneof![Just("a"), Just("b"), Just("c")]
+}
+
+fn words(line: impl AsRef<str>) -> Vec<String> {
+    // A value may be empty, which is a word of its own.
+    line.as_ref().trim_end_matches(' ').split(' ').map(str::to_owned).collect()
+}
+
+fn lists() -> impl Strategy<Value = Vec<String>> {
+    let item = || prop_oneof![Just("x"), Just("y"), Just("z"), Just("1")];
+    let index = || prop_oneof![4 => (-6..7i32).prop_map(|index| index.to_string()), 1 => Just("q".to_owned())];
+    let push = prop_oneof![Just("LPUSH"), Just("RPUSH"), Just("LPUSHX"), Just("RPUSHX")];
+    let take = || prop_oneof![Just("LPOP"), Just("RPOP")];
+    let position = prop_oneof![
+        Just("".to_owned()),
+        (-3..4i32).prop_map(|rank| format!("RANK {rank}")),
+        (-1..3i32, -2..3i32).prop_map(|(count, rank)| format!("COUNT {count} RANK {rank}")),
+        (0..4i32, -2..3i32).prop_map(|(most, rank)| format!("MAXLEN {most} COUNT 0 RANK {rank}")),
+        Just("COUNT".to_owned()),
+    ];
+    prop_oneof![
+        8 => (push, key(), proptest::collection::vec(item(), 1..4)).prop_map(|(name, key, items)| format!("{name} {key} {}", items.join(" "))),
+        2 => (take(), key()).prop_map(|(name, key)| format!("{name} {key}")),
+        1 => (take(), key(), -1..4i32).prop_map(|(name, key, count)| format!("{name} {key} {count}")),
+        3 => key().prop_map(|key| format!("LRANGE {key} 0 -1")),
+        1 => (key(), index(), index()).prop_map(|(key, start, stop)| format!("LRANGE {key} {start} {stop}")),
+        1 => (key(), index()).prop_map(|(key, index)| format!("LINDEX {key} {index}")),
+        2 => (key(), index(), item()).prop_map(|(key, index, item)| format!("LSET {key} {index} {item}")),
+        4 => (key(), prop_oneof![Just("BEFORE"), Just("after"), Just("at")], item(), item())
+            .prop_map(|(key, place, pivot, item)| format!("LINSERT {key} {place} {pivot} {item}")),
+        2 => (key(), -2..3i32, item()).prop_map(|(key, count, item)| format!("LREM {key} {count} {item}")),
+        1 => (key(), index(), index()).prop_map(|(key, start, stop)| format!("LTRIM {key} {start} {stop}")),
+        2 => (key(), item(), position).prop_map(|(key, item, options)| format!("LPOS {key} {item} {options}")),
+        1 => (key(), prop_oneof![Just("LLEN"), Just("TYPE"), Just("DEL"), Just("EXISTS"), Just("GET")])
+            .prop_map(|(key, name)| format!("{name} {key}")),
+        1 => (key(), prop_oneof![Just("SET"), Just("SADD")]).prop_map(|(key, name)| format!("{name} {key} v")),
+    ]
+    .prop_map(words)
+}
+
+fn strings_and_bits() -> impl Strategy<Value = Vec<String>> {
+    let value = || prop_oneof![Just(""), Just("1"), Just("abc"), Just("\u{7f}\u{7f}~"), Just("aXbXcX"), Just("hello world")];
+    let number = || prop_oneof![6 => (-20..30i32).prop_map(|number| number.to_string()), 1 => Just("q".to_owned())];
+    let unit = || prop_oneof![Just(""), Just("BYTE"), Just("BIT"), Just("bits")];
+    let field = prop_oneof![Just("u4"), Just("i5"), Just("u8"), Just("i64"), Just("u63"), Just("u64"), Just("i1"), Just("x8"), Just("u0")];
+    let at = prop_oneof![Just("0"), Just("3"), Just("#1"), Just("#2"), Just("17"), Just("-1"), Just("#x"), Just("4294967296")];
+    let amount = prop_oneof![Just("1"), Just("-1"), Just("7"), Just("200"), Just("-100"), Just("9223372036854775807"), Just("x")];
+    let change = (field, at, amount, 0..8u8).prop_map(|(field, at, amount, what)| match what {
+        0..=2 => format!("GET {field} {at}"),
+        3 => format!("OVERFLOW SAT SET {field} {at} {amount}"),
+        4 => format!("SET {field} {at} {amount}"),
+        5 => format!("OVERFLOW FAIL INCRBY {field} {at} {amount}"),
+        6 => format!("OVERFLOW SAT INCRBY {field} {at} {amount} OVERFLOW WRAP"),
+        _ => format!("INCRBY {field} {at} {amount}"),
+    });
+    let fields = proptest::collection::vec(change, 0..3).prop_map(|changes| changes.join(" "));
+    let lcs = prop_oneof![
+        Just(""),
+        Just("LEN"),
+        Just("IDX"),
+        Just("IDX WITHMATCHLEN"),
+        Just("IDX MINMATCHLEN 2"),
+        Just("LEN IDX"),
+        Just("MINMATCHLEN")
+    ];
+    let on_value = prop_oneof![4 => Just("SET"), 2 => Just("APPEND"), 1 => Just("SADD")];
+    prop_oneof![
+        6 => (on_value, key(), value()).prop_map(|(name, key, value)| format!("{name} {key} {value}")),
+        2 => key().prop_map(|key| format!("GET {key}")),
+        2 => (prop_oneof![Just("GETRANGE"), Just("SUBSTR")], key(), number(), number())
+            .prop_map(|(name, key, start, end)| format!("{name} {key} {start} {end}")),
+        2 => (key(), number(), value()).prop_map(|(key, offset, value)| format!("SETRANGE {key} {offset} {value}")),
+        3 => (key(), number(), 0..3u8).prop_map(|(key, offset, bit)| format!("SETBIT {key} {offset} {bit}")),
+        1 => (key(), number()).prop_map(|(key, offset)| format!("GETBIT {key} {offset}")),
+        1 => key().prop_map(|key| format!("BITCOUNT {key}")),
+        3 => (key(), number(), number(), unit()).prop_map(|(key, start, end, unit)| format!("BITCOUNT {key} {start} {end} {unit}")),
+        1 => (key(), 0..3u8).prop_map(|(key, bit)| format!("BITPOS {key} {bit}")),
+        1 => (key(), 0..2u8, number()).prop_map(|(key, bit, start)| format!("BITPOS {key} {bit} {start}")),
+        3 => (key(), 0..2u8, number(), number(), unit()).prop_map(|(key, bit, start, end, unit)| format!("BITPOS {key} {bit} {start} {end} {unit}")),
+        3 => (prop_oneof![Just("AND"), Just("or"), Just("XOR"), Just("NOT"), Just("NAND")], key(), proptest::collection::vec(key(), 1..4))
+            .prop_map(|(name, target, keys)| format!("BITOP {name} {target} {}", keys.join(" "))),
+        4 => (prop_oneof![3 => Just("BITFIELD"), 1 => Just("BITFIELD_RO")], key(), fields).prop_map(|(name, key, fields)| format!("{name} {key} {fields}")),
+        2 => (key(), key(), lcs).prop_map(|(left, right, options)| format!("LCS {left} {right} {options}")),
+        1 => (key(), key(), value()).prop_map(|(first, second, value)| format!("MSETNX {first} {value} {second} 5")),
+        1 => (key(), prop_oneof![Just("STRLEN"), Just("INCR"), Just("DEL"), Just("TYPE")]).prop_map(|(key, name)| format!("{name} {key}")),
+    ]
+    .prop_map(words)
+}
+
+fn hyperloglogs() -> impl Strategy<Value = Vec<String>> {
+    let elements =
+        || proptest::collection::vec((0..400u32).prop_map(|number| number.to_string()), 0..60).prop_map(|elements| elements.join(" "));
+    let keys = || proptest::collection::vec(key(), 1..4).prop_map(|keys| keys.join(" "));
+    prop_oneof![
+        5 => (key(), elements()).prop_map(|(key, elements)| format!("PFADD {key} {elements}")),
+        4 => keys().prop_map(|keys| format!("PFCOUNT {keys}")),
+        2 => keys().prop_map(|keys| format!("PFMERGE {keys}")),
+        1 => (key(), prop_oneof![Just("DEL"), Just("TYPE"), Just("EXISTS")]).prop_map(|(key, name)| format!("{name} {key}")),
+        1 => (key(), prop_oneof![3 => Just("SADD"), 1 => Just("SETNX")]).prop_map(|(key, name)| format!("{name} {key} v")),
+    ]
+    .prop_map(words)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_lists_get_the_replies_of_redis() {
+    compare_histories("2", lists(), 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_strings_and_bits_get_the_replies_of_redis() {
+    compare_histories("2", strings_and_bits(), 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_hyperloglogs_get_the_replies_of_redis() {
+    compare_histories("2", hyperloglogs(), 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_elements_are_counted_as_redis_counts_them() {
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::start(Options::default()).await;
+    let (mut ours, mut theirs) = (server.client(), Client::connect(redis.address));
+    for size in [10u32, 100, 1_000, 5_000, 20_000, 60_000] {
+        for first in (0..size).step_by(500) {
+            let elements: Vec<String> = (first..size.min(first + 500)).map(|number| format!("element:{number}")).collect();
+            let command: Vec<&[u8]> = [&b"PFADD"[..], b"many"].into_iter().chain(elements.iter().map(String::as_bytes)).collect();
+            compare(&mut ours, &mut theirs, &command);
+        }
+        compare(&mut ours, &mut theirs, &[b"PFCOUNT", b"many"]);
+    }
+    // At Redis this many elements are kept in the dense form already, but for the count that it remembers.
+    let dense = [ours.ask(&[b"GETRANGE", b"many", b"16", b"-1"]), theirs.ask(&[b"GETRANGE", b"many", b"16", b"-1"])];
+    assert_eq!(dense[0], dense[1]);
+    compare(&mut ours, &mut theirs, &[b"STRLEN", b"many"]);
+    server.stop().await;
+}
