@@ -239,11 +239,10 @@ impl<T: Send + 'static> Membership<T> {
     }
 
     fn is_newcomer_to(&self, theirs: &Members) -> bool {
-        let local = self.topology.local();
-        let known_there = theirs.joined().any(|member| member.peer == local);
-        let Some(own) = self.members.get(local) else { return false };
+        // Also where the others know this peer already: it may have crashed after they heard of it and before it heard of them.
+        let Some(own) = self.members.get(self.topology.local()) else { return false };
         let strangers = theirs.joined().filter(|member| self.members.get(member.peer).is_none());
-        !known_there && strangers.into_iter().any(|stranger| (stranger.born_ms, stranger.peer) < (own.born_ms, own.peer))
+        strangers.into_iter().any(|stranger| (stranger.born_ms, stranger.peer) < (own.born_ms, own.peer))
     }
 
     fn ring_of(&self, members: &Members) -> Ring {

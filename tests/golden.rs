@@ -49,7 +49,7 @@ fn counter() -> Row {
 }
 
 fn fraction() -> Row {
-    let (run, fraction) = (dot(1, 7), |double| Number::from_double(double).unwrap());
+    let (run, fraction) = (dot(1, 7), |double| Number::from_double(double).unwrap_or(Number::ZERO));
     Row::from([
         (dot(1, 9), entry(Payload::Run { run, total: fraction(-0.1) })),
         (dot(2, 4), entry(Payload::Floor { run, upto: 8, total: fraction(1e300) })),

@@ -49,6 +49,26 @@ async fn a_damaged_replica_counts_again_when_a_holder_that_was_away_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_newcomer_that_crashes_while_it_introduces_itself_is_still_one() {
+    for seed in 0..8 {
+        let mut cluster = SimCluster::start(4, 3, seed, Durability::System).await.unwrap();
+        cluster.converge(PATIENCE).await.unwrap();
+        cluster.join_next().await.unwrap();
+        let know_each_other = |cluster: &SimCluster, peer: usize| cluster.peers[peer].node.as_ref().unwrap().status().members == 4;
+        while !(0..3).any(|founder| know_each_other(&cluster, founder)) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        cluster.crash(3, Crash::Process);
+        cluster.restart(3).await.unwrap();
+        while !know_each_other(&cluster, 3) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(cluster.peers[3].node.as_ref().unwrap().status().syncing > 0, "seed {seed}: it has nothing and would count for reads");
+        cluster.converge(PATIENCE).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_drops_rows_before_the_newcomer_has_them_durably() {
     // No disk is synced but where the node asks for it by itself.
     let mut cluster = SimCluster::start(4, 3, 1, Durability::System).await.unwrap();

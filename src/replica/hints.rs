@@ -28,7 +28,7 @@ pub(super) fn count(snapshot: &dyn Snapshot) -> Result<(u64, u64), StorageError>
     let (mut next, mut count) = (1, 0);
     snapshot.scan(b"h", b"i", &mut |key, _| {
         if let Some((_, number)) = layout::parse_hint_key(key) {
-            next = next.max(number + 1);
+            next = next.max(number.saturating_add(1));
             count += 1;
         }
         ControlFlow::Continue(())

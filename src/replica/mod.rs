@@ -252,7 +252,7 @@ fn replay(snapshot: &dyn crate::env::Snapshot, states: &mut [PartitionState]) ->
     })?;
     for (number, bytes) in records {
         first.get_or_insert(number);
-        journal.next = number + 1;
+        journal.next = number.saturating_add(1);
         journal.bytes += bytes.len();
         journal::replay(&bytes, states).map_err(|Damaged(what)| Damaged(format!("journal record {number}: {what}")))?;
     }

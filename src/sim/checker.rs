@@ -1,6 +1,6 @@
 //! What must be true of a cluster that has healed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::cluster::SimCluster;
 use super::expiry::{Fate, fate};
 use super::storage::Crash;
 use super::workload::History;
+use crate::config::{EXPIRY_GRACE, EXPIRY_SWEEP};
 use crate::crdt::command::{Answer, Query};
 use crate::crdt::{encode, key, set, string};
 use crate::env::Clock;
@@ -20,6 +21,8 @@ use crate::node::Node;
 use crate::replica::layout;
 use crate::types::{Digest, Level, Partition};
 
+/// Longer than it takes from the end of a key's grace time to its removal, also where a sweep has looked at it in vain before.
+const SWEPT: Duration = Duration::from_secs(8 * EXPIRY_SWEEP.as_secs());
 /// How long a healed cluster may take to agree.
 const CONVERGENCE: Duration = Duration::from_secs(300);
 
@@ -140,6 +143,34 @@ async fn ends(node: &Node, history: &History, doubt_ms: u64) -> Result<(), Strin
                     return Err(format!("{key:?} should last and holds {values:?} after {commands:?}"));
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is left on any disk of keys that have expired, once their grace time is over and they were looked at since.
+///
+/// # Errors
+/// A violation.
+pub async fn check_swept(cluster: &SimCluster, history: &History, doubt_ms: u64) -> Result<(), String> {
+    let gone: BTreeSet<&Bytes> =
+        history.expiring.iter().filter(|(_, commands)| fate(commands, doubt_ms) == Fate::Gone).map(|(key, _)| key).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    sleep(EXPIRY_GRACE + SWEPT).await;
+    for (index, peer) in cluster.peers.iter().enumerate() {
+        let mut left = None;
+        peer.disk.visit(b"r", b"s", &mut |row_key, value| match layout::parse_row(row_key, &Bytes::copy_from_slice(value)) {
+            Ok((address, _)) if gone.contains(&address.key) => {
+                left = Some(address);
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        });
+        if let Some(address) = left {
+            let commands = &history.expiring[&address.key];
+            return Err(format!("node {index} still has {address:?}, which expired long ago, after {commands:?}"));
         }
     }
     Ok(())

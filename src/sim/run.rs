@@ -113,6 +113,8 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
         checker::check(&mut cluster, &history, clients.doubt_ms).await?;
     }
 
+    checker::check_swept(&cluster, &history, clients.doubt_ms).await?;
+
     let away = random.random_range(0..peers);
     let witness = (away + 1) % peers;
     cluster.crash(away, Crash::Process);

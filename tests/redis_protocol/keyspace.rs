@@ -16,7 +16,9 @@ fn bulks(reply: &str) -> Vec<String> {
 fn walk(client: &mut Client, options: &str) -> Vec<Vec<String>> {
     let (mut steps, mut cursor) = (Vec::new(), "0".to_owned());
     loop {
-        let mut met = bulks(&client.line(&format!("SCAN {cursor} {options}")));
+        let reply = client.line(format!("SCAN {cursor} {options}").trim_end());
+        let mut met = bulks(&reply);
+        assert!(!met.is_empty(), "{reply}");
         cursor = met.remove(0);
         steps.push(met);
         if cursor == "0" {
