@@ -13,6 +13,9 @@ use super::shown::Shown;
 /// Most bytes of a value that are told.
 const TOLD_BYTES: usize = 64;
 
+/// Why an entry does not show beside another one.
+const SIBLING: &str = "a sibling: written concurrently, and earlier than the one that shows";
+
 /// Tells of every live dot of a key.
 pub(super) fn explain<R: Rows>(rows: &R, key: &Bytes, shown: &Shown) -> Result<Vec<Explained>, R::Error> {
     let mut told = Vec::new();
@@ -21,6 +24,7 @@ pub(super) fn explain<R: Rows>(rows: &R, key: &Bytes, shown: &Shown) -> Result<V
             let (shows, reason) = match address.kind {
                 Kind::Expiry => judge_decision(entry, shown),
                 Kind::Value => judge_value(row, *dot, entry, shown),
+                Kind::Item => judge_item(row, *dot, entry, shown),
                 kind => judge_element(kind, entry, shown),
             };
             told.push(Explained {
@@ -87,7 +91,7 @@ fn judge_value(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, Stri
     }
     match &entry.payload {
         Payload::Value(_) if shown.string.shown_dot() == Some(dot) => (true, "written last".to_owned()),
-        Payload::Value(_) => (false, "a sibling: written concurrently, and earlier than the one that shows".to_owned()),
+        Payload::Value(_) => (false, SIBLING.to_owned()),
         Payload::Run { run, .. } => match counter::runs(row).into_iter().find(|other| other.name == *run) {
             Some(other) if other.latest != dot => (false, "a later entry of the same run stands beside it".to_owned()),
             Some(other) if other.counts.is_none() => (false, "reset by a SET or DEL".to_owned()),
@@ -98,12 +102,20 @@ fn judge_value(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, Stri
     }
 }
 
+fn judge_item(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, String) {
+    let latest = row.iter().filter(|(_, other)| !shown.expiry.hides(other)).max_by_key(|(other, entry)| (entry.timestamp, **other));
+    match latest {
+        Some((latest, _)) if *latest != dot && !shown.expiry.hides(entry) => (false, SIBLING.to_owned()),
+        _ => judge_element(Kind::Item, entry, shown),
+    }
+}
+
 fn judge_element(kind: Kind, entry: &Entry, shown: &Shown) -> (bool, String) {
     match (hidden_by(entry, shown), shown.data_type) {
         (Some(hidden), _) => hidden,
         (None, Some(other)) if DataType::of(kind) != Some(other) => {
             (false, format!("the key shows a {}, written concurrently", other.name()))
         }
-        (None, _) => (true, format!("a {}", kind.name())),
+        (None, _) => (true, format!("{} {}", if kind == Kind::Item { "an" } else { "a" }, kind.name())),
     }
 }

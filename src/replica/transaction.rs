@@ -304,7 +304,7 @@ impl<'a> Transaction<'a> {
             } else {
                 let mut data = start.clone();
                 data.push(Kind::Expiry as u8 + 1);
-                self.merged(&data, &layout::end_of(&start), Order::Forward, &mut |_, _, cached| {
+                self.merged(Some(&key), (&data, &layout::end_of(&start)), Order::Forward, &mut |_, _, cached| {
                     let (was, is) = cached.map_or((true, true), was_and_is);
                     (before, after) = (before || was, after || is);
                     Ok(if before && after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -341,7 +341,7 @@ impl Rows for Transaction<'_> {
             }
             return Ok(());
         }
-        if self.visit_rows(&first, &end, Order::Forward, visitor)? && kind == Kind::Expiry {
+        if self.visit_rows(key, &first, &end, Order::Forward, visitor)? && kind == Kind::Expiry {
             self.whole.borrow_mut().insert(start);
         }
         Ok(())
@@ -359,7 +359,7 @@ impl Rows for Transaction<'_> {
     ) -> Result<(), ReplicaError> {
         let mut start = layout::rows_of_key(self.place(key), key);
         start.push(kind as u8);
-        self.visit_rows(&start, &layout::end_of(&start), Order::Back, visitor).map(drop)
+        self.visit_rows(key, &start, &layout::end_of(&start), Order::Back, visitor).map(drop)
     }
 }
 
@@ -374,7 +374,7 @@ impl RowsMut for Transaction<'_> {
             if cached.address.kind == Kind::Item && cached.row.is_empty() != row.is_empty() {
                 let appeared = cached.row.is_empty();
                 let items_key = layout::items_key(Place::of(&cached.address.key, self.count), &cached.address.key);
-                self.items.note(items_key, appeared);
+                self.items.note(items_key, &cached.address.element, appeared);
             }
             cached.row = row;
             cached.dirty = true;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::super::layout;
 use super::{Cached, ReplicaError, Transaction};
-use crate::crdt::delta::{Row, RowAddress};
+use crate::crdt::delta::{Kind, Row, RowAddress};
 use crate::crdt::encode;
 use crate::types::Digest;
 
@@ -46,7 +46,7 @@ impl Transaction<'_> {
     /// # Errors
     /// Where a row could not be read.
     pub fn visit_range(&self, start: &[u8], end: &[u8], visit: &mut VisitRow<'_>) -> Result<(), ReplicaError> {
-        self.merged(start, end, Order::Forward, &mut |key, stored, cached| {
+        self.merged(None, (start, end), Order::Forward, &mut |key, stored, cached| {
             if let Some(cached) = cached {
                 if cached.row.is_empty() {
                     return Ok(ControlFlow::Continue(()));
@@ -59,8 +59,15 @@ impl Transaction<'_> {
         })
     }
 
-    /// Walks storage and cache side by side, in order of key or against it.
-    pub(super) fn merged(&self, start: &[u8], end: &[u8], order: Order, visit: &mut Merging<'_>) -> Result<(), ReplicaError> {
+    /// Walks storage and cache side by side, in order of storage keys or against it; where the range lies within the rows of a client's key, best told
+    /// of which.
+    pub(super) fn merged(
+        &self,
+        of: Option<&Bytes>,
+        (start, end): (&[u8], &[u8]),
+        order: Order,
+        visit: &mut Merging<'_>,
+    ) -> Result<(), ReplicaError> {
         let mut cached_key = self.next_cached(start, end, order);
         let mut outcome = Ok(ControlFlow::Continue(()));
         // Visits what is cached before a key of storage; tells whether the key itself is, and so was visited.
@@ -88,9 +95,10 @@ impl Transaction<'_> {
             };
             if matches!(outcome, Ok(ControlFlow::Continue(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        match order {
-            Order::Forward => self.snapshot.scan(start, end, &mut step)?,
-            Order::Back => self.snapshot.scan_back(start, end, &mut step)?,
+        match (of, order) {
+            (Some(key), _) => self.scan_of_key(key, (start, end), order, &mut step)?,
+            (None, Order::Forward) => self.snapshot.scan(start, end, &mut step)?,
+            (None, Order::Back) => self.snapshot.scan_back(start, end, &mut step)?,
         }
         if outcome?.is_continue() {
             let _ = catch_up(None, visit)?;
@@ -112,9 +120,10 @@ impl Transaction<'_> {
         .cloned()
     }
 
-    /// Visits rows in a range of storage keys, and keeps the first of those that were read. Tells whether all were visited and are kept.
+    /// Visits rows of a key in a range of storage keys, and keeps the first of those that were read. Tells whether all were visited and are kept.
     pub(super) fn visit_rows(
         &self,
+        key: &Bytes,
         start: &[u8],
         end: &[u8],
         order: Order,
@@ -122,11 +131,18 @@ impl Transaction<'_> {
     ) -> Result<bool, ReplicaError> {
         let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
         let mut whole = true;
-        self.merged(start, end, order, &mut |row_key, stored, cached| {
+        let mut outermost = None;
+        self.merged(Some(key), (start, end), order, &mut |row_key, stored, cached| {
             let flow = if let Some(cached) = cached {
+                if outermost.is_none() && cached.address.kind == Kind::Item && cached.stored.is_some() {
+                    outermost = Some(cached.address.element.clone());
+                }
                 if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
             } else if let Some(value) = stored {
                 let (address, row, content) = layout::read_row(row_key, &value)?;
+                if outermost.is_none() && address.kind == Kind::Item {
+                    outermost = Some(address.element.clone());
+                }
                 let flow = visitor(&address, &row);
                 if read.len() < KEPT_ROWS {
                     read.push((row_key.to_vec(), Cached::read(address, row, Some(content))));
@@ -141,6 +157,9 @@ impl Transaction<'_> {
             Ok(flow)
         })?;
         self.rows.borrow_mut().extend(read);
+        if let Some(position) = outermost {
+            self.items.note_outermost(layout::items_key(self.place(key), key), order, &position);
+        }
         Ok(whole)
     }
 }
