@@ -3,7 +3,7 @@
 //! Rows, clock and tree of a partition change together: everything that a transaction did becomes durable and visible
 //! in one commit, or nothing does.
 
-mod items;
+pub(super) mod items;
 mod visiting;
 
 use std::cell::RefCell;
@@ -304,7 +304,7 @@ impl<'a> Transaction<'a> {
             } else {
                 let mut data = start.clone();
                 data.push(Kind::Expiry as u8 + 1);
-                self.merged(Some(&key), (&data, &layout::end_of(&start)), Order::Forward, &mut |_, _, cached| {
+                self.merged_of_key(&key, (&data, &layout::end_of(&start)), Order::Forward, false, &mut |_, _, cached| {
                     let (was, is) = cached.map_or((true, true), was_and_is);
                     (before, after) = (before || was, after || is);
                     Ok(if before && after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

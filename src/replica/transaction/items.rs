@@ -15,12 +15,11 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::visiting::Order;
+use super::visiting::{Merging, Order};
 use super::{ReplicaError, Transaction};
-use crate::env::storage::Visitor;
-use crate::env::{Batch, Snapshot};
+use crate::env::{Batch, Snapshot, StorageError};
 use crate::replica::layout;
-use crate::types::Partition;
+use crate::types::{Partition, Place};
 
 /// What is on record of a list.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +56,9 @@ struct Change {
     appeared: Option<(Bytes, Bytes)>,
 }
 
+/// The first position that visits met, and the last.
+type Met = (Option<Bytes>, Option<Bytes>);
+
 /// What a batch knows of the items of lists, each under the storage key of its record.
 #[derive(Default)]
 pub(super) struct Items {
@@ -64,24 +66,28 @@ pub(super) struct Items {
     stored: RefCell<BTreeMap<Vec<u8>, Option<Record>>>,
     /// How many there were before the batch, where that was not on record and was counted.
     counted: RefCell<BTreeMap<Vec<u8>, u64>>,
-    /// The first position that a visit met in storage, and the last that one met backwards.
-    met: RefCell<BTreeMap<Vec<u8>, (Option<Bytes>, Option<Bytes>)>>,
+    /// Positions before and behind which no row is left, as visits have found: the first and the last that they met.
+    met: RefCell<BTreeMap<Vec<u8>, Met>>,
     changes: BTreeMap<Vec<u8>, Change>,
 }
 
 impl Items {
     /// Notes that a row of an item appeared or vanished.
     pub(super) fn note(&mut self, items_key: Vec<u8>, position: &Bytes, appeared: bool) {
-        let change = self.changes.entry(items_key).or_default();
+        let change = self.changes.entry(items_key.clone()).or_default();
         change.number += if appeared { 1 } else { -1 };
         if appeared {
             let (first, last) = change.appeared.get_or_insert_with(|| (position.clone(), position.clone()));
             *first = position.min(first).clone();
             *last = position.max(last).clone();
+            if let Some((first, last)) = self.met.get_mut().get_mut(&items_key) {
+                first.iter_mut().for_each(|first| *first = position.min(first).clone());
+                last.iter_mut().for_each(|last| *last = position.max(last).clone());
+            }
         }
     }
 
-    /// Notes the outermost row that a visit from one end met in storage.
+    /// Notes the outermost row that a visit from one end met.
     pub(super) fn note_outermost(&self, items_key: Vec<u8>, order: Order, position: &Bytes) {
         let mut met = self.met.borrow_mut();
         let (first, last) = met.entry(items_key).or_default();
@@ -116,17 +122,12 @@ impl Items {
                 stored.into_iter().for_each(|_| batch.delete(key.clone()));
                 continue;
             }
-            let (first_met, last_met) = self.met.get_mut().remove(&key).unwrap_or_default();
-            let (stored_first, stored_last) = stored.clone().map(|record| (record.first, record.last)).unwrap_or_default();
             let (first, last) = match appeared {
                 Some(appeared) if before == 0 => appeared,
                 appeared => {
-                    let (first, last) = (first_met.unwrap_or(stored_first), last_met.unwrap_or(stored_last));
-                    match appeared {
-                        Some((first_new, _)) if last.is_empty() => (first.min(first_new), last),
-                        Some((first_new, last_new)) => (first.min(first_new), last.max(last_new)),
-                        None => (first, last),
-                    }
+                    let (first_met, last_met) = self.met.get_mut().remove(&key).unwrap_or_default();
+                    let (first, last) = bounds(stored.as_ref(), appeared.as_ref());
+                    (first_met.unwrap_or(first), last_met.unwrap_or(last))
                 }
             };
             let record = Record { number, first, last };
@@ -145,6 +146,29 @@ impl Items {
         self.stored.borrow_mut().insert(key.to_vec(), record.clone());
         Ok(record)
     }
+}
+
+/// The first and last position that a row may have, by what was on record before a batch and what appeared in it. An empty last one is not known.
+fn bounds(stored: Option<&Record>, appeared: Option<&(Bytes, Bytes)>) -> (Bytes, Bytes) {
+    let (first, last) = stored.map(|record| (record.first.clone(), record.last.clone())).unwrap_or_default();
+    match appeared {
+        Some((first_new, _)) if last.is_empty() => (first.min(first_new.clone()), last),
+        Some((first_new, last_new)) => (first.min(first_new.clone()), last.max(last_new.clone())),
+        None => (first, last),
+    }
+}
+
+/// The storage keys from one position to another, which is empty where it is not known.
+fn range_between((items_start, items_end): &(Vec<u8>, Vec<u8>), first: &[u8], last: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let behind_last = if last.is_empty() { items_end.clone() } else { [items_start, last, &[0]].concat() };
+    ([items_start, first].concat(), behind_last)
+}
+
+/// The range of storage keys in which the items of a key's list lie in a snapshot.
+pub(in crate::replica) fn range_on_record(snapshot: &dyn Snapshot, place: Place, key: &[u8]) -> Result<(Vec<u8>, Vec<u8>), StorageError> {
+    let record = snapshot.get(&layout::items_key(place, key))?.as_ref().and_then(Record::from_bytes);
+    let (first, last) = bounds(record.as_ref(), None);
+    Ok(range_between(&layout::rows_of_items(place, key), &first, &last))
 }
 
 impl Transaction<'_> {
@@ -167,44 +191,43 @@ impl Transaction<'_> {
         Ok(number)
     }
 
-    /// Scans a range of storage within the rows of a key, and steps over the ends of its list where nothing is any more.
-    pub(super) fn scan_of_key(
+    /// Walks over a range within the rows of a key as [`Self::merged`] does, and steps over the ends of its list where there is nothing; `left_only`: where
+    /// this batch has left nothing either.
+    pub(super) fn merged_of_key(
         &self,
         key: &Bytes,
         (start, end): (&[u8], &[u8]),
         order: Order,
-        visit: Visitor<'_>,
+        left_only: bool,
+        visit: &mut Merging<'_>,
     ) -> Result<(), ReplicaError> {
-        let (items_start, items_end) = layout::rows_of_items(self.place(key), key);
+        let items = layout::rows_of_items(self.place(key), key);
         let mut is_over = false;
         let mut part = |from: &[u8], until: &[u8]| -> Result<(), ReplicaError> {
             let (from, until) = (from.max(start), until.min(end));
             if is_over || from >= until {
                 return Ok(());
             }
-            let mut step = |key: &[u8], value: &[u8]| {
-                let flow = visit(key, value);
+            self.merged(from, until, order, &mut |key, stored, cached| {
+                let flow = visit(key, stored, cached)?;
                 is_over = flow.is_break();
-                flow
-            };
-            match order {
-                Order::Forward => self.snapshot.scan(from, until, &mut step)?,
-                Order::Back => self.snapshot.scan_back(from, until, &mut step)?,
-            }
-            Ok(())
+                Ok(flow)
+            })
         };
         if order == Order::Forward {
-            part(start, &items_start)?
+            part(start, &items.0)?
         } else {
-            part(&items_end, end)?
+            part(&items.1, end)?
         }
-        if start < items_end.as_slice() && items_start.as_slice() < end {
-            let record = self.items.stored(&*self.snapshot, &layout::items_key(self.place(key), key))?;
-            let (first, last) = record.map(|record| (record.first, record.last)).unwrap_or_default();
-            let first = [&items_start[..], &first].concat();
-            let behind_last = if last.is_empty() { items_end.clone() } else { [&items_start[..], &last, &[0]].concat() };
-            part(&first, &behind_last)?;
+        if start < items.1.as_slice() && items.0.as_slice() < end {
+            let items_key = layout::items_key(self.place(key), key);
+            let stored = self.items.stored(&*self.snapshot, &items_key)?;
+            let appeared = self.items.changes.get(&items_key).and_then(|change| change.appeared.as_ref());
+            let (first, last) = bounds(stored.as_ref(), appeared);
+            let met = self.items.met.borrow().get(&items_key).cloned().filter(|_| left_only).unwrap_or_default();
+            let (from, until) = range_between(&items, &met.0.unwrap_or(first), &met.1.unwrap_or(last));
+            part(&from, &until)?;
         }
-        if order == Order::Forward { part(&items_end, end) } else { part(start, &items_start) }
+        if order == Order::Forward { part(&items.1, end) } else { part(start, &items.0) }
     }
 }

@@ -38,7 +38,7 @@ impl Order {
 type VisitRow<'v> = dyn FnMut(&[u8], &RowAddress, &Row, Digest) -> ControlFlow<()> + 'v;
 
 /// Takes a storage key with what storage holds there, or what the transaction knows of it.
-type Merging<'v> = dyn FnMut(&[u8], Option<Bytes>, Option<&Cached>) -> Result<ControlFlow<()>, ReplicaError> + 'v;
+pub(super) type Merging<'v> = dyn FnMut(&[u8], Option<Bytes>, Option<&Cached>) -> Result<ControlFlow<()>, ReplicaError> + 'v;
 
 impl Transaction<'_> {
     /// Visits every row with a storage key from `start` (included) to `end` (excluded), in order, with its canonical bytes' digest.
@@ -46,7 +46,7 @@ impl Transaction<'_> {
     /// # Errors
     /// Where a row could not be read.
     pub fn visit_range(&self, start: &[u8], end: &[u8], visit: &mut VisitRow<'_>) -> Result<(), ReplicaError> {
-        self.merged(None, (start, end), Order::Forward, &mut |key, stored, cached| {
+        self.merged(start, end, Order::Forward, &mut |key, stored, cached| {
             if let Some(cached) = cached {
                 if cached.row.is_empty() {
                     return Ok(ControlFlow::Continue(()));
@@ -59,15 +59,8 @@ impl Transaction<'_> {
         })
     }
 
-    /// Walks storage and cache side by side, in order of storage keys or against it; where the range lies within the rows of a client's key, best told
-    /// of which.
-    pub(super) fn merged(
-        &self,
-        of: Option<&Bytes>,
-        (start, end): (&[u8], &[u8]),
-        order: Order,
-        visit: &mut Merging<'_>,
-    ) -> Result<(), ReplicaError> {
+    /// Walks storage and cache side by side, in order of storage keys or against it.
+    pub(super) fn merged(&self, start: &[u8], end: &[u8], order: Order, visit: &mut Merging<'_>) -> Result<(), ReplicaError> {
         let mut cached_key = self.next_cached(start, end, order);
         let mut outcome = Ok(ControlFlow::Continue(()));
         // Visits what is cached before a key of storage; tells whether the key itself is, and so was visited.
@@ -95,10 +88,9 @@ impl Transaction<'_> {
             };
             if matches!(outcome, Ok(ControlFlow::Continue(()))) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         };
-        match (of, order) {
-            (Some(key), _) => self.scan_of_key(key, (start, end), order, &mut step)?,
-            (None, Order::Forward) => self.snapshot.scan(start, end, &mut step)?,
-            (None, Order::Back) => self.snapshot.scan_back(start, end, &mut step)?,
+        match order {
+            Order::Forward => self.snapshot.scan(start, end, &mut step)?,
+            Order::Back => self.snapshot.scan_back(start, end, &mut step)?,
         }
         if outcome?.is_continue() {
             let _ = catch_up(None, visit)?;
@@ -132,9 +124,9 @@ impl Transaction<'_> {
         let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
         let mut whole = true;
         let mut outermost = None;
-        self.merged(Some(key), (start, end), order, &mut |row_key, stored, cached| {
+        self.merged_of_key(key, (start, end), order, true, &mut |row_key, stored, cached| {
             let flow = if let Some(cached) = cached {
-                if outermost.is_none() && cached.address.kind == Kind::Item && cached.stored.is_some() {
+                if outermost.is_none() && cached.address.kind == Kind::Item && !cached.row.is_empty() {
                     outermost = Some(cached.address.element.clone());
                 }
                 if cached.row.is_empty() { ControlFlow::Continue(()) } else { visitor(&cached.address, &cached.row) }
