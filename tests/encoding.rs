@@ -8,9 +8,10 @@ use ringtide::config::{MAX_CLOCK_ACTORS, MAX_CLOCK_RANGES, MAX_KEY, MAX_ROW_ENTR
 use ringtide::crdt::codec::{DecodeError, Writer};
 use ringtide::crdt::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Scope};
 use ringtide::crdt::dot::{Clock, Dot};
+use ringtide::crdt::list::position::{Growth, Position};
 use ringtide::crdt::number::{MAX_MANTISSA, Number};
 use ringtide::crdt::sorted_set::Score;
-use ringtide::crdt::{encode, wire};
+use ringtide::crdt::{encode, hyperloglog, wire};
 use ringtide::types::{Actor, Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -67,10 +68,22 @@ fn row() -> impl Strategy<Value = Row> {
         .prop_map(|entries| entries.into_iter().collect())
 }
 
+/// A position in a list, at times beside another.
+fn position() -> impl Strategy<Value = Position> {
+    let growth = || proptest::sample::select(vec![Growth::Up, Growth::Down]);
+    let unseen =
+        (growth(), any::<u32>(), dot()).prop_map(|(growth, ms, dot)| Position::unseen(growth, Timestamp::from_millis(ms.into()), dot));
+    (unseen, proptest::option::of((growth(), dot())))
+        .prop_map(|(first, beside)| beside.and_then(|(growth, dot)| Position::between(Some(&first), None, growth, dot)).unwrap_or(first))
+}
+
 fn address() -> impl Strategy<Value = RowAddress> {
-    (bytes(), proptest::sample::select(Kind::ALL.to_vec()), bytes()).prop_map(|(key, kind, element)| match kind {
+    let elements = (bytes(), position(), 0..hyperloglog::REGISTERS as u16);
+    (bytes(), proptest::sample::select(Kind::ALL.to_vec()), elements).prop_map(|(key, kind, (element, position, register))| match kind {
         Kind::Expiry => RowAddress::expiry(&key),
         Kind::Value => RowAddress::value(&key),
+        Kind::Item => RowAddress::element(&key, kind, &position.to_bytes()),
+        Kind::Register => RowAddress::element(&key, kind, &Bytes::copy_from_slice(&register.to_be_bytes())),
         kind => RowAddress::element(&key, kind, &element),
     })
 }
@@ -92,17 +105,17 @@ fn delta() -> impl Strategy<Value = Delta> {
         pending,
         keeps,
     });
-    let address_of_data = || address().prop_filter("no rows yet", |address| !matches!(address.kind, Kind::Item | Kind::Register));
-    let adds = proptest::collection::btree_map(dot(), (address_of_data(), any::<u64>()), 0..5);
+    let adds = proptest::collection::btree_map(dot(), (address(), any::<u64>()), 0..5);
     let parts = (proptest::collection::vec(replacement, 0..3), clock(), proptest::collection::vec((address(), dot()), 0..5), adds);
     parts.prop_map(|(replaces, seen, removes, adds)| {
         let entry = |address: &RowAddress, time: u64| {
             let decision = Decision { time: None, timestamp: Timestamp(time), since: Timestamp(3) };
             let payload = match address.kind {
                 Kind::Expiry => Payload::Decision(decision),
-                Kind::Value | Kind::Field => Payload::Value(Bytes::from_static(b"v")),
+                Kind::Value | Kind::Field | Kind::Item => Payload::Value(Bytes::from_static(b"v")),
                 Kind::Score => Payload::Score(Score::new(0.5)),
-                Kind::Member | Kind::Item | Kind::Register => Payload::Present,
+                Kind::Register => Payload::Value(Bytes::from_static(&[hyperloglog::MAX_RANK])),
+                Kind::Member => Payload::Present,
             };
             Entry { timestamp: Timestamp(time), decision: None, payload }
         };

@@ -214,6 +214,9 @@ pub fn combine(combination: Combination, strings: &[Bytes]) -> Bytes {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::command::Answer;
+    use super::super::string;
+    use super::super::testing::{Replica, bytes as text_bytes, set, settle};
     use super::*;
 
     proptest! {
@@ -266,6 +269,23 @@ mod tests {
         assert_eq!(overwritten(b"abc", 4, b"de").as_deref(), Ok(&b"abc\0de"[..]));
         assert_eq!(overwritten(b"abc", 1, b"x").as_deref(), Ok(&b"axc"[..]));
         assert_eq!(overwritten(b"", MAX_VALUE as u64, b"x"), Err(Refusal::TooBig));
+    }
+
+    #[test]
+    fn rewriting_a_part_or_bits_leaves_what_the_other_side_wrote() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set("one"));
+        b.at(5).write(&set("two"));
+        settle(&mut [&mut a, &mut b]);
+        let part = |offset, text: &str| string::Mutation::SetRange { offset, value: text_bytes(text) }.into();
+        let bit =
+            |offset| FieldChange { field: Field { signed: false, bits: 1, offset }, change: Change::Set(1), overflow: Overflow::Wrap };
+        assert_eq!((a.ask(&part(1, "W")), a.siblings().1), (Answer::Integer(3), vec!["tWo".to_owned(), "one".to_owned()]));
+        let set_bit = string::Mutation::Fields(vec![bit(4 * 8 - 1)]).into();
+        assert_eq!((b.ask(&set_bit), b.siblings().1), (Answer::Fields(vec![Some(0)]), vec!["two\u{1}".to_owned(), "one".to_owned()]));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(a.siblings().1.len(), 3);
+        assert!(a.write(&part(9, "")).is_empty());
     }
 
     #[test]

@@ -16,6 +16,9 @@ use super::value::ValueView;
 /// Most bytes of a value that are told.
 const TOLD_BYTES: usize = 64;
 
+/// Why an entry does not show beside another one.
+const SIBLING: &str = "a sibling: written concurrently, and earlier than the one that shows";
+
 /// Tells of every live dot of a key.
 pub(super) fn explain<R: Rows>(rows: &R, key: &Bytes, shown: &Shown) -> Result<Vec<Explained>, R::Error> {
     let mut told = Vec::new();
@@ -29,6 +32,7 @@ pub(super) fn explain<R: Rows>(rows: &R, key: &Bytes, shown: &Shown) -> Result<V
                     judge_additive(row, *dot, entry, shown, &view, view.number().is_some())
                 }
                 Kind::Score => judge_additive(row, *dot, entry, shown, &ScoreView::of(row, &shown.expiry), true),
+                Kind::Item => judge_item(row, *dot, entry, shown),
                 kind => judge_element(kind, entry, shown),
             };
             told.push(Explained {
@@ -97,7 +101,7 @@ fn judge_additive<B>(row: &Row, dot: Dot, entry: &Entry, shown: &Shown, view: &A
     }
     match &entry.payload {
         Payload::Value(_) | Payload::Score(_) if view.base_dot() == Some(dot) => (true, "written last".to_owned()),
-        Payload::Value(_) | Payload::Score(_) => (false, "a sibling: written concurrently, and earlier than the one that shows".to_owned()),
+        Payload::Value(_) | Payload::Score(_) => (false, SIBLING.to_owned()),
         Payload::Run { run, .. } => match counter::runs(row).into_iter().find(|other| other.name == *run) {
             Some(other) if other.latest != dot => (false, "a later entry of the same run stands beside it".to_owned()),
             Some(other) if other.counts.is_none() => (false, "reset by a SET or DEL".to_owned()),
@@ -108,8 +112,16 @@ fn judge_additive<B>(row: &Row, dot: Dot, entry: &Entry, shown: &Shown, view: &A
     }
 }
 
+fn judge_item(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, String) {
+    let latest = row.iter().filter(|(_, other)| !shown.expiry.hides(other)).max_by_key(|(other, entry)| (entry.timestamp, **other));
+    match latest {
+        Some((latest, _)) if *latest != dot && !shown.expiry.hides(entry) => (false, SIBLING.to_owned()),
+        _ => judge_element(Kind::Item, entry, shown),
+    }
+}
+
 fn judge_element(kind: Kind, entry: &Entry, shown: &Shown) -> (bool, String) {
-    hidden_by(entry, shown).unwrap_or_else(|| (true, format!("a {}", kind.name())))
+    hidden_by(entry, shown).unwrap_or_else(|| (true, format!("{} {}", if kind == Kind::Item { "an" } else { "a" }, kind.name())))
 }
 
 /// Judges an entry of a row that does not belong to the type which shows.

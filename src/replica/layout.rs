@@ -7,7 +7,7 @@
 //! | `j` number | what one batch changed in clocks and trees since the checkpoint |
 //! | `h` peer number | a hint for that peer |
 //! | `x` time row | nothing: finds rows by the earliest end of a decision in them |
-//! | `c` partition position key | how many items the key's list has; where there is no such record it is not known |
+//! | `c` partition position key | how many items the key's list has, and where they lie; where there is no such record it is not known |
 //! | `m` name | settings and the member list |
 //!
 //! Rows lie in the order of their hash, so a leaf of the Merkle tree is one range. Keys and elements longer than
@@ -79,7 +79,16 @@ pub fn rows_of_key(place: Place, key: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The key of the number of items of a key's list.
+/// The range of storage keys of the items of a key's list. Positions stand there bare, so each of them begins with `start` itself.
+#[must_use]
+pub fn rows_of_items(place: Place, key: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut start = rows_of_key(place, key);
+    start.push(Kind::Item as u8);
+    let end = end_of(&start);
+    (start, end)
+}
+
+/// The key of what is known of the items of a key's list.
 #[must_use]
 pub fn items_key(place: Place, key: &[u8]) -> Vec<u8> {
     let mut bytes = rows_of_key(place, key);

@@ -3,7 +3,7 @@
 //! Rows, clock and tree of a partition change together: everything that a transaction did becomes durable and visible
 //! in one commit, or nothing does.
 
-mod items;
+pub(super) mod items;
 mod visiting;
 
 use std::cell::RefCell;
@@ -241,7 +241,7 @@ impl<'a> Transaction<'a> {
             if let Some(items_key) = items_key
                 && cached.row.is_empty() != row.is_empty()
             {
-                self.items.note(items_key, cached.row.is_empty());
+                self.items.note(items_key, &cached.address.element, cached.row.is_empty());
             }
             cached.row = row;
             cached.dirty = true;
@@ -336,7 +336,7 @@ impl<'a> Transaction<'a> {
             } else {
                 let mut data = start.clone();
                 data.push(Kind::Expiry as u8 + 1);
-                self.merged(&data, &layout::end_of(&start), Order::Forward, &mut |_, _, cached| {
+                self.merged_of_key(&key, (&data, &layout::end_of(&start)), Order::Forward, false, &mut |_, _, cached| {
                     let (was, is) = cached.map_or((true, true), was_and_is);
                     (before, after) = (before || was, after || is);
                     Ok(if before && after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -373,7 +373,7 @@ impl Rows for Transaction<'_> {
             }
             return Ok(());
         }
-        if self.visit_rows(&first, &end, Order::Forward, visitor)? && kind == Kind::Expiry {
+        if self.visit_rows(key, &first, &end, Order::Forward, visitor)? && kind == Kind::Expiry {
             self.whole.borrow_mut().insert(start);
         }
         Ok(())
@@ -391,7 +391,7 @@ impl Rows for Transaction<'_> {
     ) -> Result<(), ReplicaError> {
         let mut start = layout::rows_of_key(self.place(key), key);
         start.push(kind as u8);
-        self.visit_rows(&start, &layout::end_of(&start), Order::Back, visitor).map(drop)
+        self.visit_rows(key, &start, &layout::end_of(&start), Order::Back, visitor).map(drop)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A read must take a row and the clock that judges it from one snapshot: asking "have you seen it?" after the row was read
 //! loses writes. So the writer publishes both together, and reads never wait for it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use super::layout::{self, Damaged};
 use super::minter::Minter;
 use super::partition::{PartitionState, Role};
 use super::transaction::ReplicaError;
+use super::transaction::items::range_on_record;
 use crate::config::READ_PAGE;
 use crate::crdt::answer;
 use crate::crdt::command::Selection;
@@ -120,7 +122,7 @@ impl View {
         let head_only = !matches!(selection, Selection::All);
         let mut size = 0;
         let mut failure = None;
-        self.snapshot.scan(from, &layout::end_of(&start), &mut |row_key, value| {
+        let mut take = |row_key: &[u8], value: &[u8]| {
             if size > READ_PAGE {
                 page.next = Some(Bytes::copy_from_slice(row_key));
                 return ControlFlow::Break(());
@@ -140,7 +142,25 @@ impl View {
                     ControlFlow::Break(())
                 }
             }
-        })?;
+        };
+        // Steps over the ends of a list where nothing is any more: most keys end before, and those that don't exist look for a record that is not there.
+        let (items, is_over) = (layout::rows_of_items(place, key), Cell::new(false));
+        let mut part = |from: &[u8], until: &[u8]| {
+            if is_over.get() || from >= until {
+                return Ok(());
+            }
+            self.snapshot.scan(from, until, &mut |row_key, value| {
+                let flow = take(row_key, value);
+                is_over.set(flow.is_break());
+                flow
+            })
+        };
+        part(from, &items.0)?;
+        if from < items.1.as_slice() && !is_over.get() {
+            let (first, last) = range_on_record(&*self.snapshot, place, key)?;
+            part(from.max(first.as_slice()), &last)?;
+        }
+        part(from.max(items.1.as_slice()), &layout::end_of(&start))?;
         if let Some(error) = failure {
             return Err(error.into());
         }

@@ -143,6 +143,9 @@ fn of_two_values_of_one_item_the_latest_shows_and_the_next_replaces_both() {
     b.at(5).write(&set(0, "late"));
     settle(&mut [&mut a, &mut b]);
     assert_eq!((shown(&a), a.state.rows.values().map(Row::len).max()), ("late 2".to_owned(), Some(2)));
+    let Ok(Answer::Explained(told)) = a.query(&super::super::key::Query::Explain.into()) else { panic!("not explained") };
+    let told: Vec<_> = told.iter().map(|dot| (dot.content.as_str(), dot.shows)).collect();
+    assert_eq!(told, [("\"early\"", false), ("\"late\"", true), ("\"2\"", true)]);
     a.write(&set(0, "both"));
     settle(&mut [&mut a, &mut b]);
     assert_eq!((shown(&b), b.state.rows.values().map(Row::len).max()), ("both 2".to_owned(), Some(1)));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::super::layout;
 use super::{Cached, ReplicaError, Transaction};
-use crate::crdt::delta::{Row, RowAddress};
+use crate::crdt::delta::{Kind, Row, RowAddress};
 use crate::crdt::encode;
 use crate::types::Digest;
 
@@ -38,7 +38,7 @@ impl Order {
 type VisitRow<'v> = dyn FnMut(&[u8], &RowAddress, &Row, Digest) -> ControlFlow<()> + 'v;
 
 /// Takes a storage key with what storage holds there, or what the transaction knows of it.
-type Merging<'v> = dyn FnMut(&[u8], Option<Bytes>, Option<&Cached>) -> Result<ControlFlow<()>, ReplicaError> + 'v;
+pub(super) type Merging<'v> = dyn FnMut(&[u8], Option<Bytes>, Option<&Cached>) -> Result<ControlFlow<()>, ReplicaError> + 'v;
 
 impl Transaction<'_> {
     /// Visits every row with a storage key from `start` (included) to `end` (excluded), in order, with its canonical bytes' digest.
@@ -59,7 +59,7 @@ impl Transaction<'_> {
         })
     }
 
-    /// Walks storage and cache side by side, in order of key or against it.
+    /// Walks storage and cache side by side, in order of storage keys or against it.
     pub(super) fn merged(&self, start: &[u8], end: &[u8], order: Order, visit: &mut Merging<'_>) -> Result<(), ReplicaError> {
         let mut cached_key = self.next_cached(start, end, order);
         let mut outcome = Ok(ControlFlow::Continue(()));
@@ -112,9 +112,10 @@ impl Transaction<'_> {
         .cloned()
     }
 
-    /// Visits rows in a range of storage keys, and keeps the first of those that were read. Tells whether all were visited and are kept.
+    /// Visits rows of a key in a range of storage keys, and keeps the first of those that were read. Tells whether all were visited and are kept.
     pub(super) fn visit_rows(
         &self,
+        key: &Bytes,
         start: &[u8],
         end: &[u8],
         order: Order,
@@ -122,16 +123,23 @@ impl Transaction<'_> {
     ) -> Result<bool, ReplicaError> {
         let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
         let (mut wanted, mut whole) = (true, true);
-        self.merged(start, end, order, &mut |row_key, stored, cached| {
+        let mut outermost = None;
+        self.merged_of_key(key, (start, end), order, true, &mut |row_key, stored, cached| {
             // Most keys have one row. To look one row further than the visitor wants tells so, and spares the next visit its search.
             if !wanted {
                 whole = false;
                 return Ok(ControlFlow::Break(()));
             }
             if let Some(cached) = cached {
+                if outermost.is_none() && cached.address.kind == Kind::Item && !cached.row.is_empty() {
+                    outermost = Some(cached.address.element.clone());
+                }
                 wanted = cached.row.is_empty() || visitor(&cached.address, &cached.row).is_continue();
             } else if let Some(value) = stored {
                 let (address, row, content) = layout::read_row(row_key, &value)?;
+                if outermost.is_none() && address.kind == Kind::Item {
+                    outermost = Some(address.element.clone());
+                }
                 wanted = visitor(&address, &row).is_continue();
                 if read.len() < KEPT_ROWS {
                     read.push((row_key.to_vec(), Cached::read(address, row, Some(content))));
@@ -142,6 +150,9 @@ impl Transaction<'_> {
             Ok(ControlFlow::Continue(()))
         })?;
         self.rows.borrow_mut().extend(read);
+        if let Some(position) = outermost {
+            self.items.note_outermost(layout::items_key(self.place(key), key), order, &position);
+        }
         Ok(whole)
     }
 }

@@ -91,12 +91,12 @@ impl World {
     }
 
     /// The row of the item that an operation took or wrote over.
-    pub(super) fn replaced_in_list(&self, replaces: Replaces, delta: &Delta) -> Replaces {
+    pub(super) fn replaced_in_list(&self, delta: &Delta) -> Replaces {
         let row = delta.replaces.iter().find_map(|replaced| match &replaced.scope {
             Scope::Row(address) if address.kind == Kind::Item => Some(address.clone()),
             _ => None,
         });
-        row.map_or(replaces, Replaces::Row)
+        row.map_or(Replaces::Nothing, Replaces::Row)
     }
 
     /// A PFADD undoes the entries of its register that it read, and nothing else that it had seen.

@@ -51,9 +51,9 @@ impl World {
             return;
         }
         let (mut observed, mut replaces) = (replica.now.observed, replaces);
-        if key == LIST {
-            self.note_order(here, number, &mutation);
-            replaces = self.replaced_in_list(replaces, &executed.delta);
+        self.note_order(here, number, &mutation);
+        if key == LIST && replaces == Replaces::Nothing {
+            replaces = self.replaced_in_list(&executed.delta);
         } else if key == LOG && replaces == Replaces::Nothing {
             (observed, replaces) = self.replaced_in_log(&executed.delta);
         }

@@ -138,7 +138,8 @@ fn rank_of(argument: &[u8]) -> Result<i64, CommandError> {
         0 => Err(CommandError::other(
             "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
         )),
-        i64::MIN => Err(CommandError::Other(format!("ERR value is out of range, value must between {} and {}", -i64::MAX, i64::MAX))),
+        // Redis negates it, which changes nothing, and then finds the first from the back.
+        i64::MIN => Ok(-1),
         rank => Ok(rank),
     }
 }

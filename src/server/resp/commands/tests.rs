@@ -216,6 +216,10 @@ fn a_key_or_value_above_its_limit_reaches_no_peer() {
         (["sadd".into(), "k".into(), "m".into(), value.clone()].to_vec(), Some(CommandError::ValueTooBig)),
         (["srem".into(), "k".into(), value.clone()].to_vec(), Some(CommandError::ValueTooBig)),
         (["sismember".into(), "k".into(), value.clone()].to_vec(), Some(CommandError::ValueTooBig)),
+        (["rpush".into(), "k".into(), "i".into(), value.clone()].to_vec(), Some(CommandError::ValueTooBig)),
+        (["lpos".into(), "k".into(), value.clone()].to_vec(), Some(CommandError::ValueTooBig)),
+        (["setrange".into(), "k".into(), "0".into(), value.clone()].to_vec(), Some(CommandError::ValueTooBig)),
+        (["pfadd".into(), "k".into(), value.clone()].to_vec(), Some(CommandError::ValueTooBig)),
         (["mset".into(), "k".into(), "v".into(), "l".into(), value].to_vec(), Some(CommandError::ValueTooBig)),
         (["set".into(), longest_key, longest_value].to_vec(), None),
         (["set".into(), "".into(), "".into()].to_vec(), None),
@@ -244,4 +248,11 @@ fn replies_take_the_form_that_redis_gives_them() {
     assert_eq!(reply("SMISMEMBER k m n", Answer::Flags(vec![true, false])), Reply::Array(vec![Reply::Integer(1), Reply::Integer(0)]));
     assert_eq!(reply("SMEMBERS k", Answer::Members(vec!["m".into()])), Reply::Set(vec![Reply::bulk("m")]));
     assert_eq!(reply("SET k v NX", Answer::Nil), Reply::Null);
+    let items = || Answer::Items(vec!["i".into()]);
+    assert_eq!((reply("LPOP k", items()), reply("LPOP k", Answer::Nil)), (Reply::bulk("i"), Reply::Null));
+    assert_eq!((reply("LPOP k 2", items()), reply("LPOP k 2", Answer::Nil)), (Reply::Array(vec![Reply::bulk("i")]), Reply::NullArray));
+    assert_eq!(reply("LPOS k i", Answer::Indexes(vec![])), Reply::Null);
+    assert_eq!(reply("LPOS k i COUNT 0", Answer::Indexes(vec![3])), Reply::Array(vec![Reply::Integer(3)]));
+    assert_eq!(reply("SETBIT k 7 1", Answer::Fields(vec![Some(1)])), Reply::Integer(1));
+    assert_eq!(reply("BITFIELD k SET u8 0 1", Answer::Fields(vec![None])), Reply::Array(vec![Reply::Null]));
 }
