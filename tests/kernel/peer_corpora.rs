@@ -7,11 +7,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use ringtide::backend::libp2p::admission::{Admission, Message as Admitting, ROUNDS, Refusal, Role, Secret, Terms};
+use ringtide::crdt::bits::{Change, Field, FieldChange, Overflow};
 use ringtide::crdt::command::{Answer, DataType, Selection};
 use ringtide::crdt::delta::{Decision, Delta, Kind, RowAddress};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::encode::{row_digest, row_to_bytes};
+use ringtide::crdt::hyperloglog;
 use ringtide::crdt::key::{self, ExpireCondition};
+use ringtide::crdt::list::{self, Side};
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::string;
 use ringtide::env::message::{
@@ -64,13 +67,18 @@ fn requests() -> Vec<Request> {
     let address = RowAddress::member(&KEY, &Bytes::from_static(b"m"));
     let range = |from: Option<Bytes>| RowRange { leaf: 9, from, until: Some(Bytes::from_static(b"r")) };
     let sent = |delta: &Rc<Delta>| Sent { partition: PARTITION, delta: (**delta).clone(), hint_for: None };
+    let field = Field { signed: true, bits: 7, offset: 9 };
+    let change = FieldChange { field, change: Change::Add(-1), overflow: Overflow::Fail };
     let execute = |mutation| Request::Execute { level: Level::Quorum, key: KEY, mutation };
     vec![
         execute(set("value")),
         execute(add("m")),
         execute(increment(-3)),
+        execute(list::Mutation::Push { side: Side::Left, items: vec![KEY, KEY], only_existing: false }.into()),
+        execute(hyperloglog::Mutation::Add(vec![KEY]).into()),
+        execute(string::Mutation::Fields(vec![change]).into()),
         execute(key::Mutation::Expire { at_ms: 1 << 41, condition: ExpireCondition::Later }.into()),
-        execute(string::Mutation::Resolve { token: Bytes::from_static(&[1, 0, 0]), value: KEY }.into()),
+        execute(string::Mutation::Resolve { token: Bytes::from_static(&[2, 0, 0]), value: KEY }.into()),
         Request::Read { key: KEY, selection: Selection::Elements { kind: Kind::Member, elements: vec![KEY] }, after: Some(KEY) },
         Request::Replicated { batch: 1 << 40 },
         Request::PullOpen(vec![(PARTITION, Digest(1 << 100), 5), (Partition(4), Digest(0), 6)]),
@@ -96,6 +104,8 @@ fn replies() -> Vec<Reply> {
         PullStart::Open { state_id: 9, seal: Some(8), causal: Box::new(state.causal.clone()), root: Digest(u128::MAX), nodes: vec![3; 32] };
     vec![
         Reply::Executed(Ok((Answer::Integer(3), 4))),
+        Reply::Executed(Ok((Answer::Items(vec![KEY]), 5))),
+        Reply::Executed(Ok((Answer::Fields(vec![Some(-1), None]), 6))),
         Reply::Executed(Err(Failed::NoQuorum { reached: 1, needed: 2 })),
         Reply::Page(Box::new(Page { standing: Worth::Extra, rows: state.rows.clone(), causal: state.causal.clone(), next: Some(KEY) })),
         Reply::Count(3),
