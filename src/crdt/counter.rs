@@ -161,6 +161,13 @@ pub(super) fn begin_run(draft: &mut Draft<'_, '_>, address: RowAddress, decision
     draft.add_as(run, address, decision, Payload::Run { run, total: amount });
 }
 
+/// Whether a row holds anything but traces of counters that are gone: floors, and runs that they have observed in full.
+#[must_use]
+pub fn holds_data(row: &Row) -> bool {
+    let is_trace = |entry: &Entry| matches!(entry.payload, Payload::Run { .. } | Payload::Floor { .. });
+    row.values().any(|entry| !is_trace(entry)) || runs(row).iter().any(|run| run.counts.is_some())
+}
+
 /// The delta that takes away floors which have done their work: their run has no live entry here at its owner, was begun since
 /// the dot counter `since`, and every replica holds all of its dots *durably* (`durable`: one clock a replica, none left out). Only the owner, `actor`, may
 /// do this: nobody else can tell that the run is over.

@@ -11,8 +11,8 @@ use super::Replica;
 use super::layout;
 use super::leaf::{self, Leaf};
 use super::partition::{self, FirstSync, PartitionChange, Role};
-use super::transaction::ReplicaError;
-use crate::crdt::delta::{Causal, Kind};
+use super::transaction::{ReplicaError, counts_for_key};
+use crate::crdt::delta::Causal;
 use crate::crdt::dot::Clock;
 use crate::crdt::encode;
 use crate::env::message::PullStart;
@@ -97,7 +97,7 @@ impl Replica {
                     row.keys().for_each(|dot| clock.insert(*dot));
                     let leaf = leaves.entry(u16::try_from(layout::leaf_of(row_key)).unwrap_or(u16::MAX)).or_default();
                     *leaf = leaf.plus(digest);
-                    if address.kind != Kind::Expiry {
+                    if counts_for_key(&address, &row) {
                         keys.insert(*blake3::hash(&address.key).as_bytes());
                     }
                 }

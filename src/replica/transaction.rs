@@ -43,14 +43,21 @@ struct Cached {
     stored: Option<Bytes>,
     /// The end that the row stands under in the index.
     ending: Option<u64>,
+    /// Whether the row counted for its key when it was read.
+    counted: bool,
     dirty: bool,
 }
 
 impl Cached {
     /// A row as it was read.
     fn read(address: RowAddress, row: Row, stored: Option<Bytes>) -> Self {
-        Self { ending: earliest_end(&row), address, row, stored, dirty: false }
+        Self { ending: earliest_end(&row), counted: counts_for_key(&address, &row), address, row, stored, dirty: false }
     }
+}
+
+/// Whether a key is there by virtue of a row: one that holds more than decisions, or than the traces of counters that are gone.
+pub(super) fn counts_for_key(address: &RowAddress, row: &Row) -> bool {
+    address.kind != Kind::Expiry && counter::holds_data(row)
 }
 
 /// What the transaction did to one partition besides its rows.
@@ -313,31 +320,36 @@ impl<'a> Transaction<'a> {
 
     /// For every key of which a row appeared or vanished: 1 if the key is new, -1 if it is gone.
     fn appearances(&self) -> Result<Vec<(Partition, i64)>, ReplicaError> {
-        let is_data = |cached: &Cached| cached.address.kind != Kind::Expiry;
-        let changed: BTreeSet<Bytes> = self
-            .rows
-            .borrow()
-            .values()
-            .filter(|cached| cached.dirty && is_data(cached) && cached.stored.is_some() == cached.row.is_empty())
-            .map(|cached| cached.address.key.clone())
-            .collect();
+        let was_and_is = |cached: &Cached| (cached.counted, counts_for_key(&cached.address, &cached.row));
+        let changes = |cached: &&Cached| {
+            let (was, is) = was_and_is(cached);
+            cached.dirty && was != is
+        };
+        let changed: BTreeSet<Bytes> = self.rows.borrow().values().filter(changes).map(|cached| cached.address.key.clone()).collect();
         let mut counts = Vec::new();
         for key in changed {
             let place = self.place(&key);
             let start = layout::rows_of_key(place, &key);
             let (mut before, mut after) = (false, false);
-            let was_and_is = |cached: &Cached| (cached.stored.is_some(), !cached.row.is_empty());
             if self.whole.borrow().contains(&start) {
                 let rows = self.rows.borrow();
-                for (_, cached) in rows.range(start.clone()..layout::end_of(&start)).filter(|(_, cached)| is_data(cached)) {
+                for (_, cached) in rows.range(start.clone()..layout::end_of(&start)) {
                     let (was, is) = was_and_is(cached);
                     (before, after) = (before || was, after || is);
                 }
             } else {
                 let mut data = start.clone();
                 data.push(Kind::Expiry as u8 + 1);
-                self.merged_of_key(&key, (&data, &layout::end_of(&start)), Order::Forward, false, &mut |_, _, cached| {
-                    let (was, is) = cached.map_or((true, true), was_and_is);
+                self.merged_of_key(&key, (&data, &layout::end_of(&start)), Order::Forward, false, &mut |row_key, stored, cached| {
+                    let (was, is) = match (cached, stored) {
+                        (Some(cached), _) => was_and_is(cached),
+                        (None, Some(value)) => {
+                            let (address, row, _) = layout::read_row(row_key, &value)?;
+                            let there = counts_for_key(&address, &row);
+                            (there, there)
+                        }
+                        (None, None) => (false, false),
+                    };
                     (before, after) = (before || was, after || is);
                     Ok(if before && after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
                 })?;

@@ -123,6 +123,7 @@ async fn floors_go_once_every_replica_has_seen_the_runs_end_and_not_before() {
         write(&node(&cluster, (round + 1) % 2), key::Mutation::Delete).await;
     }
     sleep(Duration::from_secs(1)).await;
+    assert!(cluster.running().all(|node| node.status().keys == 0), "floors are no key");
     cluster.crash(2, Crash::Process);
     sleep(3 * FLOOR_SWEEP).await;
     assert!(!is_empty(&node(&cluster, 0)).await, "one of the replicas could not be asked");
