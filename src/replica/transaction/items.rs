@@ -202,6 +202,17 @@ impl Transaction<'_> {
         visit: &mut Merging<'_>,
     ) -> Result<(), ReplicaError> {
         let items = layout::rows_of_items(self.place(key), key);
+        let items_key = layout::items_key(self.place(key), key);
+        let overlaps = start < items.1.as_slice() && items.0.as_slice() < end;
+        let stored = if overlaps { self.items.stored(&*self.snapshot, &items_key)? } else { None };
+        let appeared = self.items.changes.get(&items_key).and_then(|change| change.appeared.as_ref());
+        let met = self.items.met.borrow().get(&items_key).cloned().filter(|_| left_only).unwrap_or_default();
+        if !overlaps || (stored.is_none() && appeared.is_none() && met == Met::default()) {
+            // Most keys are no lists: one search finds all of their rows.
+            return self.merged(start, end, order, visit);
+        }
+        let (first, last) = bounds(stored.as_ref(), appeared);
+        let (from_items, until_items) = range_between(&items, &met.0.unwrap_or(first), &met.1.unwrap_or(last));
         let mut is_over = false;
         let mut part = |from: &[u8], until: &[u8]| -> Result<(), ReplicaError> {
             let (from, until) = (from.max(start), until.min(end));
@@ -219,15 +230,7 @@ impl Transaction<'_> {
         } else {
             part(&items.1, end)?
         }
-        if start < items.1.as_slice() && items.0.as_slice() < end {
-            let items_key = layout::items_key(self.place(key), key);
-            let stored = self.items.stored(&*self.snapshot, &items_key)?;
-            let appeared = self.items.changes.get(&items_key).and_then(|change| change.appeared.as_ref());
-            let (first, last) = bounds(stored.as_ref(), appeared);
-            let met = self.items.met.borrow().get(&items_key).cloned().filter(|_| left_only).unwrap_or_default();
-            let (from, until) = range_between(&items, &met.0.unwrap_or(first), &met.1.unwrap_or(last));
-            part(&from, &until)?;
-        }
+        part(&from_items, &until_items)?;
         if order == Order::Forward { part(&items.1, end) } else { part(start, &items.0) }
     }
 }
