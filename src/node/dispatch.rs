@@ -270,9 +270,7 @@ impl Serving {
                 writer.step(confirm).await
             }
             Request::Keys { partition, from_hash, most } => return self.coordinator.own_keys(partition, from_hash, most),
-            Request::Attest(asked) => {
-                return self.coordinator.attest(&asked).map_or_else(|error| Reply::Unavailable(error.to_string()), Reply::Attested);
-            }
+            Request::Attest(asked) => return Reply::Attested(self.coordinator.attest(&asked)),
             Request::DurableClocks(partitions) => {
                 writer.step(move |replica| Ok(Reply::DurableClocks(replica.durable_clocks(&partitions)?))).await
             }

@@ -27,7 +27,7 @@ impl View {
     /// said or from `from_ms` on.
     ///
     /// # Errors
-    /// Where the index or a row could not be read.
+    /// Where the disk could not be read. A damaged row is left out and named in the log.
     pub fn ended(&self, from_ms: u64, until_ms: u64, next: Option<&[u8]>, most: usize) -> Result<Ended, ReplicaError> {
         let start = next.map_or_else(|| layout::ending_key(from_ms, &[]), <[u8]>::to_vec);
         let (mut row_keys, mut ended) = (Vec::new(), Ended::default());
@@ -42,8 +42,11 @@ impl View {
         for row_key in row_keys {
             // A row that was damaged and dropped leaves its entry behind.
             let Some(value) = self.snapshot.get(&row_key)? else { continue };
-            let (address, _) = layout::parse_row(&row_key, &value)?;
-            ended.rows.entry(address.key.clone()).or_default().insert(address);
+            match layout::parse_row(&row_key, &value) {
+                Ok((address, _)) => drop(ended.rows.entry(address.key.clone()).or_default().insert(address)),
+                // Whoever pulls it will have it mended; until then it must not keep the others.
+                Err(error) => tracing::error!(%error, "an expired row can't be read"),
+            }
         }
         Ok(ended)
     }

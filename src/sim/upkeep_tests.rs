@@ -137,3 +137,27 @@ async fn floors_go_once_every_replica_has_seen_the_runs_end_and_not_before() {
         assert_eq!(node.read(Level::Quorum, KEY, string::Query::Get).await, Ok(Answer::Bytes("3".into())));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_row_does_not_keep_other_expired_keys() {
+    let cluster = cluster(1).await;
+    let one = node(&cluster, 0);
+    set_for(&one, Duration::from_secs(1)).await;
+    let disk = &cluster.peers[0].disk;
+    let rows = || {
+        let mut rows = Vec::new();
+        disk.visit(b"r", b"s", &mut |row_key, _| {
+            rows.push(row_key.to_vec());
+            std::ops::ControlFlow::Continue(())
+        });
+        rows
+    };
+    let damaged = rows();
+    damaged.iter().for_each(|row_key| disk.spoil(row_key, 0b10_0010));
+    let expiry = SetExpiry::At(i64::try_from(one.now_ms()).unwrap() + 2_000);
+    let set = string::Mutation::Set { value: "v".into(), expiry, condition: SetCondition::Always, get: false };
+    one.write(Level::Sloppy, "other".into(), set).await.unwrap();
+    assert_eq!(rows().len(), damaged.len() + 2);
+    sleep(EXPIRY_GRACE + SWEPT).await;
+    assert_eq!(rows(), damaged);
+}

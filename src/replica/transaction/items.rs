@@ -97,12 +97,15 @@ impl Items {
     /// Takes every record of a partition away: what becomes of its rows is not told one by one.
     pub(super) fn forget(&mut self, partition: Partition, snapshot: &dyn Snapshot, batch: &mut Batch) -> Result<(), ReplicaError> {
         let (start, end) = layout::items_range(partition);
+        let stored = self.stored.get_mut();
         snapshot.scan(&start, &end, &mut |key, _| {
             batch.delete(key.to_vec());
+            stored.insert(key.to_vec(), None);
             ControlFlow::Continue(())
         })?;
         let stays = |key: &Vec<u8>| !(start.as_slice()..end.as_slice()).contains(&key.as_slice());
         self.counted.get_mut().retain(|key, _| stays(key));
+        self.met.get_mut().retain(|key, _| stays(key));
         self.changes.retain(|key, _| stays(key));
         Ok(())
     }
