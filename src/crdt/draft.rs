@@ -1,5 +1,6 @@
 //! A delta under construction: what every command needs to write one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, R
 use super::dot::{Clock, Dot};
 use super::execute::ExecuteError;
 use super::expiry::deadline;
+use super::token::{self, Token};
 use crate::config::{MAX_FLOOR_BYTES, MAX_KEPT_FLOORS, NAMED_REMOVE_BYTES, NAMED_REMOVES};
 use crate::types::{Actor, Timestamp};
 
@@ -83,11 +85,12 @@ impl<'d, 'a> Draft<'d, 'a> {
         self.delta.replaces.push(Replacement { scope, pending, keeps });
     }
 
-    /// Says that everything seen of the key is overwritten, but for some live dots of its expiry row. What is pending for a single
-    /// row is told for that row alone.
-    pub(super) fn replace_key(&mut self, keeps: &[Dot]) {
+    /// Says that everything seen of the key is overwritten, but for some live dots. What is pending for a single
+    /// row is told for that row alone. `superseded` names further dots, not seen here, that must not stand under the key.
+    fn replace_key(&mut self, keeps: &[Dot], superseded: &Clock) {
         let scope = Scope::Key(self.key.clone());
-        let pending = self.causal.pending_for(&scope);
+        let mut pending = self.causal.pending_for(&scope);
+        pending.extend(&superseded.minus(&self.causal.clock));
         self.delta.replaces.push(Replacement { scope, pending, keeps: keeps.to_vec() });
         let first = Scope::Row(RowAddress { key: self.key.clone(), kind: Kind::Expiry, element: Bytes::new() });
         for (scope, pending) in self.causal.pending.range(first..) {
@@ -133,7 +136,7 @@ impl<'d, 'a> Draft<'d, 'a> {
         naming.map_err(ExecuteError::Rows)?;
         self.delta.removes.append(&mut named);
         self.reset_runs(rows, &mut keeps)?;
-        self.replace_key(&keeps);
+        self.replace_key(&keeps, &Clock::new());
         Ok(())
     }
 
@@ -156,6 +159,66 @@ impl<'d, 'a> Draft<'d, 'a> {
         });
         resetting.map_err(ExecuteError::Rows)?;
         if is_too_much { Err(Refusal::TooManyCounters.into()) } else { Ok(()) }
+    }
+
+    /// Removes exactly what a token's reader saw of the key, also what has not come here yet, and leaves floors for the counter runs that this
+    /// ends. Decisions go with the last of the data, unless `keeps_expiry`; passed ones stay, as always. Tells whether anything went.
+    ///
+    /// # Errors
+    /// Where rows could not be read, or more is to be told than one delta may tell of.
+    pub(super) fn remove_seen<R: Rows>(&mut self, rows: &R, token: &Token, keeps_expiry: bool) -> Result<bool, ExecuteError<R::Error>> {
+        let (mut keeps, mut decisions, mut named, mut keeps_data) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let mut floors = token.observed.clone();
+        let reading = rows.visit(self.key, &mut |address, row| {
+            if address.kind == Kind::Expiry {
+                decisions.extend(row.iter().map(|(dot, entry)| (address.clone(), *dot, stays(entry, self.author.now))));
+                return ControlFlow::Continue(());
+            }
+            let mut goes: BTreeSet<Dot> = row.keys().filter(|dot| token.dots.contains(dot)).copied().collect();
+            let renewed: Vec<Dot> = counter::floors_of_removed(row, |dot| goes.contains(dot)).collect();
+            goes.extend(renewed);
+            for (run, observed) in counter::observed(row, |dot| goes.contains(dot)) {
+                token::raise(floors.entry((address.kind, address.element.clone())).or_default(), run, observed);
+            }
+            for (dot, entry) in row {
+                if goes.contains(dot) {
+                    named.push((address.clone(), *dot));
+                } else {
+                    keeps_data |= !matches!(entry.payload, Payload::Floor { .. });
+                    keeps.push(*dot);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        reading.map_err(ExecuteError::Rows)?;
+        let floor_bytes =
+            |((_, element), runs): (&(Kind, Bytes), &BTreeMap<Dot, counter::Observed>)| runs.len() * (element.len() + FLOOR_BYTES);
+        if floors.iter().map(floor_bytes).sum::<usize>() > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_FLOORS {
+            return Err(Refusal::TooManyCounters.into());
+        }
+        let went = !named.is_empty();
+        for (address, dot, has_passed) in decisions {
+            if keeps_data || keeps_expiry || has_passed {
+                keeps.push(dot);
+            } else {
+                named.push((address, dot));
+            }
+        }
+        self.name_removes(named);
+        for ((kind, element), runs) in floors {
+            self.add_floors(&RowAddress::element(self.key, kind, &element), runs);
+        }
+        self.replace_key(&keeps, &token.clock());
+        Ok(went)
+    }
+
+    /// Names removed dots one by one as far as the limits go; of the others the replaced key tells.
+    fn name_removes(&mut self, named: Vec<(RowAddress, Dot)>) {
+        let mut bytes = 0;
+        self.delta.removes.extend(named.into_iter().take(NAMED_REMOVES).take_while(|(address, _)| {
+            bytes += address.element.len();
+            bytes <= NAMED_REMOVE_BYTES
+        }));
     }
 
     /// Overwrites the decisions in the expiry row that have not passed.

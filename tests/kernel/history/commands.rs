@@ -16,13 +16,13 @@ use ringtide::types::{Actor, Timestamp};
 
 use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces, UNIT};
 use super::trace::describe;
-use super::{COUNTER, HASH, LIST, LOG, SCORES, SET, World, counters, field, scored};
+use super::{COUNTER, HASH, LIST, LOG, SCORES, SET, World, counters, field, scored, whole};
 use crate::peer::{DELETE, PERSIST};
 
-/// Kinds of commands, family by family: on strings and sets, on hashes and sorted sets, on lists and HyperLogLogs.
-pub(super) const FAMILIES: [Range<u32>; 3] = [0..20, 20..36, 36..COMMANDS];
+/// Kinds of commands, family by family: on strings and sets, on hashes and sorted sets, on lists and HyperLogLogs, on whole keys.
+pub(super) const FAMILIES: [Range<u32>; 4] = [0..20, 20..36, 36..50, 50..COMMANDS];
 /// How many kinds of commands there are.
-pub(super) const COMMANDS: u32 = 50;
+pub(super) const COMMANDS: u32 = 62;
 /// So far ahead that no key expires.
 pub(super) const FAR_MS: i64 = 1 << 42;
 
@@ -35,6 +35,8 @@ impl World {
         let number = self.graph.operations.len();
         let (name, key, mutation, replaces) = match choice % COMMANDS {
             choice @ 0..36 => self.command(choice, number),
+            choice @ 50..56 => whole::replacement(choice, number),
+            choice @ 56.. => self.removal_of_what_was_read(choice),
             _ => self.command_on_collection(here, choice, number),
         };
         let replica = &mut self.replicas[here];
@@ -56,6 +58,9 @@ impl World {
             replaces = self.replaced_in_list(&executed.delta);
         } else if key == LOG && replaces == Replaces::Nothing {
             (observed, replaces) = self.replaced_in_log(&executed.delta);
+        }
+        if let Mutation::Key(any_key::Mutation::RemoveSeen { token }) = &mutation {
+            observed = self.named_by(token, &executed.delta);
         }
         let effects = self.record(number, format!("{name} at {here}"), &key, &mutation, replaces, observed, &executed.delta);
         let replica = &mut self.replicas[here];
