@@ -61,6 +61,8 @@ pub(crate) enum Group {
     List,
     /// HyperLogLogs.
     HyperLogLog,
+    /// Places in sorted sets.
+    Geo,
     /// MULTI and EXEC.
     Transactions,
     /// What Redis doesn't have.
@@ -81,6 +83,7 @@ impl Group {
             Self::SortedSet => "sorted-set",
             Self::List => "list",
             Self::HyperLogLog => "hyperloglog",
+            Self::Geo => "geo",
             Self::Transactions => "transactions",
             Self::Ringtide => "ringtide",
         }
@@ -98,6 +101,7 @@ impl Group {
             Self::SortedSet => Some("@sortedset"),
             Self::List => Some("@list"),
             Self::HyperLogLog => Some("@hyperloglog"),
+            Self::Geo => Some("@geo"),
             Self::Transactions => Some("@transaction"),
             Self::Server | Self::Ringtide => None,
         }
