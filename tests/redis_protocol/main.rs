@@ -7,5 +7,6 @@ mod differential;
 mod families;
 mod hostile;
 mod keyspace;
+mod places;
 mod ringtide;
 mod wire;

@@ -5,6 +5,7 @@ mod bitmaps;
 mod client;
 mod config;
 mod connection;
+mod geo;
 mod hashes;
 mod hyperloglogs;
 mod info;
@@ -13,12 +14,18 @@ mod keys;
 mod keyspace;
 mod lcs;
 mod lists;
+mod moving;
+mod object;
 mod options;
+mod partial;
 mod pick;
 mod ranges;
 mod ringtide;
 mod server;
+mod set_algebra;
 mod sets;
+mod sort;
+mod sorted_set_algebra;
 mod sorted_sets;
 pub(crate) mod spec;
 mod strings;
@@ -30,6 +37,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 
 pub(crate) use action::{Action, CommandError, Gather, Next, Operation, Shape, Work};
+pub(crate) use partial::partly_done;
 use spec::{Flags, Parsed, Run, Spec};
 
 use super::parser::Request;
@@ -48,16 +56,22 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 13] = [
+const FAMILIES: [&[Spec]; 19] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
     bitmaps::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
+    moving::COMMANDS,
+    object::COMMANDS,
+    sort::COMMANDS,
     sets::COMMANDS,
+    set_algebra::COMMANDS,
     hashes::COMMANDS,
     sorted_sets::COMMANDS,
+    sorted_set_algebra::COMMANDS,
+    geo::COMMANDS,
     lists::COMMANDS,
     hyperloglogs::COMMANDS,
     transactions::COMMANDS,
@@ -73,7 +87,7 @@ fn all() -> impl Iterator<Item = &'static Spec> {
 
 /// The command of a name in any case.
 fn find(name: &[u8]) -> Option<&'static Spec> {
-    let mut lower = [0; 16];
+    let mut lower = [0; 32];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
