@@ -109,7 +109,7 @@ fn sorting() -> impl Strategy<Value = Vec<String>> {
     };
     let order = || proptest::sample::select(vec!["", "DESC", "ALPHA", "ALPHA DESC", "ASC"]);
     let name = || proptest::sample::select(vec!["SORT", "SORT", "SORT_RO"]);
-    let object = proptest::sample::select(vec!["IDLETIME", "FREQ", "FOO"]);
+    let object = proptest::sample::select(vec!["FREQ", "FOO"]);
     let value = || proptest::sample::select(vec!["5", "1", "-0.5", "inf", "y", "nan"]);
     words(prop_oneof![
         6 => (key(), elements()).prop_map(|(key, elements)| format!("RPUSH {key} {elements}")),
