@@ -268,6 +268,20 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_leaves_the_former_entry_of_a_run_to_those_who_have_no_other() {
+        let count = |field, amount| any_hash::Mutation::Increment { field: bytes(field), amount }.into();
+        let (mut a, mut b, mut c) = (Replica::new(1), Replica::new(2), Replica::new(3));
+        let read = b.write(&count("read", 1));
+        [&mut a, &mut c].map(|replica| replica.hear(&read));
+        let token = content(&b).2;
+        c.hear(&a.write(&count("f", 5)));
+        // Nobody hears of the next entry of that run, and then a is gone for good.
+        a.write(&count("f", 2));
+        c.hear(&a.write(&remove_seen(&token)));
+        assert_eq!(c.query(&any_hash::Query::Pairs.into()), Ok(Answer::Pairs(vec![(bytes("f"), bytes("5"))])));
+    }
+
+    #[test]
     fn the_end_of_a_key_goes_with_the_last_of_it() {
         let (mut a, mut b) = (Replica::new(1), Replica::new(2));
         b.write(&add(&["y"]));

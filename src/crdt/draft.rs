@@ -36,11 +36,13 @@ pub(super) struct Draft<'d, 'a> {
     pub(super) author: &'d mut Author<'a>,
     causal: &'d Causal,
     delta: Delta,
+    /// Whether it overwrites all that this replica has seen of a row or key.
+    overwrites: bool,
 }
 
 impl<'d, 'a> Draft<'d, 'a> {
     pub(super) fn new(key: &'d Bytes, causal: &'d Causal, author: &'d mut Author<'a>) -> Self {
-        Self { key, author, causal, delta: Delta::default() }
+        Self { key, author, causal, delta: Delta::default(), overwrites: false }
     }
 
     /// Writes an entry under a new dot.
@@ -83,14 +85,15 @@ impl<'d, 'a> Draft<'d, 'a> {
         pending.extend(&self.causal.pending_for(&scope));
         pending.extend(&superseded.minus(&self.causal.clock));
         self.delta.replaces.push(Replacement { scope, pending, keeps });
+        self.overwrites = true;
     }
 
-    /// Says that everything seen of the key is overwritten, but for some live dots. What is pending for a single
-    /// row is told for that row alone. `superseded` names further dots, not seen here, that must not stand under the key.
-    fn replace_key(&mut self, keeps: &[Dot], superseded: &Clock) {
+    /// Says that everything seen of the key is overwritten, but for some live dots of its expiry row. What is pending for a single
+    /// row is told for that row alone.
+    pub(super) fn replace_key(&mut self, keeps: &[Dot]) {
+        self.overwrites = true;
         let scope = Scope::Key(self.key.clone());
-        let mut pending = self.causal.pending_for(&scope);
-        pending.extend(&superseded.minus(&self.causal.clock));
+        let pending = self.causal.pending_for(&scope);
         self.delta.replaces.push(Replacement { scope, pending, keeps: keeps.to_vec() });
         let first = Scope::Row(RowAddress { key: self.key.clone(), kind: Kind::Expiry, element: Bytes::new() });
         for (scope, pending) in self.causal.pending.range(first..) {
@@ -136,7 +139,7 @@ impl<'d, 'a> Draft<'d, 'a> {
         naming.map_err(ExecuteError::Rows)?;
         self.delta.removes.append(&mut named);
         self.reset_runs(rows, &mut keeps)?;
-        self.replace_key(&keeps, &Clock::new());
+        self.replace_key(&keeps);
         Ok(())
     }
 
@@ -164,10 +167,15 @@ impl<'d, 'a> Draft<'d, 'a> {
     /// Removes exactly what a token's reader saw of the key, also what has not come here yet, and leaves floors for the counter runs that this
     /// ends. Decisions go with the last of the data, unless `keeps_expiry`; passed ones stay, as always. Tells whether anything went.
     ///
+    /// The delta names what goes and tells no clock: what this replica saw go before was superseded by something that may stay, as the former entries
+    /// of a counter run are by its latest, and others may have nothing but the former. ‡ Where the clock is told for another row of the delta, what stays
+    /// is named instead.
+    ///
     /// # Errors
     /// Where rows could not be read, or more is to be told than one delta may tell of.
     pub(super) fn remove_seen<R: Rows>(&mut self, rows: &R, token: &Token, keeps_expiry: bool) -> Result<bool, ExecuteError<R::Error>> {
         let (mut keeps, mut decisions, mut named, mut keeps_data) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let mut superseded = token.clock();
         let mut floors = token.observed.clone();
         let reading = rows.visit(self.key, &mut |address, row| {
             if address.kind == Kind::Expiry {
@@ -204,11 +212,13 @@ impl<'d, 'a> Draft<'d, 'a> {
                 named.push((address, dot));
             }
         }
+        superseded.extend(&named.iter().map(|(_, dot)| *dot).collect());
         self.name_removes(named);
         for ((kind, element), runs) in floors {
             self.add_floors(&RowAddress::element(self.key, kind, &element), runs);
         }
-        self.replace_key(&keeps, &token.clock());
+        let keeps = if self.overwrites { keeps } else { Vec::new() };
+        self.delta.replaces.push(Replacement { scope: Scope::Key(self.key.clone()), pending: superseded, keeps });
         Ok(went)
     }
 
@@ -234,7 +244,7 @@ impl<'d, 'a> Draft<'d, 'a> {
 
     /// The finished delta.
     pub(super) fn finish(mut self) -> Delta {
-        if !self.delta.replaces.is_empty() {
+        if self.overwrites {
             self.delta.seen = self.causal.clock.clone();
         }
         self.delta
