@@ -5,7 +5,7 @@
 //! A history is a list of numbers ([`Event`]), so a failing one is shrunk by leaving events out.
 
 pub(crate) mod collections;
-mod commands;
+pub(crate) mod commands;
 pub(crate) mod graph;
 mod mishaps;
 pub(crate) mod pulls;
