@@ -263,7 +263,8 @@ impl Serving {
                 let confirm = move |replica: &mut crate::replica::Replica| {
                     let cluster = topology.cluster();
                     for (partition, seal) in seals {
-                        replica.confirmed(partition, seal, peer, cluster.ring.holders(partition), topology.replicas())?;
+                        let copies = cluster.copies_before_drop(topology.replicas());
+                        replica.confirmed(partition, seal, peer, cluster.ring.holders(partition), copies)?;
                     }
                     Ok(Reply::Done)
                 };

@@ -1,6 +1,7 @@
 //! A running peer: owns every task, dispatches what peers ask, and is the embedded API.
 
 mod dispatch;
+pub mod leaving;
 pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +30,7 @@ use crate::env::{Clock, Lane, Network, NetworkEvent, Storage, StorageError};
 use crate::exchange::Exchange;
 use crate::handoff::Handoff;
 use crate::members::{Member, Members, Standing};
-use crate::membership::{MEMBERS_RECORD, Membership, SharedLiveness};
+use crate::membership::{MEMBERS_RECORD, Membership, MembershipEvent, SharedLiveness};
 use crate::replica::layout::Damaged;
 use crate::replica::owner::Writer;
 use crate::replica::{OpenError, Replica, partition};
@@ -53,6 +54,7 @@ struct Inner {
     config: NodeConfig,
     coordinator: Coordinator,
     anti_entropy: AntiEntropy<Ticket>,
+    membership: mpsc::Sender<MembershipEvent>,
     liveness: SharedLiveness,
     failure: Arc<Failure>,
     /// The node's one source of randomness. Short: a number is drawn.
@@ -144,7 +146,7 @@ impl Node {
             anti_entropy.clone(),
             serve::Server::new(topology, writer),
             handoff.clone(),
-            membership_events,
+            membership_events.clone(),
         );
 
         let (for_anti_entropy, pull_wake) = mpsc::channel(EVENTS);
@@ -159,7 +161,17 @@ impl Node {
             tokio::spawn(coordinator.clone().sweep_floors()),
             tokio::spawn(dispatch.run(events)),
         ];
-        let inner = Inner { config, coordinator, anti_entropy, liveness, failure, random: Mutex::new(random), tasks: Mutex::new(tasks) };
+        let membership = membership_events;
+        let inner = Inner {
+            config,
+            coordinator,
+            anti_entropy,
+            membership,
+            liveness,
+            failure,
+            random: Mutex::new(random),
+            tasks: Mutex::new(tasks),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -440,8 +452,9 @@ fn known_members(replica: &Replica, config: &NodeConfig, network: &dyn Network, 
         capacity: config.capacity,
         addresses: network.addresses(),
         actors: known.map(|known| known.actors.clone()).unwrap_or_default(),
+        tenure: known.map_or(0, |known| known.tenure),
         born_ms: known.map_or(now_ms, |known| known.born_ms),
-        standing: Standing::Joined,
+        standing: known.map_or(Standing::Joined, |known| known.standing),
     };
     if known != Some(&own) {
         members.put_own(own);

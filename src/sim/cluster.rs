@@ -21,6 +21,8 @@ const PARTITIONS: u16 = 16;
 pub struct SimPeer {
     /// Whether it was ever started: before, nobody has heard of it.
     pub joined: bool,
+    /// Whether it has left the ring, or was taken out of it, and was not started since.
+    pub out: bool,
     /// Who.
     pub id: PeerId,
     /// Its disk.
@@ -53,6 +55,7 @@ impl SimCluster {
         let network = SimNetwork::new(random.random(), PARTITIONS);
         let peer = |random: &mut SmallRng| SimPeer {
             joined: false,
+            out: false,
             id: PeerId(random.random()),
             disk: SimDisk::default(),
             clock: SimClock::new(),
@@ -94,7 +97,7 @@ impl SimCluster {
             ..NodeConfig::default()
         };
         let (network, events) = self.network.join(peer.id);
-        peer.joined = true;
+        (peer.joined, peer.out) = (true, false);
         peer.node = Some(Node::start(config, network, events, peer.disk.open(), Arc::new(peer.clock.clone())).await?);
         Ok(())
     }
@@ -107,15 +110,15 @@ impl SimCluster {
         peer.disk.crash(crash);
     }
 
-    /// The nodes that run.
+    /// The nodes that run and are in the ring.
     pub fn running(&self) -> impl Iterator<Item = &Node> {
-        self.peers.iter().filter_map(|peer| peer.node.as_ref())
+        self.peers.iter().filter(|peer| !peer.out).filter_map(|peer| peer.node.as_ref())
     }
 
-    /// The number of peers that have joined.
+    /// The number of peers that have joined and are in the ring.
     #[must_use]
     pub fn joined(&self) -> usize {
-        self.peers.iter().filter(|peer| peer.joined).count()
+        self.peers.iter().filter(|peer| peer.joined && !peer.out).count()
     }
 
     /// Waits until every running node knows and reaches all the others and all owners report the same digests.

@@ -130,6 +130,7 @@ fn ringtide(fields: &mut Fields, _shared: &Shared, status: &Status) {
     fields.add("keys", status.keys);
     fields.add("hints", status.hints);
     fields.add("syncing", status.syncing);
+    fields.add("handing_over", status.handing_over);
     fields.add("protected", u8::from(status.protected));
 }
 
