@@ -120,6 +120,10 @@ async fn a_crash_in_the_middle_of_leaving_loses_nothing_and_the_peer_can_leave_s
         }
         cluster.crash(1, crash);
         cluster.restart(1).await.unwrap();
+        // Whoever lost its disk knows nobody at first.
+        while node(&cluster, 1).status().members < 3 {
+            sleep(Duration::from_millis(1)).await;
+        }
         timeout(PATIENCE, node(&cluster, 1).leave(false)).await.unwrap().unwrap();
         cluster.peers[1].out = true;
         cluster.converge(PATIENCE).await.unwrap();
