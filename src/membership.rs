@@ -15,6 +15,7 @@ use crate::detector::{Detector, State};
 use crate::env::Lane;
 use crate::env::message::Message;
 use crate::exchange::Exchange;
+use crate::listeners::Listeners;
 use crate::members::Members;
 use crate::replica::owner::{Ended, Writer};
 use crate::replica::partition;
@@ -62,6 +63,7 @@ pub type SharedLiveness = Arc<ArcSwap<BTreeMap<PeerId, Liveness>>>;
 pub struct Membership<T> {
     topology: Topology,
     exchange: Exchange,
+    listeners: Listeners,
     writer: Writer<T>,
     view: Arc<ArcSwap<View>>,
     members: Members,
@@ -79,14 +81,20 @@ impl<T: Send + 'static> Membership<T> {
     pub fn new(
         topology: Topology,
         exchange: Exchange,
+        listeners: Listeners,
         writer: Writer<T>,
         view: Arc<ArcSwap<View>>,
         members: Members,
         wake: mpsc::Sender<PeerId>,
-        liveness: SharedLiveness,
     ) -> Self {
-        let (connected, started) = (BTreeSet::new(), Instant::now());
-        Self { topology, exchange, writer, view, members, detector: Detector::default(), connected, started, wake, liveness }
+        let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
+        Self { topology, exchange, listeners, writer, view, members, detector: Detector::default(), connected, started, wake, liveness }
+    }
+
+    /// Where the liveness of every peer is published.
+    #[must_use]
+    pub fn liveness(&self) -> SharedLiveness {
+        Arc::clone(&self.liveness)
     }
 
     /// Runs until the events end or the writer does.
@@ -149,7 +157,8 @@ impl<T: Send + 'static> Membership<T> {
     /// Says "I am here" to everybody, and notices who has fallen silent.
     async fn tick(&mut self) -> Result<(), Ended> {
         let view = self.view.load_full();
-        let heartbeat = Message::Heartbeat { members: self.members.digest(), sealed: view.sealed() }.to_frame();
+        let heartbeat = Message::Heartbeat { members: self.members.digest(), sealed: view.sealed(), listening: self.listeners.own() };
+        let heartbeat = heartbeat.to_frame();
         for peer in &self.connected {
             let _ = self.exchange.send_frame(*peer, Lane::Operations, heartbeat.clone());
         }

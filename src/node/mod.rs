@@ -28,8 +28,10 @@ use crate::env::message::{Reply, Request, Standing as Counting};
 use crate::env::{Clock, Lane, Network, NetworkEvent, Storage, StorageError};
 use crate::exchange::Exchange;
 use crate::handoff::Handoff;
+use crate::listeners::Listeners;
 use crate::members::{Member, Members, Standing};
 use crate::membership::{MEMBERS_RECORD, Membership, SharedLiveness};
+use crate::pubsub::Pubsub;
 use crate::replica::layout::Damaged;
 use crate::replica::owner::Writer;
 use crate::replica::{OpenError, Replica, partition};
@@ -53,6 +55,7 @@ struct Inner {
     config: NodeConfig,
     coordinator: Coordinator,
     anti_entropy: AntiEntropy<Ticket>,
+    pubsub: Pubsub,
     liveness: SharedLiveness,
     failure: Arc<Failure>,
     /// The node's one source of randomness. Short: a number is drawn.
@@ -108,6 +111,8 @@ impl Node {
         replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
 
         let exchange = Exchange::new(network, random.random());
+        let listeners = Listeners::new(clock.wall_ms());
+        let pubsub = Pubsub::new(topology.clone(), exchange.clone(), listeners.clone());
         let view = replica.view();
         let failure = Arc::new(Failure::default());
         let (hints, new_hints) = mpsc::channel(HINT_QUEUE);
@@ -136,14 +141,14 @@ impl Node {
         };
         let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
-        let liveness = SharedLiveness::default();
-        let membership =
-            Membership::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), members, wake, Arc::clone(&liveness));
+        let membership = Membership::new(topology.clone(), exchange.clone(), listeners, writer.clone(), Arc::clone(&view), members, wake);
+        let liveness = membership.liveness();
         let dispatch = Dispatch::new(
             coordinator.clone(),
             anti_entropy.clone(),
             serve::Server::new(topology, writer),
             handoff.clone(),
+            pubsub.clone(),
             membership_events,
         );
 
@@ -159,7 +164,8 @@ impl Node {
             tokio::spawn(coordinator.clone().sweep_floors()),
             tokio::spawn(dispatch.run(events)),
         ];
-        let inner = Inner { config, coordinator, anti_entropy, liveness, failure, random: Mutex::new(random), tasks: Mutex::new(tasks) };
+        let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));
+        let inner = Inner { config, coordinator, anti_entropy, pubsub, liveness, failure, random, tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -187,6 +193,12 @@ impl Node {
         query: Q,
     ) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<Q> {
         self.inner.coordinator.read(level, key, query.into())
+    }
+
+    /// Channels and who subscribes to them.
+    #[must_use]
+    pub fn pubsub(&self) -> &Pubsub {
+        &self.inner.pubsub
     }
 
     /// How many replicas have all of these writes.

@@ -32,6 +32,8 @@ pub struct Statistics {
     pub errors: Counter,
     /// Connections closed for bytes that were no command.
     pub protocol_errors: Counter,
+    /// Subscribers disconnected since they read too slowly.
+    pub slow_subscribers: Counter,
     /// Bytes read from clients.
     pub bytes_read: Counter,
     /// Bytes written to clients.
@@ -41,8 +43,9 @@ pub struct Statistics {
 impl Statistics {
     /// Sets every counter back to zero.
     pub fn reset(&self) {
-        let Self { connections, rejected_connections, commands, errors, protocol_errors, bytes_read, bytes_written } = self;
-        for counter in [connections, rejected_connections, commands, errors, protocol_errors, bytes_read, bytes_written] {
+        let Self { connections, rejected_connections, commands, errors, protocol_errors, slow_subscribers, bytes_read, bytes_written } =
+            self;
+        for counter in [connections, rejected_connections, commands, errors, protocol_errors, slow_subscribers, bytes_read, bytes_written] {
             counter.0.store(0, Ordering::Relaxed);
         }
     }

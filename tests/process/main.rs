@@ -9,5 +9,6 @@ mod hostile;
 mod load;
 mod local;
 mod mdns;
+mod pubsub;
 mod refusal;
 mod startup;

@@ -7,5 +7,6 @@ mod differential;
 mod families;
 mod hostile;
 mod keyspace;
+mod pubsub;
 mod ringtide;
 mod wire;

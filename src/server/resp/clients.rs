@@ -48,6 +48,8 @@ pub(crate) struct Profile {
     pub(crate) protocol: Protocol,
     /// Commands queued since MULTI.
     pub(crate) queued: Option<usize>,
+    /// Channels, patterns and shard channels that it subscribes to.
+    pub(crate) subscriptions: [usize; 3],
     /// The last command, and its subcommand.
     pub(crate) command: (&'static str, Option<&'static str>),
     /// When the client last sent something.
@@ -77,6 +79,7 @@ impl Clients {
             no_evict: false,
             protocol: Protocol::default(),
             queued: None,
+            subscriptions: [0; 3],
             command: ("NULL", None),
             active_at: now,
         };

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -28,6 +29,7 @@ use super::pipeline::{Finished, Pipeline};
 use super::reply::Reply;
 use super::session::Session;
 use super::shared::Shared;
+use super::subscriptions::message;
 use crate::config::{MAX_OUTPUT, STALLED_CLIENT};
 
 /// Bytes asked of the socket at a time.
@@ -36,6 +38,8 @@ const READ: usize = 16 * 1024;
 const READ_AHEAD: usize = 64 * 1024;
 /// A buffer for replies that grew beyond this is given back once it is empty.
 const KEPT_OUTPUT: usize = 256 * 1024;
+/// Messages wait in the mailbox, where they are counted, rather than in the output, beyond so many bytes.
+const OUTPUT_AHEAD: usize = 64 * 1024;
 /// How often a quiet connection is looked at.
 const LOOK: Duration = Duration::from_secs(10);
 /// What is still read from a client after its error was sent, and for how long, so that the error reaches it.
@@ -66,6 +70,10 @@ struct Connection {
     /// A command that waits for those before it.
     held: Option<Action>,
     pipeline: Pipeline,
+    /// Replies that are still to come of an array whose head was given out: no message may come between.
+    inside: usize,
+    /// Whether a subscription is under way: no message may come before it is confirmed.
+    subscribing: bool,
     output: BytesMut,
     ending: Option<End>,
     /// When the client last sent or took something.
@@ -86,6 +94,8 @@ pub(crate) async fn serve(mut stream: TcpStream, seat: Seat, shared: Arc<Shared>
         script: VecDeque::new(),
         held: None,
         pipeline: Pipeline::default(),
+        inside: 0,
+        subscribing: false,
         output: BytesMut::new(),
         ending: None,
         active_at: Instant::now(),
@@ -101,6 +111,7 @@ impl Connection {
         let (mut reader, mut writer) = stream.split();
         let mut look = std::pin::pin!(sleep_until(Instant::now() + LOOK));
         loop {
+            self.deliver(OUTPUT_AHEAD);
             self.start_commands();
             if self.is_done() {
                 return;
@@ -111,6 +122,7 @@ impl Connection {
                 finished = self.pipeline.next() => self.finish(finished),
                 written = write(&mut writer, &mut self.output), if may_write => self.note_written(written),
                 read = read(&mut reader, &mut self.input), if may_read => self.note_read(read),
+                () = self.session.subscriptions.arrived(), if self.ending.is_none() => {}
                 _ = stopping.changed(), if self.ending.is_none() => self.end(End::Quiet),
                 () = look.as_mut() => {
                     look.as_mut().reset(Instant::now() + LOOK);
@@ -176,6 +188,24 @@ impl Connection {
             Action::First(operations, next) => self.pipeline.start_first(operations, next, &self.session, &self.shared.node),
             Action::Alone(work) => self.pipeline.start_alone(work, self.session.protocol),
             Action::Wait { replicas, timeout } => self.pipeline.start_wait(replicas, timeout, &self.session, &self.shared),
+            Action::Publish(publication) => self.pipeline.start_publish(publication, self.session.protocol, &self.shared.node),
+            Action::Subscribe(sort, names) => {
+                let (reply, known) = self.session.subscribe(self.shared.node.pubsub(), sort, &names);
+                self.subscribing = true;
+                let confirming = async move {
+                    if let Some(known) = known {
+                        known.await;
+                    }
+                    reply
+                };
+                self.pipeline.start_alone(confirming.boxed(), self.session.protocol);
+            }
+            Action::Unsubscribe(sort, names) => {
+                let reply = self.session.unsubscribe(sort, &names);
+                // What arrived before comes before.
+                self.deliver(usize::MAX);
+                self.reply(&reply);
+            }
             Action::Transaction(commands) => {
                 self.pipeline.push_reply(Reply::ArrayHead(commands.len()), self.session.protocol);
                 self.script = commands.into();
@@ -193,6 +223,9 @@ impl Connection {
 
     fn finish(&mut self, finished: Finished) {
         let Finished { reply, protocol, receipts, complete, .. } = finished;
+        // A client that publishes to itself gets the message first.
+        self.deliver(OUTPUT_AHEAD);
+        self.subscribing = false;
         self.session.receipts.add(&receipts);
         self.session.receipts.prune(&complete);
         let spoken = std::mem::replace(&mut self.session.protocol, protocol);
@@ -206,8 +239,31 @@ impl Connection {
         if reply.is_error() {
             self.shared.statistics.errors.add(1);
         }
+        self.inside = match reply {
+            Reply::ArrayHead(length) => *length,
+            _ => self.inside.saturating_sub(1),
+        };
         if self.ending != Some(End::Deaf) {
             reply.encode(self.session.protocol, &mut self.output);
+        }
+    }
+
+    /// Gives out messages that wait, between replies, up to so many bytes of output. A subscriber that lets too much wait is sent away.
+    fn deliver(&mut self, most: usize) {
+        let Some(mailbox) = self.session.subscriptions.mailbox() else { return };
+        if self.ending != Some(End::Deaf) && mailbox.is_overflown() {
+            tracing::warn!(client = %self.session.client.to_string().trim_end(), "subscriber reads too slowly, closing its connection");
+            self.shared.statistics.slow_subscribers.add(1);
+            self.output.clear();
+            return self.end(End::Deaf);
+        }
+        if self.inside > 0 || self.subscribing || self.ending == Some(End::Deaf) {
+            return;
+        }
+        while self.output.len() < most
+            && let Some(delivery) = mailbox.take()
+        {
+            message(delivery).encode(self.session.protocol, &mut self.output);
         }
     }
 
@@ -262,7 +318,12 @@ impl Connection {
             tracing::warn!(client = %self.session.client.to_string().trim_end(), "client takes no replies, closing its connection");
             self.output.clear();
             self.end(End::Deaf);
-        } else if limit > 0 && self.pipeline.is_empty() && self.output.is_empty() && quiet >= Duration::from_secs(limit) {
+        } else if limit > 0
+            && self.session.subscriptions.is_empty()
+            && self.pipeline.is_empty()
+            && self.output.is_empty()
+            && quiet >= Duration::from_secs(limit)
+        {
             self.end(End::Quiet);
         }
     }

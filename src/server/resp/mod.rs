@@ -6,7 +6,6 @@ mod clients;
 mod commands;
 mod connection;
 mod double;
-pub mod glob;
 pub mod inline;
 pub mod integer;
 pub mod parser;
@@ -14,6 +13,7 @@ mod pipeline;
 pub mod reply;
 mod session;
 mod shared;
+mod subscriptions;
 
 use std::io;
 use std::net::SocketAddr;

@@ -26,6 +26,7 @@ use super::session::{Receipts, Session};
 use super::shared::Shared;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
 use crate::crdt::command::Answer;
+use crate::env::message::Publication;
 use crate::node::{Node, OperationError, Receipt};
 use crate::types::Level;
 
@@ -102,7 +103,9 @@ impl Pipeline {
             Action::Keys(operations, _) => {
                 operations.len() <= MAX_RUNNING && self.keys.len() < REMEMBERED_KEYS && !operations.iter().any(conflicts)
             }
-            Action::First(..) | Action::Alone(_) | Action::Wait { .. } => false,
+            // Whoever hears of a write must be able to read it.
+            Action::Publish(_) => self.keys.is_empty(),
+            Action::First(..) | Action::Alone(_) | Action::Wait { .. } | Action::Subscribe(..) | Action::Unsubscribe(..) => false,
         }
     }
 
@@ -171,6 +174,12 @@ impl Pipeline {
                 _ => (Reply::Error("ERR this does not follow from any keys".to_owned()), Vec::new(), Vec::new()),
             }
         });
+    }
+
+    /// Publishes a message: it is on its way when this returns.
+    pub(crate) fn start_publish(&mut self, publication: Publication, protocol: Protocol, node: &Node) {
+        let published = node.pubsub().publish(publication);
+        self.push(0, protocol, async move { (Reply::count(published.await), Vec::new(), Vec::new()) });
     }
 
     /// Starts something that runs alone.

@@ -9,9 +9,11 @@ use tokio::time::Instant;
 use super::clients::Client;
 use super::commands::CommandError;
 use super::commands::spec::Spec;
-use super::reply::Protocol;
+use super::reply::{Protocol, Reply};
+use super::subscriptions::Subscriptions;
 use crate::config::{MAX_QUEUED, MAX_RECEIPTS};
 use crate::node::Receipt;
+use crate::pubsub::{Known, Pubsub, Sort};
 use crate::types::Level;
 
 /// The state of one connection.
@@ -26,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) client: Arc<Client>,
     /// The writes that WAIT asks about.
     pub(crate) receipts: Receipts,
+    /// What it subscribes to.
+    pub(crate) subscriptions: Subscriptions,
     transaction: Option<Transaction>,
 }
 
@@ -48,8 +52,8 @@ const ARGUMENT_COST: usize = 64;
 impl Session {
     /// The state of a new connection.
     pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Self {
-        let receipts = Receipts::default();
-        Self { protocol: Protocol::default(), level: Level::default(), authenticated, client, receipts, transaction: None }
+        let (protocol, level, receipts) = (Protocol::default(), Level::default(), Receipts::default());
+        Self { protocol, level, authenticated, client, receipts, subscriptions: Subscriptions::default(), transaction: None }
     }
 
     /// Changes the version of the protocol.
@@ -69,12 +73,33 @@ impl Session {
     /// Puts everything back to what a new connection has, except what it wrote.
     pub(crate) fn reset(&mut self, authenticated: bool) {
         self.end_transaction();
+        self.subscriptions.clear();
         self.speak(Protocol::default());
         self.level = Level::default();
         self.authenticated = authenticated;
         let mut profile = self.client.profile();
         profile.name.clear();
         profile.no_evict = false;
+        profile.subscriptions = [0; 3];
+    }
+
+    /// Whether nothing but what concerns subscriptions may be asked, since other replies could not be told from messages.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.protocol == Protocol::Resp2 && !self.subscriptions.is_empty()
+    }
+
+    /// Subscribes: what to reply, and when.
+    pub(crate) fn subscribe(&mut self, pubsub: &Pubsub, sort: Sort, names: &[Bytes]) -> (Reply, Option<Known>) {
+        let subscribed = self.subscriptions.subscribe(pubsub, sort, names);
+        self.client.profile().subscriptions = self.subscriptions.counts();
+        subscribed
+    }
+
+    /// Ends subscriptions: what to reply.
+    pub(crate) fn unsubscribe(&mut self, sort: Sort, names: &[Bytes]) -> Reply {
+        let reply = self.subscriptions.unsubscribe(sort, names);
+        self.client.profile().subscriptions = self.subscriptions.counts();
+        reply
     }
 
     /// Whether commands are queued.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::super::reply::Reply;
 use crate::crdt::command::{Answer, Mutation, Query, TooLong, check_lengths};
+use crate::env::message::Publication;
 use crate::node::OperationError;
+use crate::pubsub::Sort;
 
 /// Turns what one key answered into the command's reply.
 pub(crate) type Shape = Box<dyn FnOnce(Answer) -> Reply + Send>;
@@ -38,6 +40,12 @@ pub(crate) enum Action {
         /// How long at most.
         timeout: Option<Duration>,
     },
+    /// Publishes a message.
+    Publish(Publication),
+    /// Subscribes to names.
+    Subscribe(Sort, Vec<Bytes>),
+    /// Ends subscriptions to names, or to all of a sort where there is none.
+    Unsubscribe(Sort, Vec<Bytes>),
     /// Runs queued commands in order; the reply is the array of theirs.
     Transaction(Vec<Vec<Bytes>>),
     /// Replies and closes the connection.

@@ -10,7 +10,7 @@ use super::action::{Action, CommandError};
 use super::introspection::help;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::config::MAX_VALUE;
-use crate::server::resp::glob;
+use crate::glob;
 use crate::server::resp::integer::parse_integer;
 use crate::server::resp::reply::Reply;
 use crate::server::resp::shared::Shared;

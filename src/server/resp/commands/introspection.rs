@@ -6,7 +6,7 @@ use super::action::{Action, CommandError};
 use super::options::is;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use super::{Call, all, find, find_within};
-use crate::server::resp::glob;
+use crate::glob;
 use crate::server::resp::reply::Reply;
 
 const FLAGS: Flags = Flags::LOADING.and(Flags::STALE);
@@ -129,6 +129,11 @@ fn list(arguments: &[Bytes], _now_ms: i64) -> Parsed {
         [word, kind, _module] if is(word, "filterby") && is(kind, "module") => names(&|_| false),
         _ => Err(CommandError::Syntax),
     }
+}
+
+/// Lines as an array.
+pub(super) fn lines(text: &'static str) -> Reply {
+    Reply::Array(text.lines().map(Reply::simple).collect())
 }
 
 /// What HELP of a command with subcommands replies.

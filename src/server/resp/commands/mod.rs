@@ -15,6 +15,7 @@ mod lcs;
 mod lists;
 mod options;
 mod pick;
+mod pubsub;
 mod ranges;
 mod ringtide;
 mod server;
@@ -48,7 +49,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 13] = [
+const FAMILIES: [&[Spec]; 14] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
@@ -61,6 +62,7 @@ const FAMILIES: [&[Spec]; 13] = [
     lists::COMMANDS,
     hyperloglogs::COMMANDS,
     transactions::COMMANDS,
+    pubsub::COMMANDS,
     ringtide::COMMANDS,
 ];
 
@@ -112,11 +114,13 @@ fn dispatch_command(arguments: Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
     };
     call.session.note_command(command, spec);
     if !spec.accepts(arguments.len()) {
-        let name = if std::ptr::eq(spec, command) { spec.name.to_owned() } else { format!("{}|{}", command.name, spec.name) };
-        return Err(CommandError::WrongArity(name));
+        return Err(CommandError::WrongArity(full_name(command, spec)));
     }
     if !call.session.authenticated && !spec.flags.has(Flags::NO_AUTH) {
         return Err(CommandError::NoAuthentication);
+    }
+    if call.session.is_restricted() && !call.in_transaction && !spec.flags.has(Flags::SUBSCRIBED) {
+        return Err(refused_while_subscribed(full_name(command, spec), call));
     }
     if call.session.in_multi() && !spec.flags.has(Flags::UNQUEUED) {
         return call.session.queue(arguments).map(|()| Action::Reply(Reply::simple("QUEUED")));
@@ -130,6 +134,23 @@ fn dispatch_command(arguments: Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
     // A command that was not queued can't spoil a transaction.
     let action = action.unwrap_or_else(|error| Action::Reply(error.into()));
     Ok(within_limits(action).unwrap_or_else(|error| Action::Reply(error.into())))
+}
+
+/// The name of a command, or of a subcommand as `client|id`.
+fn full_name(command: &Spec, spec: &Spec) -> String {
+    if std::ptr::eq(spec, command) { spec.name.to_owned() } else { format!("{}|{}", command.name, spec.name) }
+}
+
+/// In version 2 of the protocol a client that subscribes gets nothing but messages and what concerns its subscriptions: it could not
+/// tell other replies apart.
+fn refused_while_subscribed(name: String, call: &mut Call<'_>) -> CommandError {
+    let refused =
+        format!("Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context");
+    if name == "exec" {
+        call.session.end_transaction();
+        return CommandError::Other(format!("EXECABORT Transaction discarded because of: {refused}"));
+    }
+    CommandError::Other(format!("ERR {refused}"))
 }
 
 /// The one place where limits of keys and values are checked: no operation reaches a peer around it.
