@@ -6,6 +6,7 @@
 mod cluster;
 mod harness;
 mod hostile;
+mod keyspace;
 mod load;
 mod local;
 mod mdns;
