@@ -19,6 +19,7 @@ pub mod members;
 pub mod membership;
 pub mod merkle;
 pub mod node;
+pub mod notifications;
 pub mod pubsub;
 pub mod quorum;
 pub mod replica;

@@ -4,6 +4,7 @@ mod dispatch;
 pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::handoff::Handoff;
 use crate::listeners::Listeners;
 use crate::members::{Member, Members, Standing};
 use crate::membership::{MEMBERS_RECORD, Membership, SharedLiveness};
+use crate::notifications::Event;
 use crate::pubsub::Pubsub;
 use crate::replica::layout::Damaged;
 use crate::replica::owner::Writer;
@@ -56,6 +58,7 @@ struct Inner {
     coordinator: Coordinator,
     anti_entropy: AntiEntropy<Ticket>,
     pubsub: Pubsub,
+    expired_count: Arc<AtomicU64>,
     liveness: SharedLiveness,
     failure: Arc<Failure>,
     /// The node's one source of randomness. Short: a number is drawn.
@@ -118,6 +121,7 @@ impl Node {
         let (hints, new_hints) = mpsc::channel(HINT_QUEUE);
         let (stale, stale_peers) = mpsc::channel(EVENTS);
         let (wake, woken) = mpsc::channel(EVENTS);
+        let (expired, expired_keys) = mpsc::channel(EVENTS);
         let (membership_events, for_membership) = mpsc::channel(EVENTS);
         let replication = Replication::new(topology.clone(), exchange.clone(), config.request_timeout, hints);
         let sink = Sink {
@@ -138,6 +142,8 @@ impl Node {
             clock,
             patience,
             stale,
+            expired,
+            reads: Arc::default(),
         };
         let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
@@ -152,6 +158,7 @@ impl Node {
             membership_events,
         );
 
+        let expired_count = Arc::new(AtomicU64::new(0));
         let (for_anti_entropy, pull_wake) = mpsc::channel(EVENTS);
         let (for_handoff, hint_wake) = mpsc::channel(EVENTS);
         let tasks = vec![
@@ -162,10 +169,11 @@ impl Node {
             tokio::spawn(sweep(coordinator.replication.clone())),
             tokio::spawn(coordinator.clone().sweep_expired()),
             tokio::spawn(coordinator.clone().sweep_floors()),
+            tokio::spawn(tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
             tokio::spawn(dispatch.run(events)),
         ];
         let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));
-        let inner = Inner { config, coordinator, anti_entropy, pubsub, liveness, failure, random, tasks };
+        let inner = Inner { config, coordinator, anti_entropy, pubsub, expired_count, liveness, failure, random, tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -199,6 +207,18 @@ impl Node {
     #[must_use]
     pub fn pubsub(&self) -> &Pubsub {
         &self.inner.pubsub
+    }
+
+    /// How many expired keys this peer has removed since its start: each is removed by one of its holders.
+    #[must_use]
+    pub fn expired_keys(&self) -> u64 {
+        self.inner.expired_count.load(Ordering::Relaxed)
+    }
+
+    /// How many reads of clients of this peer found something, and how many nothing, since its start.
+    #[must_use]
+    pub fn reads(&self) -> (u64, u64) {
+        self.inner.coordinator.reads.counts()
     }
 
     /// How many replicas have all of these writes.
@@ -467,6 +487,14 @@ async fn spread_wakes(mut woken: mpsc::Receiver<PeerId>, anti_entropy: mpsc::Sen
         // A full queue holds the same peers already, and the interval comes round.
         let _ = anti_entropy.try_send(peer);
         let _ = handoff.try_send(peer);
+    }
+}
+
+/// Counts expired keys that were removed here, and announces them.
+async fn tell_expired(mut removed: mpsc::Receiver<Bytes>, pubsub: Pubsub, count: Arc<AtomicU64>) {
+    while let Some(key) = removed.recv().await {
+        count.fetch_add(1, Ordering::Relaxed);
+        pubsub.announce(&key, [Event::EXPIRED]);
     }
 }
 

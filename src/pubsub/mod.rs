@@ -12,6 +12,7 @@ mod subscriber;
 mod table;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use crate::env::Lane;
 use crate::env::message::{Inquiry, Publication, Reply, Request};
 use crate::exchange::{AskError, Exchange};
 use crate::listeners::Listeners;
+use crate::notifications::{Classes, Event};
 use crate::topology::Topology;
 use crate::types::PeerId;
 
@@ -42,6 +44,8 @@ pub struct Pubsub {
     listeners: Listeners,
     /// Short: a message is put into mailboxes, or a subscription changed. Never held across an await.
     state: Arc<Mutex<State>>,
+    /// The classes of events that this peer announces, by their bits.
+    classes: Arc<AtomicU16>,
 }
 
 #[derive(Default)]
@@ -56,7 +60,7 @@ impl Pubsub {
     /// Nobody subscribes yet.
     #[must_use]
     pub fn new(topology: Topology, exchange: Exchange, listeners: Listeners) -> Self {
-        Self { topology, exchange, listeners, state: Arc::default() }
+        Self { topology, exchange, listeners, state: Arc::default(), classes: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,10 +98,27 @@ impl Pubsub {
         }
     }
 
-    /// Publishes messages without waiting for anybody.
-    pub fn announce(&self, publications: &[Publication]) {
-        self.take(publications);
-        drop(self.send(publications));
+    /// Which events this peer announces.
+    #[must_use]
+    pub fn classes(&self) -> Classes {
+        Classes::of_bits(self.classes.load(Ordering::Relaxed))
+    }
+
+    /// Sets which events this peer announces.
+    pub fn set_classes(&self, classes: Classes) {
+        self.classes.store(classes.bits(), Ordering::Relaxed);
+    }
+
+    /// Announces what happened to a key, as far as that is asked for. Waits for nobody.
+    pub fn announce(&self, key: &Bytes, events: impl IntoIterator<Item = Event>) {
+        let classes = self.classes();
+        let announcements = events.into_iter().flat_map(|event| classes.announcements(key, event));
+        let publication = |(channel, message)| Publication { sharded: false, channel, message };
+        let publications: Vec<Publication> = announcements.map(publication).collect();
+        if !publications.is_empty() {
+            self.take(&publications);
+            drop(self.send(&publications));
+        }
     }
 
     /// Hands messages to those who subscribe here. Returns how many got one.
@@ -134,6 +155,12 @@ impl Pubsub {
     #[must_use]
     pub fn answer(&self, inquiry: &Inquiry) -> Reply {
         self.state().table.answer(inquiry)
+    }
+
+    /// How many channels, patterns and shard channels have subscribers at this peer.
+    #[must_use]
+    pub fn own_counts(&self) -> (usize, usize, usize) {
+        self.state().table.counts()
     }
 
     /// What every peer answers to a question about subscriptions, this one first.

@@ -44,6 +44,12 @@ impl Table {
         self.names.iter().all(BTreeMap::is_empty)
     }
 
+    /// How many channels, patterns and shard channels there are.
+    pub(super) fn counts(&self) -> (usize, usize, usize) {
+        let [channels, patterns, shards] = &self.names;
+        (channels.len(), patterns.len(), shards.len())
+    }
+
     pub(super) fn add(&mut self, sort: Sort, name: Bytes, subscriber: u64, mailbox: Arc<Mailbox>) {
         self.names[sort as usize].entry(name).or_default().insert(subscriber, mailbox);
     }

@@ -50,3 +50,28 @@ impl Statistics {
         }
     }
 }
+
+/// How much happened in the last second: the difference between two looks at the counters.
+#[derive(Debug, Default)]
+pub struct Rates {
+    last: [AtomicU64; 3],
+    rates: [AtomicU64; 3],
+}
+
+impl Rates {
+    /// Looks at the counters. To be called once a second.
+    pub fn sample(&self, statistics: &Statistics) {
+        let Statistics { commands, bytes_read, bytes_written, .. } = statistics;
+        for (place, counter) in [commands, bytes_read, bytes_written].into_iter().enumerate() {
+            let now = counter.get();
+            let before = self.last[place].swap(now, Ordering::Relaxed);
+            self.rates[place].store(now.saturating_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// Commands, bytes read and bytes written in the last second.
+    #[must_use]
+    pub fn per_second(&self) -> [u64; 3] {
+        [0, 1, 2].map(|place| self.rates[place].load(Ordering::Relaxed))
+    }
+}

@@ -102,3 +102,27 @@ fn a_peer_that_is_gone_or_hangs_holds_up_no_publisher() {
     assert_eq!(cluster.peers[2].ask::<i64>(&["PUBLISH", "news", "again"]), 2);
     back.hears("again");
 }
+
+#[test]
+fn a_change_is_announced_to_listeners_at_every_peer() {
+    let cluster = Cluster::start(3);
+    let mut listener = Listener::new(&cluster.peers[0], "PSUBSCRIBE __keyevent@0__:*");
+    let _: () = cluster.peers[1].ask(&["CONFIG", "SET", "notify-keyspace-events", "E$sg"]);
+    let mut heard = |event: &str, key: &str| {
+        let frame = listener.frame();
+        assert_eq!((frame[2].as_str(), frame[3].as_str()), (format!("__keyevent@0__:{event}").as_str(), key));
+    };
+    for number in 0..20 {
+        // Some of the keys are executed at another peer than the one that announces.
+        let key = format!("key-{number}");
+        let _: () = cluster.peers[1].ask(&["SADD", &key, "a", "b"]);
+        heard("sadd", &key);
+        let _: i64 = cluster.peers[1].ask(&["SREM", &key, "a", "b"]);
+        heard("srem", &key);
+        heard("del", &key);
+    }
+    // The setting is one peer's own.
+    let _: () = cluster.peers[2].ask(&["SET", "quiet", "v"]);
+    let _: () = cluster.peers[1].ask(&["SET", "loud", "v"]);
+    heard("set", "loud");
+}

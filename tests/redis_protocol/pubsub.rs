@@ -14,6 +14,8 @@ use super::wire::{Client, Server, command};
 /// Several connections to one server.
 pub(super) struct Room {
     clients: Vec<Client>,
+    /// Who is between MULTI and EXEC.
+    queueing: Vec<bool>,
     steps: usize,
 }
 
@@ -23,20 +25,29 @@ impl Room {
         for (client, protocol) in clients.iter_mut().zip(protocols) {
             client.line(&format!("HELLO {protocol}"));
         }
-        Self { clients, steps: 0 }
+        Self { queueing: vec![false; clients.len()], clients, steps: 0 }
     }
 
-    /// What each connection gets when one of them sends a command; a PING to each marks the end.
+    /// What each connection gets when one of them sends a command; a PING to each marks the end, unless it would be queued.
     pub(super) fn step(&mut self, speaker: usize, words: &[&[u8]]) -> Vec<Vec<String>> {
         self.steps += 1;
         let mark = format!("mark-{}", self.steps);
-        self.clients[speaker].send(&[command(words), command(&[b"PING", mark.as_bytes()])].concat());
         let mut heard = vec![Vec::new(); self.clients.len()];
         // The speaker first: what it does is done when it has its replies.
-        heard[speaker] = hear(&mut self.clients[speaker], &mark);
-        for listener in (0..self.clients.len()).filter(|listener| *listener != speaker) {
+        let client = &mut self.clients[speaker];
+        client.send(&command(words));
+        let is = |name: &[u8]| words[0].eq_ignore_ascii_case(name);
+        if is(b"multi") || self.queueing[speaker] && !is(b"exec") && !is(b"reset") && !is(b"discard") {
+            let reply = String::from_utf8_lossy(&client.reply().expect("the connection was closed")).into_owned();
+            self.queueing[speaker] |= reply == "+OK\r\n";
+            heard[speaker].push(reply);
+        } else {
+            self.queueing[speaker] = false;
+        }
+        let order = std::iter::once(speaker).chain((0..heard.len()).filter(|listener| *listener != speaker));
+        for listener in order.filter(|listener| !self.queueing[*listener]) {
             self.clients[listener].send(&command(&[b"PING", mark.as_bytes()]));
-            heard[listener] = hear(&mut self.clients[listener], &mark);
+            heard[listener].extend(hear(&mut self.clients[listener], &mark));
         }
         heard
     }
@@ -81,7 +92,7 @@ const CONVERSATION: &str = "
 0 PUBSUB HELP
 0 PUBSUB NUMPAT x
 1 GET k
-1 CLIENT ID
+1 CLIENT GETNAME
 1 WHAT
 1 PING
 1 PING a b

@@ -103,7 +103,23 @@ impl Reply {
     /// Whether this is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {
-        matches!(self, Self::Error(_))
+        self.error().is_some()
+    }
+
+    /// The text of an error.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        if let Self::Error(text) = self { Some(text) } else { None }
+    }
+
+    /// Whether this is something that no client can refuse to hear.
+    #[must_use]
+    pub fn is_push(&self) -> bool {
+        match self {
+            Self::Push(_) => true,
+            Self::Several(replies) => replies.iter().all(Self::is_push),
+            _ => false,
+        }
     }
 
     /// Writes the reply's bytes.

@@ -30,7 +30,23 @@ pub(crate) struct Session {
     pub(crate) receipts: Receipts,
     /// What it subscribes to.
     pub(crate) subscriptions: Subscriptions,
+    /// Which replies the client wants.
+    pub(crate) silence: Silence,
     transaction: Option<Transaction>,
+}
+
+/// Which replies a client wants: CLIENT REPLY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Silence {
+    /// All of them.
+    #[default]
+    None,
+    /// None.
+    Lasting,
+    /// Not that to the next command, nor that to the one that said so.
+    Next,
+    /// Not that to this command.
+    This,
 }
 
 /// What was queued since MULTI.
@@ -53,7 +69,8 @@ impl Session {
     /// The state of a new connection.
     pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Self {
         let (protocol, level, receipts) = (Protocol::default(), Level::default(), Receipts::default());
-        Self { protocol, level, authenticated, client, receipts, subscriptions: Subscriptions::default(), transaction: None }
+        let (subscriptions, silence) = (Subscriptions::default(), Silence::default());
+        Self { protocol, level, authenticated, client, receipts, subscriptions, silence, transaction: None }
     }
 
     /// Changes the version of the protocol.
@@ -74,6 +91,7 @@ impl Session {
     pub(crate) fn reset(&mut self, authenticated: bool) {
         self.end_transaction();
         self.subscriptions.clear();
+        self.silence = Silence::None;
         self.speak(Protocol::default());
         self.level = Level::default();
         self.authenticated = authenticated;
@@ -86,6 +104,20 @@ impl Session {
     /// Whether nothing but what concerns subscriptions may be asked, since other replies could not be told from messages.
     pub(crate) fn is_restricted(&self) -> bool {
         self.protocol == Protocol::Resp2 && !self.subscriptions.is_empty()
+    }
+
+    /// Another command begins.
+    pub(crate) fn begin_command(&mut self) {
+        self.silence = match self.silence {
+            Silence::Next => Silence::This,
+            Silence::This => Silence::None,
+            lasting => lasting,
+        };
+    }
+
+    /// Whether any of the queued commands is such.
+    pub(crate) fn queues(&self, is_such: &dyn Fn(&[Bytes]) -> bool) -> bool {
+        matches!(&self.transaction, Some(Transaction::Queued { commands, .. }) if commands.iter().any(|command| is_such(command)))
     }
 
     /// Subscribes: what to reply, and when.
@@ -115,7 +147,8 @@ impl Session {
 
     /// EXEC or DISCARD: what was queued, `None` without MULTI.
     pub(crate) fn end_transaction(&mut self) -> Option<Transaction> {
-        self.client.profile().queued = None;
+        let mut profile = self.client.profile();
+        (profile.queued, profile.queued_bytes) = (None, 0);
         self.transaction.take()
     }
 
@@ -137,7 +170,8 @@ impl Session {
                 return Err(CommandError::QueueTooBig);
             }
             commands.push(arguments);
-            self.client.profile().queued = Some(commands.len());
+            let mut profile = self.client.profile();
+            (profile.queued, profile.queued_bytes) = (Some(commands.len()), *cost);
         }
         Ok(())
     }

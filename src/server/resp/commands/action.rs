@@ -144,6 +144,7 @@ pub(crate) fn plain(answer: Answer) -> Reply {
             let values = values.into_iter().map(Reply::Bulk).collect();
             Reply::map([("token", Reply::Bulk(token)), ("values", Reply::Array(values))])
         }
+        Answer::Watched { answer, .. } => plain(*answer),
         Answer::Explained(_) => Reply::Error("ERR rows are explained by RINGTIDE EXPLAIN alone".to_owned()),
     }
 }
@@ -175,6 +176,9 @@ pub(crate) enum CommandError {
     /// Too few or too many arguments for the command of this name.
     #[error("ERR wrong number of arguments for '{0}' command")]
     WrongArity(String),
+    /// In version 2 of the protocol a client that subscribes could not tell other replies from messages.
+    #[error("ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")]
+    WhileSubscribed(String),
     /// The client has to give the password first.
     #[error("NOAUTH Authentication required.")]
     NoAuthentication,
@@ -220,6 +224,12 @@ impl CommandError {
     /// An error that only one command has to say, its prefix included.
     pub(crate) fn other(text: impl Into<String>) -> Self {
         Self::Other(text.into())
+    }
+
+    /// Arguments that a subcommand does not take, in any number.
+    pub(crate) fn subcommand_syntax(arguments: &[Bytes], command: &str) -> Self {
+        let name = arguments.get(1).map(|name| String::from_utf8_lossy(name)).unwrap_or_default();
+        Self::Other(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP."))
     }
 }
 

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use futures::FutureExt;
 
-use super::Call;
 use super::action::{Action, CommandError, bulks};
 use super::introspection::lines;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
+use super::{Call, help};
 use crate::config::MAX_KEY;
 use crate::env::message::Publication;
 use crate::pubsub::Sort;
@@ -93,25 +93,9 @@ const SUBCOMMANDS: &[Spec] = &[
         Flags::LOADING.and(Flags::STALE),
         "Show helpful text about the different subcommands",
         "6.2.0",
-        Run::Pure(|_, _| Ok(Action::Reply(lines(HELP)))),
+        Run::Pure(|_, _| Ok(Action::Reply(lines(help::PUBSUB)))),
     ),
 ];
-
-const HELP: &str = "\
-PUBSUB <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
-CHANNELS [<pattern>]
-    Return the currently active channels matching a <pattern> (default: '*').
-NUMPAT
-    Return number of subscriptions to patterns.
-NUMSUB [<channel> ...]
-    Return the number of subscribers for the specified channels, excluding
-    pattern subscriptions(default: no channels).
-SHARDCHANNELS [<pattern>]
-    Return the currently active shard level channels matching a <pattern> (default: '*').
-SHARDNUMSUB [<shardchannel> ...]
-    Return the number of subscribers for the specified shard level channel(s)
-HELP
-    Prints this help.";
 
 /// A channel or pattern has the limit of a key.
 fn checked(names: &[Bytes]) -> Result<Vec<Bytes>, CommandError> {
@@ -143,8 +127,7 @@ fn unsubscribe(arguments: &[Bytes], sort: Sort) -> Parsed {
 
 fn channels(arguments: &[Bytes], call: &mut Call<'_>, sharded: bool) -> Parsed {
     if arguments.len() > 3 {
-        let name = String::from_utf8_lossy(&arguments[1]);
-        return Err(CommandError::Other(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try PUBSUB HELP.")));
+        return Err(CommandError::subcommand_syntax(arguments, "PUBSUB"));
     }
     let (pubsub, pattern) = (call.shared.node.pubsub().clone(), arguments.get(2).cloned());
     Ok(Action::Alone(async move { bulks(pubsub.channels(sharded, pattern).await) }.boxed()))

@@ -5,7 +5,7 @@ use futures::FutureExt;
 
 use super::Call;
 use super::action::{Action, CommandError, Operation, plain};
-use super::introspection::help;
+use super::introspection::offered;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::{Answer, Explained};
 use crate::crdt::{key, string};
@@ -50,7 +50,7 @@ const SUBCOMMANDS: &[Spec] = &[
     row("leave", -2, Flags::ADMIN, "Not offered yet", |_, _| Err(CommandError::other("ERR RINGTIDE LEAVE is not offered yet"))),
     row("forget", 3, Flags::ADMIN, "Not offered yet", |_, _| Err(CommandError::other("ERR RINGTIDE FORGET is not offered yet"))),
     row("help", 2, Flags::NONE, "Show helpful text about the different subcommands", |_, _| {
-        Ok(Action::Reply(help("RINGTIDE", SUBCOMMANDS)))
+        Ok(Action::Reply(offered("RINGTIDE", SUBCOMMANDS)))
     }),
 ];
 

@@ -189,6 +189,11 @@ impl Spec {
         }
     }
 
+    /// Whether it belongs to a category, named in any case.
+    pub(crate) fn is_in(&self, category: &[u8]) -> bool {
+        self.categories().iter().any(|known| known.as_bytes()[1..].eq_ignore_ascii_case(category))
+    }
+
     /// The categories in COMMAND INFO.
     pub(crate) fn categories(&self) -> Vec<&'static str> {
         let mut categories = Vec::new();
