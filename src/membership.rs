@@ -15,6 +15,7 @@ use crate::detector::{Detector, State};
 use crate::env::Lane;
 use crate::env::message::Message;
 use crate::exchange::Exchange;
+use crate::listeners::Listeners;
 use crate::members::{Members, Standing};
 use crate::replica::owner::{Ended, Writer};
 use crate::replica::view::View;
@@ -64,6 +65,7 @@ pub type SharedLiveness = Arc<ArcSwap<BTreeMap<PeerId, Liveness>>>;
 pub struct Membership<T> {
     topology: Topology,
     exchange: Exchange,
+    listeners: Listeners,
     writer: Writer<T>,
     view: Arc<ArcSwap<View>>,
     members: Members,
@@ -83,15 +85,21 @@ impl<T: Send + 'static> Membership<T> {
     pub fn new(
         topology: Topology,
         exchange: Exchange,
+        listeners: Listeners,
         writer: Writer<T>,
         view: Arc<ArcSwap<View>>,
         members: Members,
         wake: mpsc::Sender<PeerId>,
-        liveness: SharedLiveness,
     ) -> Self {
-        let (connected, started, detector) = (BTreeSet::new(), Instant::now(), Detector::default());
-        let returns = !topology.cluster().is_member(topology.local());
-        Self { topology, exchange, writer, view, members, detector, connected, started, returns, wake, liveness }
+        let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
+        let (detector, returns) = (Detector::default(), !topology.cluster().is_member(topology.local()));
+        Self { topology, exchange, listeners, writer, view, members, detector, connected, started, returns, wake, liveness }
+    }
+
+    /// Where the liveness of every peer is published.
+    #[must_use]
+    pub fn liveness(&self) -> SharedLiveness {
+        Arc::clone(&self.liveness)
     }
 
     /// Runs until the events end or the writer does.
@@ -162,7 +170,8 @@ impl<T: Send + 'static> Membership<T> {
     /// Says "I am here" to everybody, and notices who has fallen silent.
     async fn tick(&mut self) -> Result<(), Ended> {
         let view = self.view.load_full();
-        let heartbeat = Message::Heartbeat { members: self.members.digest(), sealed: view.sealed() }.to_frame();
+        let heartbeat = Message::Heartbeat { members: self.members.digest(), sealed: view.sealed(), listening: self.listeners.own() };
+        let heartbeat = heartbeat.to_frame();
         for peer in &self.connected {
             let _ = self.exchange.send_frame(*peer, Lane::Operations, heartbeat.clone());
         }

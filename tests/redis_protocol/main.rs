@@ -7,5 +7,8 @@ mod differential;
 mod families;
 mod hostile;
 mod keyspace;
+mod notifications;
+mod pubsub;
 mod ringtide;
+mod server;
 mod wire;

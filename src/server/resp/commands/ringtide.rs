@@ -5,7 +5,7 @@ use futures::FutureExt;
 
 use super::Call;
 use super::action::{Action, CommandError, Operation, plain};
-use super::introspection::help;
+use super::introspection::offered;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::{Answer, Explained};
 use crate::crdt::{key, string};
@@ -51,7 +51,7 @@ const SUBCOMMANDS: &[Spec] = &[
     row("leave", -2, Flags::ADMIN, "Hand over all partitions and go out of the ring", leave),
     row("forget", 3, Flags::ADMIN, "Take a peer that is gone for good out of the ring", forget),
     row("help", 2, Flags::NONE, "Show helpful text about the different subcommands", |_, _| {
-        Ok(Action::Reply(help("RINGTIDE", SUBCOMMANDS)))
+        Ok(Action::Reply(offered("RINGTIDE", SUBCOMMANDS)))
     }),
 ];
 
