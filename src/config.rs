@@ -92,8 +92,11 @@ pub const REMOVED_AT_ONCE: usize = 1024;
 pub const MAX_FLOOR_BYTES: usize = 16 * 1024 * 1024;
 /// Floors that one write leaves standing when it overwrites a key, each named by its dot: about 14 bytes in the same frame.
 pub const MAX_KEPT_FLOORS: usize = 512 * 1024;
-/// Longest token of `RINGTIDE SIBLINGS`, in bytes: some tens of thousands of concurrent values.
-pub const MAX_TOKEN: usize = 1024 * 1024;
+/// Longest token of `RINGTIDE SIBLINGS`, in bytes: it names every entry of a key, with one to ten bytes each.
+pub const MAX_TOKEN: usize = 8 * 1024 * 1024;
+/// What RENAME, COPY and the commands with STORE in their name write to a key at once, in bytes, bookkeeping included: it must fit a frame. Some
+/// hundred thousand short elements.
+pub const MAX_CONTENT: usize = 24 * 1024 * 1024;
 /// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.
 pub const MAX_CLOCK_ACTORS: usize = 64 * 1024;
 /// Ranges of one clock. Each is a hole that a crash or a lost delta left, and the next pull closes most; so many never are.

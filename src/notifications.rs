@@ -200,6 +200,8 @@ fn of_key(mutation: &key::Mutation, now_ms: i64) -> (Event, When) {
         key::Mutation::Delete => Event::DELETED,
         key::Mutation::Expire { at_ms, .. } => expiry_at(*at_ms, now_ms),
         key::Mutation::Persist => Event::PERSISTS,
+        key::Mutation::Replace { .. } => return (Event { class: Classes::GENERIC, name: "rename_to" }, When::Changed),
+        key::Mutation::RemoveSeen { .. } => return (Event { class: Classes::GENERIC, name: "rename_from" }, When::Changed),
     };
     (event, When::Answered)
 }

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::content::Content;
 use super::delta::Kind;
 use super::sorted_set::Score;
 use super::{hash, hyperloglog, key, list, set, sorted_set, string};
@@ -55,7 +56,7 @@ impl Mutation {
     #[must_use]
     pub fn longest(&self) -> usize {
         match self {
-            Self::Key(_) => 0,
+            Self::Key(mutation) => mutation.longest(),
             Self::String(mutation) => mutation.longest(),
             Self::Set(mutation) => mutation.longest(),
             Self::Hash(mutation) => mutation.longest(),
@@ -248,12 +249,23 @@ pub enum Answer {
     Scored(Vec<(Bytes, Score)>),
     /// The type; `None` where there is no key.
     Type(Option<DataType>),
-    /// The siblings of a string, the one that shows first.
+    /// The siblings of a string, and what else the key has.
     Siblings {
         /// Names exactly what was read; for [`string::Mutation::Resolve`].
         token: Bytes,
-        /// The values.
+        /// The values of the string, the one that shows first; none where the key is no string.
         values: Vec<Bytes>,
+        /// The types that concurrent writes gave the key, the one that shows first.
+        types: Vec<DataType>,
+    },
+    /// All that a key shows.
+    Content {
+        /// What it shows; `None` where there is no key.
+        content: Option<Content>,
+        /// When the key expires, in milliseconds since 1970; `None`: never.
+        expires_at_ms: Option<u64>,
+        /// Names exactly what was read, where that was asked for.
+        token: Bytes,
     },
     /// The rows of a key.
     Explained(Vec<Explained>),
@@ -271,6 +283,21 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// About how many bytes it takes: where many are gathered, that has to be bounded.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let sum = |elements: &[Bytes]| elements.iter().map(Bytes::len).sum();
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Members(elements) | Self::Items(elements) | Self::Siblings { values: elements, .. } => sum(elements),
+            Self::Values(values) => values.iter().flatten().map(Bytes::len).sum(),
+            Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
+            Self::Scored(members) => members.iter().map(|(member, _)| member.len()).sum(),
+            Self::Content { content, token, .. } => content.as_ref().map_or(0, Content::size) + token.len(),
+            _ => 0,
+        }
+    }
+
     /// A count. One that no `i64` holds stands at its end.
     pub(super) fn count(count: usize) -> Self {
         Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))

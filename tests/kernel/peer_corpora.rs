@@ -53,6 +53,7 @@ fn members() -> Members {
         capacity: 1,
         addresses: vec!["/ip4/192.168.1.7/tcp/4001".to_owned()],
         actors: vec![7, u64::from(peer)],
+        tenure: 1,
         born_ms: 1_700_000_000_000,
         standing: [Standing::Joined, Standing::Left, Standing::Forgotten][usize::from(peer) % 3],
     };

@@ -52,7 +52,8 @@ impl Drop for Redis {
 }
 
 /// Commands whose replies Redis gives in no order.
-const UNORDERED: [&str; 8] = ["smembers", "spop", "srandmember", "hgetall", "hkeys", "hvals", "hrandfield", "zrandmember"];
+const UNORDERED: [&str; 11] =
+    ["smembers", "spop", "srandmember", "hgetall", "hkeys", "hvals", "hrandfield", "zrandmember", "sinter", "sunion", "sdiff"];
 
 /// Replies in a form that may be compared: what has no order is sorted, in pairs where it is pairs.
 fn comparable(words: &[&[u8]], reply: Vec<u8>) -> Vec<u8> {
@@ -67,7 +68,9 @@ fn comparable(words: &[&[u8]], reply: Vec<u8>) -> Vec<u8> {
         rest = &rest[length..];
     }
     let is_nested = matches!(elements.first().and_then(|element| element.first()), Some(b'*'));
-    let in_pairs = name == "hgetall" || words.len() == 4 && !is_nested;
+    let in_pairs = name == "hgetall"
+        || name.ends_with("randmember") && words.len() == 4 && !is_nested
+        || name == "hrandfield" && words.len() == 4 && !is_nested;
     let mut parts: Vec<Vec<u8>> = elements.chunks(if in_pairs { 2 } else { 1 }).map(<[&[u8]]>::concat).collect();
     parts.sort_unstable();
     [&reply[..head], &parts.concat()].concat()

@@ -8,6 +8,7 @@ mod families;
 mod hostile;
 mod keyspace;
 mod notifications;
+mod places;
 mod pubsub;
 mod ringtide;
 mod server;

@@ -29,6 +29,9 @@ async fn maps_have_the_promised_fields_in_both_versions() {
         let siblings = client.line("RINGTIDE SIBLINGS k");
         assert!(siblings.starts_with(&map(2)) && has_fields(&siblings, &["token", "values", "v"]), "{siblings}");
         assert!(client.line("RINGTIDE SIBLINGS none").ends_with("$6\r\nvalues\r\n*0\r\n"));
+        client.line("RPUSH list item");
+        assert!(client.line("RINGTIDE SIBLINGS list").ends_with("$6\r\nvalues\r\n*0\r\n$5\r\ntypes\r\n*1\r\n$4\r\nlist\r\n"));
+        assert_eq!(client.line("RINGTIDE CONVERGED list"), ":1\r\n");
         let explained = client.line("RINGTIDE EXPLAIN k");
         let fields = ["partition", "owners", "rows", "kind", "element", "dot", "peer", "written_ms", "content", "shows", "reason"];
         assert!(explained.starts_with(&map(3)) && has_fields(&explained, &fields), "{explained}");

@@ -21,7 +21,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
 
-use super::commands::{Action, Gather, Next, Operation, Shape, Work, within_limits};
+use super::commands::{Action, Gather, Next, Operation, Shape, Work, partly_done, within_limits};
 use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
@@ -131,14 +131,15 @@ impl Pipeline {
     /// Starts a command on several keys: where they are few, its writes are queued at the peer when this returns.
     pub(crate) fn start_keys(&mut self, operations: Vec<Operation>, gather: Gather, session: &Session, node: &Node) {
         let (level, protocol) = (session.level, session.protocol);
-        let writes = operations.iter().all(|operation| matches!(operation.work, Work::Write(_)));
+        let written = written_keys(&operations);
+        let writes = !written.is_empty();
         if operations.len() > MAX_RUNNING {
             self.alone = true;
             let node = node.clone();
             let at_once = if writes { MAX_RUNNING } else { GATHERED_AT_ONCE };
             self.push(0, protocol, async move {
                 let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(at_once);
-                gathered(answers, gather).await
+                gathered(answers, written, gather).await
             });
             return;
         }
@@ -146,10 +147,10 @@ impl Pipeline {
         self.keys.extend(operations.iter().map(footprint));
         let answers: Vec<_> = operations.into_iter().map(|operation| perform(node, level, operation)).collect();
         if writes {
-            self.push(keys, protocol, async move { gathered(stream::iter(join_all(answers).await), gather).await });
+            self.push(keys, protocol, async move { gathered(stream::iter(join_all(answers).await), written, gather).await });
         } else {
             let answers = stream::iter(answers).buffered(GATHERED_AT_ONCE);
-            self.push(keys, protocol, gathered(answers, gather));
+            self.push(keys, protocol, gathered(answers, written, gather));
         }
     }
 
@@ -158,22 +159,38 @@ impl Pipeline {
         self.alone = true;
         let (level, node) = (session.level, node.clone());
         self.push(0, session.protocol, async move {
-            let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
-            let action = match collect(answers).await {
-                (Ok(answers), _) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
-                (Err(reply), _) => Action::Reply(reply),
-            };
-            match action {
-                Action::Reply(reply) => (reply, Vec::new(), Vec::new()),
-                Action::Key(operation, shape) => match perform(&node, level, operation).await {
-                    Ok((answer, receipt)) => (shape(answer), receipt.into_iter().collect(), Vec::new()),
-                    Err(error) => (error.into(), Vec::new(), Vec::new()),
-                },
-                Action::Keys(operations, gather) => {
-                    let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(MAX_RUNNING);
-                    gathered(answers, gather).await
-                }
-                _ => (Reply::Error("ERR this does not follow from any keys".to_owned()), Vec::new(), Vec::new()),
+            let (mut operations, mut next, mut receipts) = (operations, next, Vec::new());
+            loop {
+                let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
+                let (answers, written) = collect(answers).await;
+                receipts.extend(written);
+                let action = match answers {
+                    Ok(answers) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
+                    Err(reply) => Action::Reply(reply),
+                };
+                let reply = match action {
+                    Action::First(more, after) => {
+                        (operations, next) = (more, after);
+                        continue;
+                    }
+                    Action::Reply(reply) => reply,
+                    Action::Key(operation, shape) => match perform(&node, level, operation).await {
+                        Ok((answer, receipt)) => {
+                            receipts.extend(receipt);
+                            shape(answer)
+                        }
+                        Err(error) => error.into(),
+                    },
+                    Action::Keys(operations, gather) => {
+                        let keys = written_keys(&operations);
+                        let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(MAX_RUNNING);
+                        let (reply, written, _) = gathered(answers, keys, gather).await;
+                        receipts.extend(written);
+                        reply
+                    }
+                    _ => Reply::Error("ERR this does not follow from any keys".to_owned()),
+                };
+                return (reply, receipts, Vec::new());
             }
         });
     }
@@ -266,13 +283,24 @@ fn perform_announced(
     written.map(|result| result.map(told)).boxed()
 }
 
-/// Shapes the answers of several keys, unless they are too long together.
+/// The keys of operations that all write, else none.
+fn written_keys(operations: &[Operation]) -> Vec<Bytes> {
+    let key = |operation: &Operation| matches!(operation.work, Work::Write(_)).then(|| operation.key.clone());
+    operations.iter().map(key).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Shapes the answers of several keys, unless they are too long together, or some keys were written and others not.
 async fn gathered(
     answers: impl stream::Stream<Item = Result<(Answer, Option<Receipt>), OperationError>>,
+    written: Vec<Bytes>,
     gather: Gather,
 ) -> (Reply, Vec<Receipt>, Vec<Receipt>) {
     let (results, receipts) = collect(answers).await;
-    (results.map_or_else(std::convert::identity, gather), receipts, Vec::new())
+    let reply = match results {
+        Ok(results) => partly_done(&written, &results).unwrap_or_else(|| gather(results)),
+        Err(reply) => reply,
+    };
+    (reply, receipts, Vec::new())
 }
 
 /// Collects the answers of several keys. Where they are too long together, an error takes their place.
@@ -282,9 +310,7 @@ async fn collect(
     let (mut results, mut receipts, mut length) = (Vec::new(), Vec::new(), 0);
     let mut answers = std::pin::pin!(answers);
     while let Some(result) = answers.next().await {
-        if let Ok((Answer::Bytes(bytes), _)) = &result {
-            length += bytes.len();
-        }
+        length += result.as_ref().map_or(0, |(answer, _)| answer.size());
         if length > MAX_GATHERED {
             return (Err(Reply::Error("TOOBIG reply would exceed 256 MiB".to_owned())), receipts);
         }

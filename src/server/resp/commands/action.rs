@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use std::time::Duration;
 
 use super::super::reply::Reply;
-use crate::crdt::command::{Answer, Mutation, Query, TooLong, check_lengths};
+use crate::crdt::command::{Answer, DataType, Mutation, Query, TooLong, check_lengths};
 use crate::env::message::Publication;
 use crate::node::OperationError;
 use crate::pubsub::Sort;
@@ -29,7 +29,8 @@ pub(crate) enum Action {
     Key(Operation, Shape),
     /// Asks or changes several keys at the same time.
     Keys(Vec<Operation>, Gather),
-    /// Asks several keys, and goes on with what they answer. Nothing else of this connection runs meanwhile; other connections do.
+    /// Asks or changes several keys, and goes on with what they answer, as often as it takes. Nothing else of this connection runs meanwhile; other
+    /// connections do.
     First(Vec<Operation>, Next),
     /// Something that takes its time. Nothing else of this connection runs meanwhile.
     Alone(BoxFuture<'static, Reply>),
@@ -140,12 +141,20 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         }
         Answer::Type(None) => Reply::simple("none"),
         Answer::Type(Some(data_type)) => Reply::simple(data_type.name()),
-        Answer::Siblings { token, values } => {
-            let values = values.into_iter().map(Reply::Bulk).collect();
-            Reply::map([("token", Reply::Bulk(token)), ("values", Reply::Array(values))])
+        Answer::Siblings { token, values, types } => {
+            let mut told = vec![(Reply::bulk("token"), Reply::Bulk(token)), (Reply::bulk("values"), bulks(values))];
+            // Told where the key is not a string and nothing else.
+            if types.iter().any(|data_type| *data_type != DataType::String) {
+                told.push((
+                    Reply::bulk("types"),
+                    bulks(types.into_iter().map(|data_type| Bytes::from_static(data_type.name().as_bytes()))),
+                ));
+            }
+            Reply::Map(told)
         }
         Answer::Watched { answer, .. } => plain(*answer),
         Answer::Explained(_) => Reply::Error("ERR rows are explained by RINGTIDE EXPLAIN alone".to_owned()),
+        Answer::Content { .. } => Reply::Error("ERR the content of a key is for other keys alone".to_owned()),
     }
 }
 
@@ -212,6 +221,9 @@ pub(crate) enum CommandError {
     /// The commands queued since MULTI exceed 64 MiB.
     #[error("TOOBIG queued commands exceed 64 MiB")]
     QueueTooBig,
+    /// What is to be written to a key at once exceeds its limit.
+    #[error("TOOBIG what would be written to a key at once exceeds 24 MiB")]
+    ContentTooBig,
     /// A key that was asked first failed.
     #[error(transparent)]
     Operation(#[from] OperationError),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Call;
 use super::action::{Action, CommandError};
 use super::client;
-use super::options::{integer, is};
+use super::options::{database, is};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::server::resp::integer::parse_integer;
 use crate::server::resp::reply::{Protocol, Reply};
@@ -47,11 +47,8 @@ fn echo(arguments: &[Bytes], _now_ms: i64) -> Parsed {
 }
 
 fn select(arguments: &[Bytes], _now_ms: i64) -> Parsed {
-    match integer(&arguments[1])? {
-        0 => Ok(Action::Reply(Reply::OK)),
-        number if i32::try_from(number).is_err() => Err(CommandError::NotAnInteger),
-        _ => Err(CommandError::other("ERR DB index is out of range")),
-    }
+    database(&arguments[1])?;
+    Ok(Action::Reply(Reply::OK))
 }
 
 fn quit(_arguments: &[Bytes], _now_ms: i64) -> Parsed {

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod connection;
 mod figures;
+mod geo;
 mod hashes;
 mod help;
 mod hyperloglogs;
@@ -18,14 +19,20 @@ mod kill;
 mod latency;
 mod lcs;
 mod lists;
+mod moving;
+mod object;
 mod observing;
 mod options;
+mod partial;
 mod pick;
 mod pubsub;
 mod ranges;
 mod ringtide;
 mod server;
+mod set_algebra;
 mod sets;
+mod sort;
+mod sorted_set_algebra;
 mod sorted_sets;
 pub(crate) mod spec;
 mod strings;
@@ -37,6 +44,7 @@ use std::sync::{Arc, LazyLock};
 use bytes::Bytes;
 
 pub(crate) use action::{Action, CommandError, Gather, Next, Operation, Shape, Work};
+pub(crate) use partial::partly_done;
 use spec::{Flags, Parsed, Run, Spec};
 
 use super::parser::Request;
@@ -70,16 +78,22 @@ pub(crate) struct Note {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 14] = [
+const FAMILIES: [&[Spec]; 20] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
     bitmaps::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
+    moving::COMMANDS,
+    object::COMMANDS,
+    sort::COMMANDS,
     sets::COMMANDS,
+    set_algebra::COMMANDS,
     hashes::COMMANDS,
     sorted_sets::COMMANDS,
+    sorted_set_algebra::COMMANDS,
+    geo::COMMANDS,
     lists::COMMANDS,
     hyperloglogs::COMMANDS,
     transactions::COMMANDS,
@@ -131,7 +145,7 @@ fn find(name: &[u8]) -> Option<&'static Spec> {
 
 /// The command of a name in any case, and its row.
 fn find_row(name: &[u8]) -> Option<(&'static Spec, usize)> {
-    let mut lower = [0; 16];
+    let mut lower = [0; 32];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();

@@ -61,6 +61,8 @@ pub(crate) enum Group {
     List,
     /// HyperLogLogs.
     HyperLogLog,
+    /// Places in sorted sets.
+    Geo,
     /// Messages to whoever listens.
     Pubsub,
     /// MULTI and EXEC.
@@ -83,6 +85,7 @@ impl Group {
             Self::SortedSet => "sorted-set",
             Self::List => "list",
             Self::HyperLogLog => "hyperloglog",
+            Self::Geo => "geo",
             Self::Pubsub => "pubsub",
             Self::Transactions => "transactions",
             Self::Ringtide => "ringtide",
@@ -101,6 +104,7 @@ impl Group {
             Self::SortedSet => Some("@sortedset"),
             Self::List => Some("@list"),
             Self::HyperLogLog => Some("@hyperloglog"),
+            Self::Geo => Some("@geo"),
             Self::Pubsub => Some("@pubsub"),
             Self::Transactions => Some("@transaction"),
             Self::Server | Self::Ringtide => None,
