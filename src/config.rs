@@ -162,6 +162,22 @@ pub const MAX_CLIENTS: usize = 10_000;
 pub const STALLED_CLIENT: Duration = Duration::from_secs(300);
 /// How long commands that run when the peer stops may take to finish.
 pub const DRAIN_CLIENTS: Duration = Duration::from_secs(5);
+/// Bytes that wait for a subscriber to read them before it is disconnected, as in Redis: at once, ...
+pub const MAX_MAILBOX: usize = 32 * 1024 * 1024;
+/// ... and where it stays above this for [`MAILBOX_PATIENCE`].
+pub const HIGH_MAILBOX: usize = 8 * 1024 * 1024;
+/// See [`HIGH_MAILBOX`].
+pub const MAILBOX_PATIENCE: Duration = Duration::from_secs(60);
+/// What the channels and patterns of one subscriber may cost, in bytes, bookkeeping included.
+pub const MAX_SUBSCRIBED: usize = 64 * 1024 * 1024;
+/// How long PUBLISH waits for the counts of other peers. The message is on its way meanwhile.
+pub const PUBLISH_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the first subscription at a peer waits until the others know that somebody listens there.
+pub const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
+/// Messages that one peer hands to another together: those that one change of a key makes.
+pub const MAX_PUBLICATIONS: usize = 16;
+/// Channels that one peer tells another about at once, in bytes of their names.
+pub const MAX_CHANNELS_TOLD: usize = MAX_FRAME / 4;
 /// Most copies of a partition: beyond, every write would wait for more machines than a failure can take.
 pub const MAX_REPLICAS: usize = 16;
 /// Most partitions of a key space: each has a digest tree of its own in memory.

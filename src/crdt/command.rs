@@ -28,6 +28,8 @@ pub enum Mutation {
     List(list::Mutation),
     /// Of a HyperLogLog.
     HyperLogLog(hyperloglog::Mutation),
+    /// Any other, of which somebody wants to know what came of it: answered with [`Answer::Watched`].
+    Watched(Box<Mutation>),
 }
 
 /// A question about one key.
@@ -61,6 +63,7 @@ impl Mutation {
             Self::SortedSet(mutation) => mutation.longest(),
             Self::List(mutation) => mutation.longest(),
             Self::HyperLogLog(mutation) => mutation.longest(),
+            Self::Watched(mutation) => mutation.longest(),
         }
     }
 }
@@ -266,6 +269,17 @@ pub enum Answer {
     },
     /// The rows of a key.
     Explained(Vec<Explained>),
+    /// What a [`Mutation::Watched`] answers, and what came of it.
+    Watched {
+        /// The answer.
+        answer: Box<Answer>,
+        /// Whether anything was changed.
+        changed: bool,
+        /// Whether the key was there before.
+        was: bool,
+        /// Whether it is there now.
+        is: bool,
+    },
 }
 
 impl Answer {
@@ -287,6 +301,22 @@ impl Answer {
     /// A count. One that no `i64` holds stands at its end.
     pub(super) fn count(count: usize) -> Self {
         Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    /// Whether this is more than zero, or nothing.
+    #[must_use]
+    pub fn tells_something(&self) -> bool {
+        match self {
+            Self::Nil | Self::Type(None) => false,
+            Self::Integer(number) => *number > 0,
+            Self::Members(found) | Self::Items(found) => !found.is_empty(),
+            Self::Pairs(found) => !found.is_empty(),
+            Self::Scored(found) => !found.is_empty(),
+            Self::Values(found) => found.iter().any(Option::is_some),
+            Self::Scores(found) => found.iter().any(Option::is_some),
+            Self::Flags(found) => found.contains(&true),
+            _ => true,
+        }
     }
 
     /// 1 for yes, 0 for no.

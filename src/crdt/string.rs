@@ -311,7 +311,7 @@ fn change_fields<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, changes
     rewrite(rows, shown, draft, |old| bits::changed(old, changes).map(|(answers, value)| (Answer::Fields(answers), value)))
 }
 
-/// Writes the string that shows anew, with siblings as APPEND.
+/// Writes the string that shows anew, with siblings as APPEND; nothing where it stays what it was.
 fn rewrite<R: Rows>(
     rows: &R,
     shown: &Shown,
@@ -319,7 +319,11 @@ fn rewrite<R: Rows>(
     change: impl FnOnce(&[u8]) -> Result<(Answer, Vec<u8>), Refusal>,
 ) -> Outcome<R::Error> {
     shown.expect(DataType::String)?;
-    let (answer, value) = change(&shown.string.shown().unwrap_or_default())?;
+    let before = shown.string.shown();
+    let (answer, value) = change(before.as_deref().unwrap_or_default())?;
+    if before.is_some_and(|before| before == value) {
+        return Ok((Delta::default(), answer));
+    }
     let row = row(rows, shown, &draft)?;
     let decision = shown.write_under(&mut draft);
     row.set_shown(&mut draft, decision, Payload::Value(value.into()));

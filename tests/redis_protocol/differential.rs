@@ -120,7 +120,7 @@ async fn a_long_conversation_gets_the_replies_of_redis() {
 }
 
 /// A command on one of three keys, with arguments that make it succeed as often as fail.
-fn any_command() -> impl Strategy<Value = Vec<String>> {
+pub(super) fn any_command() -> impl Strategy<Value = Vec<String>> {
     let key = || prop_oneof![Just("a"), Just("b"), Just("c")];
     let value = || prop_oneof![Just(""), Just("1"), Just("-7"), Just("01"), Just("abc"), Just("9223372036854775807")];
     let time = || prop_oneof![Just("4102444800"), Just("4102444801"), Just("0"), Just("-5"), Just("x")];
@@ -207,7 +207,7 @@ fn any_float() -> impl Strategy<Value = String> {
 }
 
 /// A command on hashes and numbers with fractions.
-fn any_hash_command() -> impl Strategy<Value = Vec<String>> {
+pub(super) fn any_hash_command() -> impl Strategy<Value = Vec<String>> {
     let key = || prop_oneof![5 => Just("a"), 5 => Just("b"), 1 => Just("c")];
     let field = || prop_oneof![Just("f"), Just("g"), Just("h")];
     let value = || prop_oneof![2 => Just("v".to_owned()), 2 => (-9..99i32).prop_map(|number| number.to_string()), 3 => any_float()];

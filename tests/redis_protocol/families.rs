@@ -15,7 +15,7 @@ fn words(line: impl AsRef<str>) -> Vec<String> {
     line.as_ref().trim_end_matches(' ').split(' ').map(str::to_owned).collect()
 }
 
-fn lists() -> impl Strategy<Value = Vec<String>> {
+pub(super) fn lists() -> impl Strategy<Value = Vec<String>> {
     let item = || prop_oneof![Just("x"), Just("y"), Just("z"), Just("1")];
     let index = || prop_oneof![4 => (-6..7i32).prop_map(|index| index.to_string()), 1 => Just("q".to_owned())];
     let push = prop_oneof![Just("LPUSH"), Just("RPUSH"), Just("LPUSHX"), Just("RPUSHX")];
@@ -47,7 +47,7 @@ fn lists() -> impl Strategy<Value = Vec<String>> {
     .prop_map(words)
 }
 
-fn strings_and_bits() -> impl Strategy<Value = Vec<String>> {
+pub(super) fn strings_and_bits() -> impl Strategy<Value = Vec<String>> {
     let value = || prop_oneof![Just(""), Just("1"), Just("abc"), Just("\u{7f}\u{7f}~"), Just("aXbXcX"), Just("hello world")];
     let number = || prop_oneof![6 => (-20..30i32).prop_map(|number| number.to_string()), 1 => Just("q".to_owned())];
     let unit = || prop_oneof![Just(""), Just("BYTE"), Just("BIT"), Just("bits")];

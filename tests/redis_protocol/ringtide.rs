@@ -78,9 +78,13 @@ async fn placement_convergence_and_resolution_answer_in_their_forms() {
     assert_eq!(client.ask(&[b"RINGTIDE", b"RESOLVE", b"k", token, b"w"]), b"+OK\r\n");
     assert_eq!(client.line("GET k"), "$1\r\nw\r\n");
     assert!(client.line("RINGTIDE RESOLVE k nonsense w").starts_with("-ERR "));
-    for line in ["RINGTIDE LEAVE", "RINGTIDE LEAVE FORCE", "RINGTIDE FORGET x"] {
-        assert!(client.line(line).ends_with("is not offered yet\r\n"), "{line}");
+    for line in ["RINGTIDE LEAVE", "RINGTIDE LEAVE FORCE"] {
+        assert_eq!(client.line(line), "-ERR nobody else is in the ring: what this peer holds would be lost\r\n");
     }
+    assert_eq!(client.line("RINGTIDE LEAVE now"), "-ERR syntax error\r\n");
+    assert_eq!(client.line("RINGTIDE FORGET x"), "-ERR 'x' is not a peer id (expected the form 12D3KooW…)\r\n");
+    let stranger = "12D3KooWLgQdVHsTqV4D6m8LpAaYDpufVPAXPUHLqFMs5pvJThzL";
+    assert_eq!(client.line(&format!("RINGTIDE FORGET {stranger}")), "-ERR no member has this peer id\r\n");
     assert_eq!(client.line("RINGTIDE"), "-ERR wrong number of arguments for 'ringtide' command\r\n");
     assert_eq!(client.line("RINGTIDE OWNERS"), "-ERR wrong number of arguments for 'ringtide|owners' command\r\n");
     assert_eq!(client.line("RINGTIDE WHAT"), "-ERR unknown subcommand 'WHAT'. Try RINGTIDE HELP.\r\n");

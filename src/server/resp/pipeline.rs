@@ -26,8 +26,10 @@ use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
-use crate::crdt::command::Answer;
-use crate::node::{Node, OperationError, Receipt};
+use crate::crdt::command::{Answer, Mutation};
+use crate::env::message::Publication;
+use crate::node::{Node, OperationError, Receipt, Written};
+use crate::notifications::Expected;
 use crate::types::Level;
 
 /// Commands that may run at once before anything is known about the length of their replies.
@@ -103,7 +105,9 @@ impl Pipeline {
             Action::Keys(operations, _) => {
                 operations.len() <= MAX_RUNNING && self.keys.len() < REMEMBERED_KEYS && !operations.iter().any(conflicts)
             }
-            Action::First(..) | Action::Alone(_) | Action::Wait { .. } => false,
+            // Whoever hears of a write must be able to read it.
+            Action::Publish(_) => self.keys.is_empty(),
+            Action::First(..) | Action::Alone(_) | Action::Wait { .. } | Action::Subscribe(..) | Action::Unsubscribe(..) => false,
         }
     }
 
@@ -191,6 +195,12 @@ impl Pipeline {
         });
     }
 
+    /// Publishes a message: it is on its way when this returns.
+    pub(crate) fn start_publish(&mut self, publication: Publication, protocol: Protocol, node: &Node) {
+        let published = node.pubsub().publish(publication);
+        self.push(0, protocol, async move { (Reply::count(published.await), Vec::new(), Vec::new()) });
+    }
+
     /// Starts something that runs alone.
     pub(crate) fn start_alone(&mut self, work: BoxFuture<'static, Reply>, protocol: Protocol) {
         self.alone = true;
@@ -242,13 +252,35 @@ fn footprint(operation: &Operation) -> (u64, bool) {
 
 /// Starts one operation.
 fn perform(node: &Node, level: Level, operation: Operation) -> BoxFuture<'static, Result<(Answer, Option<Receipt>), OperationError>> {
-    match operation.work {
-        Work::Read(query) => node.read(level, operation.key, query).map(|result| result.map(|answer| (answer, None))).boxed(),
+    let Operation { key, work } = operation;
+    match work {
+        Work::Read(query) => node.read(level, key, query).map(|result| result.map(|answer| (answer, None))).boxed(),
+        Work::Write(mutation) if node.pubsub().classes().announces() => perform_announced(node, level, key, mutation),
         Work::Write(mutation) => {
-            let written = node.write(level, operation.key, mutation);
+            let written = node.write(level, key, mutation);
             written.map(|result| result.map(|written| (written.answer, Some(written.receipt)))).boxed()
         }
     }
+}
+
+/// Starts a change, and announces it once it is done, before anybody is told of it.
+fn perform_announced(
+    node: &Node,
+    level: Level,
+    key: Bytes,
+    mutation: Mutation,
+) -> BoxFuture<'static, Result<(Answer, Option<Receipt>), OperationError>> {
+    let expected = Expected::of(&mutation, i64::try_from(node.now_ms()).unwrap_or(i64::MAX));
+    let written = node.write(level, key.clone(), Mutation::Watched(Box::new(mutation)));
+    let pubsub = node.pubsub().clone();
+    let told = move |written: Written| {
+        if let Some(expected) = expected {
+            pubsub.announce(&key, expected.happened(&written.answer));
+        }
+        let answer = if let Answer::Watched { answer, .. } = written.answer { *answer } else { written.answer };
+        (answer, Some(written.receipt))
+    };
+    written.map(|result| result.map(told)).boxed()
 }
 
 /// The keys of operations that all write, else none.

@@ -60,6 +60,10 @@ pub enum Reply {
     Map(Vec<(Reply, Reply)>),
     /// Pairs in order: an array of arrays of two, in RESP2 one flat array.
     Pairs(Vec<(Reply, Reply)>),
+    /// What a client that subscribes is told, beside the replies to its commands; in RESP2 an array.
+    Push(Vec<Reply>),
+    /// Several replies one after the other, to one command.
+    Several(Vec<Reply>),
     /// The head of an array whose elements follow as replies of their own.
     ArrayHead(usize),
 }
@@ -107,7 +111,23 @@ impl Reply {
     /// Whether this is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {
-        matches!(self, Self::Error(_))
+        self.error().is_some()
+    }
+
+    /// The text of an error.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        if let Self::Error(text) = self { Some(text) } else { None }
+    }
+
+    /// Whether this is something that no client can refuse to hear.
+    #[must_use]
+    pub fn is_push(&self) -> bool {
+        match self {
+            Self::Push(_) => true,
+            Self::Several(replies) => replies.iter().all(Self::is_push),
+            _ => false,
+        }
     }
 
     /// Writes the reply's bytes.
@@ -152,6 +172,11 @@ impl Reply {
                 put_length(out, b'*', items.len());
                 items.iter().for_each(|item| item.encode(protocol, out));
             }
+            Self::Push(items) => {
+                put_length(out, if modern { b'>' } else { b'*' }, items.len());
+                items.iter().for_each(|item| item.encode(protocol, out));
+            }
+            Self::Several(replies) => replies.iter().for_each(|reply| reply.encode(protocol, out)),
             Self::Set(items) => {
                 put_length(out, if modern { b'~' } else { b'*' }, items.len());
                 items.iter().for_each(|item| item.encode(protocol, out));
@@ -243,6 +268,8 @@ mod tests {
         assert_eq!(both(&Reply::Double(Score::new(2.5))), ("$3\r\n2.5\r\n".into(), ",2.5\r\n".into()));
         let pairs = Reply::Pairs(vec![(Reply::Integer(1), Reply::Integer(2)), (Reply::Integer(3), Reply::Integer(4))]);
         assert_eq!(both(&pairs), ("*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n".into(), "*2\r\n*2\r\n:1\r\n:2\r\n*2\r\n:3\r\n:4\r\n".into()));
+        assert_eq!(both(&Reply::Push(vec![Reply::Null])), ("*1\r\n$-1\r\n".into(), ">1\r\n_\r\n".into()));
+        assert_eq!(both(&Reply::Several(vec![Reply::OK, Reply::Integer(1)])), same("+OK\r\n:1\r\n"));
         assert_eq!(both(&Reply::Text("ab".into())), ("$2\r\nab\r\n".into(), "=6\r\ntxt:ab\r\n".into()));
     }
 

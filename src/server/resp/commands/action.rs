@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::super::reply::Reply;
 use crate::crdt::command::{Answer, DataType, Mutation, Query, TooLong, check_lengths};
+use crate::env::message::Publication;
 use crate::node::OperationError;
+use crate::pubsub::Sort;
 
 /// Turns what one key answered into the command's reply.
 pub(crate) type Shape = Box<dyn FnOnce(Answer) -> Reply + Send>;
@@ -39,6 +41,12 @@ pub(crate) enum Action {
         /// How long at most.
         timeout: Option<Duration>,
     },
+    /// Publishes a message.
+    Publish(Publication),
+    /// Subscribes to names.
+    Subscribe(Sort, Vec<Bytes>),
+    /// Ends subscriptions to names, or to all of a sort where there is none.
+    Unsubscribe(Sort, Vec<Bytes>),
     /// Runs queued commands in order; the reply is the array of theirs.
     Transaction(Vec<Vec<Bytes>>),
     /// Replies and closes the connection.
@@ -144,6 +152,7 @@ pub(crate) fn plain(answer: Answer) -> Reply {
             }
             Reply::Map(told)
         }
+        Answer::Watched { answer, .. } => plain(*answer),
         Answer::Explained(_) => Reply::Error("ERR rows are explained by RINGTIDE EXPLAIN alone".to_owned()),
         Answer::Content { .. } => Reply::Error("ERR the content of a key is for other keys alone".to_owned()),
     }
@@ -176,6 +185,9 @@ pub(crate) enum CommandError {
     /// Too few or too many arguments for the command of this name.
     #[error("ERR wrong number of arguments for '{0}' command")]
     WrongArity(String),
+    /// In version 2 of the protocol a client that subscribes could not tell other replies from messages.
+    #[error("ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")]
+    WhileSubscribed(String),
     /// The client has to give the password first.
     #[error("NOAUTH Authentication required.")]
     NoAuthentication,
@@ -224,6 +236,12 @@ impl CommandError {
     /// An error that only one command has to say, its prefix included.
     pub(crate) fn other(text: impl Into<String>) -> Self {
         Self::Other(text.into())
+    }
+
+    /// Arguments that a subcommand does not take, in any number.
+    pub(crate) fn subcommand_syntax(arguments: &[Bytes], command: &str) -> Self {
+        let name = arguments.get(1).map(|name| String::from_utf8_lossy(name)).unwrap_or_default();
+        Self::Other(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP."))
     }
 }
 

@@ -14,7 +14,6 @@ use crate::crdt::command::{Answer, Refusal};
 use crate::crdt::content::Content;
 use crate::crdt::key::{Mutation, Query};
 use crate::node::OperationError;
-use crate::server::resp::integer::parse_integer;
 use crate::server::resp::reply::Reply;
 
 const fn row(
@@ -33,11 +32,6 @@ pub(super) const COMMANDS: &[Spec] = &[
     row("renamenx", 3, Flags::WRITE.and(Flags::FAST), "Rename a key, only if the new key does not exist", "1.0.0", renamenx),
     row("copy", -3, Flags::WRITE.and(Flags::DENYOOM), "Copy a key", "6.2.0", copy),
     Group::Generic.row("move", 3, Flags::WRITE.and(Flags::FAST), "Move a key to another database; there is only 0", "1.0.0", move_key),
-    Spec {
-        group: Group::Server,
-        keys: (0, 0, 0),
-        ..Group::Server.row("swapdb", 3, Flags::WRITE.and(Flags::FAST), "Swaps two databases; there is only 0", "4.0.0", swapdb)
-    },
 ];
 
 /// Puts what a command computed in place of whatever a key holds, and replies how many elements it has. Nothing deletes the key.
@@ -134,13 +128,4 @@ fn copy(arguments: &[Bytes], _now_ms: i64) -> Parsed {
 fn move_key(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     database(&arguments[2])?;
     Err(same())
-}
-
-fn swapdb(arguments: &[Bytes], _now_ms: i64) -> Parsed {
-    for (argument, which) in arguments[1..].iter().zip(["first", "second"]) {
-        let number = parse_integer(argument).and_then(|number| i32::try_from(number).ok());
-        number.ok_or_else(|| CommandError::Other(format!("ERR invalid {which} DB index")))?;
-    }
-    arguments[1..].iter().try_for_each(|argument| database(argument))?;
-    Ok(Action::Reply(Reply::OK))
 }

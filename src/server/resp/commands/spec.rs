@@ -63,6 +63,8 @@ pub(crate) enum Group {
     HyperLogLog,
     /// Places in sorted sets.
     Geo,
+    /// Messages to whoever listens.
+    Pubsub,
     /// MULTI and EXEC.
     Transactions,
     /// What Redis doesn't have.
@@ -84,6 +86,7 @@ impl Group {
             Self::List => "list",
             Self::HyperLogLog => "hyperloglog",
             Self::Geo => "geo",
+            Self::Pubsub => "pubsub",
             Self::Transactions => "transactions",
             Self::Ringtide => "ringtide",
         }
@@ -102,6 +105,7 @@ impl Group {
             Self::List => Some("@list"),
             Self::HyperLogLog => Some("@hyperloglog"),
             Self::Geo => Some("@geo"),
+            Self::Pubsub => Some("@pubsub"),
             Self::Transactions => Some("@transaction"),
             Self::Server | Self::Ringtide => None,
         }
@@ -151,11 +155,19 @@ impl Flags {
     /// Runs at once where others are queued after MULTI. Not told to clients.
     pub(crate) const UNQUEUED: Self = Self(1024);
 
-    const NAMES: [(Self, &'static str); 10] = [
+    /// For subscribers and publishers.
+    pub(crate) const PUBSUB: Self = Self(2048);
+    /// It reaches others, though it writes nothing. Not told to clients.
+    pub(crate) const MAY_REPLICATE: Self = Self(4096);
+    /// Also for a client that subscribes in version 2 of the protocol. Not told to clients.
+    pub(crate) const SUBSCRIBED: Self = Self(8192);
+
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
         (Self::ADMIN, "admin"),
+        (Self::PUBSUB, "pubsub"),
         (Self::NOSCRIPT, "noscript"),
         (Self::LOADING, "loading"),
         (Self::STALE, "stale"),
@@ -192,6 +204,11 @@ impl Spec {
             Run::Container(subcommands, _) => subcommands,
             Run::Pure(_) | Run::Local(_) => &[],
         }
+    }
+
+    /// Whether it belongs to a category, named in any case.
+    pub(crate) fn is_in(&self, category: &[u8]) -> bool {
+        self.categories().iter().any(|known| known.as_bytes()[1..].eq_ignore_ascii_case(category))
     }
 
     /// The categories in COMMAND INFO.

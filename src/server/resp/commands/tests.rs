@@ -56,6 +56,8 @@ fn every_command_that_is_promised_is_there_and_no_other() {
                     getrange substr setrange msetnx lcs setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
                     lpush rpush lpushx rpushx lpop rpop llen lrange lindex lset linsert lrem ltrim lpos pfadd pfcount pfmerge \
                     expire pexpire expireat pexpireat ttl pttl expiretime persist scan keys randomkey flushall flushdb wait multi exec discard ringtide \
+                    publish spublish subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe pubsub \
+                    slowlog latency memory acl time role lastsave save bgsave bgrewriteaof lolwut debug \
                     sinter sunion sdiff sinterstore sunionstore sdiffstore sintercard smove zunion zinter zdiff zintercard zunionstore \
                     zinterstore zdiffstore zrangestore rename renamenx copy move swapdb object touch pexpiretime sort sort_ro \
                     geoadd geopos geohash geodist geosearch geosearchstore georadius georadius_ro georadiusbymember georadiusbymember_ro";
