@@ -134,6 +134,13 @@ impl Event {
     const EXPIRES: Self = Self { class: Classes::GENERIC, name: "expire" };
     const PERSISTS: Self = Self { class: Classes::GENERIC, name: "persist" };
     const NEW: Self = Self { class: Classes::NEW, name: "new" };
+    const RENAMED: Self = Self { class: Classes::GENERIC, name: "rename_from" };
+
+    /// What a command calls it that puts what it computed, or copied, in place of a key.
+    #[must_use]
+    pub const fn of_replacement(class: Classes, name: &'static str) -> Self {
+        Self { class, name }
+    }
 }
 
 /// When a command that was carried out makes its event.
@@ -175,6 +182,12 @@ impl Expected {
         Some(Self { event, when, expires: false })
     }
 
+    /// That a key is replaced by what a command computed: the change itself does not tell which.
+    #[must_use]
+    pub fn replacement(event: Event) -> Self {
+        Self { event, when: When::Changed, expires: false }
+    }
+
     /// What happened, in order. `answer` is that of a watched mutation; of another nothing is known.
     #[must_use]
     pub fn happened(self, answer: &Answer) -> Vec<Event> {
@@ -188,9 +201,11 @@ impl Expected {
         if !happened {
             return Vec::new();
         }
-        let appeared = (!was && *is).then_some(Event::NEW);
+        // Redis deletes the target of these first, and so it is new.
+        let begins_anew = ["rename_to", "copy_to"].contains(&self.event.name);
+        let appeared = (*is && (!was || begins_anew)).then_some(Event::NEW);
         let expires = self.expires.then_some(Event::EXPIRES);
-        let vanished = (*was && !is && self.event != Event::DELETED).then_some(Event::DELETED);
+        let vanished = (*was && !is && ![Event::DELETED, Event::RENAMED].contains(&self.event)).then_some(Event::DELETED);
         appeared.into_iter().chain([self.event]).chain(expires).chain(vanished).collect()
     }
 }
@@ -201,7 +216,7 @@ fn of_key(mutation: &key::Mutation, now_ms: i64) -> (Event, When) {
         key::Mutation::Expire { at_ms, .. } => expiry_at(*at_ms, now_ms),
         key::Mutation::Persist => Event::PERSISTS,
         key::Mutation::Replace { .. } => return (Event { class: Classes::GENERIC, name: "rename_to" }, When::Changed),
-        key::Mutation::RemoveSeen { .. } => return (Event { class: Classes::GENERIC, name: "rename_from" }, When::Changed),
+        key::Mutation::RemoveSeen { .. } => return (Event::RENAMED, When::Changed),
     };
     (event, When::Answered)
 }

@@ -49,8 +49,7 @@ pub enum Mutation {
     GetDelete,
     /// Answers with a string and changes its expiry.
     GetExpire(SetExpiry),
-    /// Writes a string in place of exactly what the reader of the token saw: siblings, and other types that were written concurrently. Refused where
-    /// the key is of another type alone.
+    /// Writes a string in place of exactly what the reader of the token saw, other types included. Refused where the key is of one other type.
     Resolve {
         /// The token of [`Answer::Siblings`].
         token: Bytes,
@@ -90,7 +89,7 @@ pub enum Query {
     Get,
     /// The length of the string, 0 where there is none.
     Length,
-    /// Every value that concurrent writes left, the types that the key has beside, and a token that names all of it. A key of any type may be asked.
+    /// Every value that concurrent writes left, the types beside them, and a token that names it all: of a key of any type.
     Siblings,
 }
 
@@ -109,10 +108,7 @@ impl Mutation {
 
 /// Which rows of a key a query needs.
 pub(super) fn selection(query: &Query) -> Selection {
-    match query {
-        Query::Get | Query::Length => Selection::Head,
-        Query::Siblings => Selection::All,
-    }
+    if *query == Query::Siblings { Selection::All } else { Selection::Head }
 }
 
 /// Answers a query of a key that shows no other type.

@@ -29,7 +29,7 @@ use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
 use crate::crdt::command::{Answer, Mutation};
 use crate::env::message::Publication;
 use crate::node::{Node, OperationError, Receipt, Written};
-use crate::notifications::Expected;
+use crate::notifications::{Event, Expected};
 use crate::types::Level;
 
 /// Commands that may run at once before anything is known about the length of their replies.
@@ -252,10 +252,10 @@ fn footprint(operation: &Operation) -> (u64, bool) {
 
 /// Starts one operation.
 fn perform(node: &Node, level: Level, operation: Operation) -> BoxFuture<'static, Result<(Answer, Option<Receipt>), OperationError>> {
-    let Operation { key, work } = operation;
+    let Operation { key, work, event } = operation;
     match work {
         Work::Read(query) => node.read(level, key, query).map(|result| result.map(|answer| (answer, None))).boxed(),
-        Work::Write(mutation) if node.pubsub().classes().announces() => perform_announced(node, level, key, mutation),
+        Work::Write(mutation) if node.pubsub().classes().announces() => perform_announced(node, level, key, mutation, event),
         Work::Write(mutation) => {
             let written = node.write(level, key, mutation);
             written.map(|result| result.map(|written| (written.answer, Some(written.receipt)))).boxed()
@@ -269,8 +269,10 @@ fn perform_announced(
     level: Level,
     key: Bytes,
     mutation: Mutation,
+    event: Option<Event>,
 ) -> BoxFuture<'static, Result<(Answer, Option<Receipt>), OperationError>> {
-    let expected = Expected::of(&mutation, i64::try_from(node.now_ms()).unwrap_or(i64::MAX));
+    let now_ms = i64::try_from(node.now_ms()).unwrap_or(i64::MAX);
+    let expected = event.map(Expected::replacement).or_else(|| Expected::of(&mutation, now_ms));
     let written = node.write(level, key.clone(), Mutation::Watched(Box::new(mutation)));
     let pubsub = node.pubsub().clone();
     let told = move |written: Written| {

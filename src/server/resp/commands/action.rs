@@ -11,6 +11,7 @@ use super::super::reply::Reply;
 use crate::crdt::command::{Answer, DataType, Mutation, Query, TooLong, check_lengths};
 use crate::env::message::Publication;
 use crate::node::OperationError;
+use crate::notifications::Event;
 use crate::pubsub::Sort;
 
 /// Turns what one key answered into the command's reply.
@@ -72,6 +73,8 @@ pub(crate) struct Operation {
     pub(crate) key: Bytes,
     /// What to ask or change.
     pub(crate) work: Work,
+    /// The event that it makes, where the change alone does not tell.
+    pub(crate) event: Option<Event>,
 }
 
 /// A question or a change.
@@ -86,12 +89,17 @@ pub(crate) enum Work {
 impl Operation {
     /// A question to a key.
     pub(crate) fn read(key: &Bytes, query: impl Into<Query>) -> Self {
-        Self { key: key.clone(), work: Work::Read(query.into()) }
+        Self { key: key.clone(), work: Work::Read(query.into()), event: None }
     }
 
     /// A change of a key.
     pub(crate) fn write(key: &Bytes, mutation: impl Into<Mutation>) -> Self {
-        Self { key: key.clone(), work: Work::Write(mutation.into()) }
+        Self { key: key.clone(), work: Work::Write(mutation.into()), event: None }
+    }
+
+    /// This operation, announced under a name of its own.
+    pub(crate) fn announced(self, event: Event) -> Self {
+        Self { event: Some(event), ..self }
     }
 
     /// This operation as a whole command, its answer replied as it is.

@@ -14,6 +14,7 @@ use crate::crdt::command::{Answer, Refusal};
 use crate::crdt::content::Content;
 use crate::crdt::key::{Mutation, Query};
 use crate::node::OperationError;
+use crate::notifications::{Classes, Event};
 use crate::server::resp::reply::Reply;
 
 const fn row(
@@ -34,13 +35,19 @@ pub(super) const COMMANDS: &[Spec] = &[
     Group::Generic.row("move", 3, Flags::WRITE.and(Flags::FAST), "Move a key to another database; there is only 0", "1.0.0", move_key),
 ];
 
-/// Puts what a command computed in place of whatever a key holds, and replies how many elements it has. Nothing deletes the key.
+/// Puts what a command computed in place of whatever a key holds, and replies how many elements it has. Nothing deletes the key. Announced as this
+/// event.
 ///
 /// # Errors
 /// Where it is more than can be written at once.
-pub(super) fn store(target: &Bytes, content: Content) -> Parsed {
+pub(super) fn store(target: &Bytes, content: Content, class: Classes, event: &'static str) -> Parsed {
     let count = Reply::count(content.len());
-    Ok(replace(target, content, None, false)?.shaped(|_| count))
+    let operation = if content.is_empty() {
+        Operation::write(target, Mutation::Delete)
+    } else {
+        replace(target, content, None, false)?.announced(Event::of_replacement(class, event))
+    };
+    Ok(operation.shaped(|_| count))
 }
 
 fn replace(target: &Bytes, content: Content, expires_at_ms: Option<u64>, only_new: bool) -> Result<Operation, CommandError> {
@@ -121,7 +128,9 @@ fn copy(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     }
     Ok(with_content(source, false, move |held| match held {
         None => Ok(Action::Reply(Reply::Integer(0))),
-        Some((content, expires_at_ms, _)) => Ok(replace(&target, content, expires_at_ms, !replaces)?.plain()),
+        Some((content, expires_at_ms, _)) => {
+            Ok(replace(&target, content, expires_at_ms, !replaces)?.announced(Event::of_replacement(Classes::GENERIC, "copy_to")).plain())
+        }
     }))
 }
 

@@ -16,6 +16,7 @@ use crate::crdt::content::Content;
 use crate::crdt::key;
 use crate::crdt::set::{Mutation, Query};
 use crate::node::OperationError;
+use crate::notifications::Classes;
 use crate::server::resp::reply::Reply;
 
 const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
@@ -86,6 +87,15 @@ impl Combination {
         Ok(combined.unwrap_or_default().into_iter().collect())
     }
 
+    /// What storing it is announced as.
+    fn event(self) -> &'static str {
+        match self {
+            Self::Intersection => "sinterstore",
+            Self::Union => "sunionstore",
+            Self::Difference => "sdiffstore",
+        }
+    }
+
     /// What sets come to, as a reply.
     fn told(self, answers: Vec<Result<Answer, OperationError>>) -> Reply {
         self.of(answers).map_or_else(Reply::from, |members| Reply::Set(members.into_iter().map(Reply::Bulk).collect()))
@@ -98,7 +108,9 @@ fn members(keys: &[Bytes]) -> Vec<Operation> {
 
 fn stored(arguments: &[Bytes], combination: Combination) -> Action {
     let target = arguments[1].clone();
-    Action::first(members(&arguments[2..]), move |answers| store(&target, Content::Set(combination.of(answers)?)))
+    Action::first(members(&arguments[2..]), move |answers| {
+        store(&target, Content::Set(combination.of(answers)?), Classes::SET, combination.event())
+    })
 }
 
 /// The keys behind their number, and what follows them.

@@ -20,6 +20,7 @@ use crate::crdt::content::Content;
 use crate::crdt::float::parse_double;
 use crate::crdt::{hash, key, string};
 use crate::node::OperationError;
+use crate::notifications::Classes;
 use crate::server::resp::reply::Reply;
 
 pub(super) const COMMANDS: &[Spec] = &[
@@ -176,7 +177,9 @@ impl Sorting {
     /// Ends with what was asked for of the elements that are left.
     fn finish(self, values: Vec<Option<Bytes>>) -> Parsed {
         match self.target {
-            Some(target) => store(&target, Content::List(values.into_iter().map(Option::unwrap_or_default).collect())),
+            Some(target) => {
+                store(&target, Content::List(values.into_iter().map(Option::unwrap_or_default).collect()), Classes::LIST, "sortstore")
+            }
             None => Ok(Action::Reply(Reply::Array(values.into_iter().map(|value| value.map_or(Reply::Null, Reply::Bulk)).collect()))),
         }
     }

@@ -18,6 +18,7 @@ use crate::crdt::float::parse_double;
 use crate::crdt::key;
 use crate::crdt::sorted_set::{Query, Score};
 use crate::node::OperationError;
+use crate::notifications::Classes;
 use crate::server::resp::reply::Reply;
 
 const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
@@ -228,13 +229,18 @@ fn read(arguments: &[Bytes], command: &str, combination: Combination) -> Parsed 
     }))
 }
 
-fn stored(arguments: &[Bytes], command: &str, combination: Combination) -> Parsed {
+fn stored(arguments: &[Bytes], command: &'static str, combination: Combination) -> Parsed {
     let (target, (keys, rest)) = (arguments[1].clone(), keys(&arguments[2..], command)?);
     let options = options(rest, keys.len(), combination.allowed(false));
     Ok(Action::first(contents(keys), move |answers| {
         let (inputs, options) = (inputs(answers)?, options?);
         let members = combination.of(inputs, &options).into_iter();
-        store(&target, Content::SortedSet(members.map(|(member, score)| (member, score.without_negative_zero())).collect()))
+        store(
+            &target,
+            Content::SortedSet(members.map(|(member, score)| (member, score.without_negative_zero())).collect()),
+            Classes::SORTED_SET,
+            command,
+        )
     }))
 }
 
@@ -254,6 +260,11 @@ fn zrangestore(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     let target = arguments[1].clone();
     Ok(Action::first(vec![Operation::read(&arguments[2], Query::Range(range))], move |answers| {
         let members = answers.into_iter().next().unwrap_or(Ok(Answer::Nil))?;
-        store(&target, Content::SortedSet(if let Answer::Scored(members) = members { members } else { Vec::new() }))
+        store(
+            &target,
+            Content::SortedSet(if let Answer::Scored(members) = members { members } else { Vec::new() }),
+            Classes::SORTED_SET,
+            "zrangestore",
+        )
     }))
 }

@@ -17,6 +17,7 @@ use crate::crdt::command::Answer;
 use crate::crdt::content::Content;
 use crate::crdt::float::parse_double;
 use crate::crdt::sorted_set::{Query, Range, Score};
+use crate::notifications::Classes;
 use crate::server::resp::reply::Reply;
 
 /// Members in order of (score, member).
@@ -31,6 +32,13 @@ enum Style {
     Coordinates { may_store: bool },
     /// A member and a radius; likewise.
     Member { may_store: bool },
+}
+
+impl Style {
+    /// What storing what was found is announced as.
+    fn event(self) -> &'static str {
+        if matches!(self, Self::Options { .. }) { "geosearchstore" } else { "georadiusstore" }
+    }
 }
 
 pub(super) fn geosearch(arguments: &[Bytes], _now_ms: i64) -> Parsed {
@@ -68,7 +76,12 @@ fn search(arguments: &[Bytes], key: usize, style: Style) -> Action {
         let wanted = Wanted::read(&arguments, style, &members)?;
         let found = wanted.find(&members);
         match wanted.target {
-            Some(target) => store(&target, Content::SortedSet(found.iter().map(|found| wanted.options.stored(found)).collect())),
+            Some(target) => store(
+                &target,
+                Content::SortedSet(found.iter().map(|found| wanted.options.stored(found)).collect()),
+                Classes::SORTED_SET,
+                style.event(),
+            ),
             None => Ok(Action::Reply(Reply::Array(found.iter().map(|found| wanted.options.told(found)).collect()))),
         }
     })
