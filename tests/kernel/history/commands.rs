@@ -22,7 +22,7 @@ use crate::peer::{DELETE, PERSIST};
 /// Kinds of commands, family by family: on strings and sets, on hashes and sorted sets, on lists and HyperLogLogs.
 pub(super) const FAMILIES: [Range<u32>; 3] = [0..20, 20..36, 36..COMMANDS];
 /// How many kinds of commands there are.
-pub(super) const COMMANDS: u32 = 50;
+pub(super) const COMMANDS: u32 = 54;
 /// So far ahead that no key expires.
 pub(super) const FAR_MS: i64 = 1 << 42;
 
@@ -212,6 +212,7 @@ impl World {
             Replaces::Row(row) if delta.replaces.iter().any(|replaced| replaced.scope == expiry) => Replaces::RowAndExpiry(row),
             replaces => replaces,
         };
+        self.note_origins(number, delta);
         let effects = delta.adds.iter().fold(0, |set, (address, dot, entry)| set | self.graph.write(number, address, *dot, &entry.payload));
         self.tell(|_| format!("{number} {name}: {}", describe(delta)));
         self.graph.operations.push(Operation { name, replaces, observed, increment });

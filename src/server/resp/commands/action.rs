@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use std::time::Duration;
 
 use super::super::reply::Reply;
+use super::take::Take;
 use crate::crdt::command::{Answer, Mutation, Query, TooLong, check_lengths};
 use crate::node::OperationError;
 
@@ -29,6 +30,8 @@ pub(crate) enum Action {
     Keys(Vec<Operation>, Gather),
     /// Asks several keys, and goes on with what they answer. Nothing else of this connection runs meanwhile; other connections do.
     First(Vec<Operation>, Next),
+    /// Takes something out of the first of some keys that has something. Nothing else of this connection runs meanwhile.
+    Take(Take),
     /// Something that takes its time. Nothing else of this connection runs meanwhile.
     Alone(BoxFuture<'static, Reply>),
     /// Waits until so many replicas have all writes of this connection, or the time is over; `None` is for ever.
@@ -117,7 +120,7 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         Answer::Ok => Reply::OK,
         Answer::Nil => Reply::Null,
         Answer::Integer(number) => Reply::Integer(number),
-        Answer::Bytes(bytes) => Reply::Bulk(bytes),
+        Answer::Bytes(bytes) | Answer::Named { item: bytes, .. } => Reply::Bulk(bytes),
         Answer::Members(members) => Reply::Set(members.into_iter().map(Reply::Bulk).collect()),
         Answer::Items(items) => Reply::Array(items.into_iter().map(Reply::Bulk).collect()),
         Answer::Indexes(indexes) => Reply::Array(indexes.into_iter().map(Reply::Integer).collect()),
@@ -200,6 +203,9 @@ pub(crate) enum CommandError {
     /// The commands queued since MULTI exceed 64 MiB.
     #[error("TOOBIG queued commands exceed 64 MiB")]
     QueueTooBig,
+    /// More keys are watched than a connection may.
+    #[error("TOOBIG a connection watches 1024 keys at most")]
+    TooManyWatched,
     /// A key that was asked first failed.
     #[error(transparent)]
     Operation(#[from] OperationError),
