@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds::{self, list};
 use crate::config::{EXPIRED_AT_ONCE, MAX_FRAME, MAX_FRAME_ITEMS, MAX_PARTITIONS, MAX_SCANNED, RANGES_AT_ONCE, WRITER_QUEUE};
 use crate::crdt::command::{Answer, DataType, Mutation, Refusal, Selection};
-use crate::crdt::delta::{Causal, Decision, Delta, Row, RowAddress};
+use crate::crdt::delta::{Causal, Decision, Delta, Kind, Row, RowAddress};
 use crate::crdt::dot::{Clock, Dot};
 use crate::members::Members;
 use crate::merkle::NODES;
@@ -176,6 +176,13 @@ pub enum Request {
     Digests(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// How many keys each of these partitions has.
     KeyCounts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
+    /// Tell when a key shows the type of a kind at the asked peer, which holds it. Answered by [`Reply::Done`], after some seconds in any case.
+    Await {
+        /// The key.
+        key: Bytes,
+        /// The kind of rows that are waited for.
+        kind: Kind,
+    },
 }
 
 /// What a peer that wants to remove an expired key asks the others.

@@ -2,6 +2,7 @@
 
 mod dispatch;
 pub mod report;
+pub mod taking;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -20,6 +21,7 @@ use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
 use crate::coordinator::Coordinator;
 pub use crate::coordinator::keys::Scanned;
+use crate::coordinator::moving::Turns;
 pub use crate::coordinator::operation::{OperationError, Receipt, Written};
 use crate::coordinator::replication::{Replication, Ticket};
 use crate::crdt::command::{Answer, Mutation, Query};
@@ -108,7 +110,7 @@ impl Node {
         replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
 
         let exchange = Exchange::new(network, random.random());
-        let view = replica.view();
+        let (view, awaited) = (replica.view(), replica.awaited());
         let failure = Arc::new(Failure::default());
         let (hints, new_hints) = mpsc::channel(HINT_QUEUE);
         let (stale, stale_peers) = mpsc::channel(EVENTS);
@@ -133,6 +135,8 @@ impl Node {
             clock,
             patience,
             stale,
+            awaited,
+            turns: Turns::default(),
         };
         let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);

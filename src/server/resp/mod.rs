@@ -9,11 +9,13 @@ mod double;
 pub mod glob;
 pub mod inline;
 pub mod integer;
+mod lines;
 pub mod parser;
 mod pipeline;
 pub mod reply;
 mod session;
 mod shared;
+mod taking;
 
 use std::io;
 use std::net::SocketAddr;

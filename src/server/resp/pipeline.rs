@@ -16,14 +16,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
 
-use super::commands::{Action, Gather, Next, Operation, Shape, Work, within_limits};
+use super::commands::{Action, Gather, Next, Operation, Patience, Shape, Take, Work, within_limits};
 use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
+use super::taking::Taker;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
 use crate::crdt::command::Answer;
 use crate::node::{Node, OperationError, Receipt};
@@ -50,6 +52,8 @@ pub(crate) struct Finished {
     pub(crate) receipts: Vec<Receipt>,
     /// Writes of which WAIT found that every replica has them.
     pub(crate) complete: Vec<Receipt>,
+    /// Commands that run next, and whose replies are the elements of this one.
+    pub(crate) script: Vec<Vec<Bytes>>,
     keys: usize,
 }
 
@@ -62,12 +66,14 @@ pub(crate) struct Pipeline {
     alone: bool,
     /// Whether WAIT runs.
     waiting: bool,
+    /// Whether a command runs that may wait for something to take.
+    blocked: bool,
     window: usize,
 }
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Self { running: FuturesOrdered::new(), keys: VecDeque::new(), alone: false, waiting: false, window: FIRST_WINDOW }
+        Self { running: FuturesOrdered::new(), keys: VecDeque::new(), alone: false, waiting: false, blocked: false, window: FIRST_WINDOW }
     }
 }
 
@@ -80,6 +86,11 @@ impl Pipeline {
     /// Whether nothing but WAIT runs, which nobody needs once the client is gone.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting
+    }
+
+    /// Whether a command runs that may wait for something to take. It must not be dropped: what it has taken would be lost.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
     /// Whether one more command may be looked at.
@@ -102,7 +113,7 @@ impl Pipeline {
             Action::Keys(operations, _) => {
                 operations.len() <= MAX_RUNNING && self.keys.len() < REMEMBERED_KEYS && !operations.iter().any(conflicts)
             }
-            Action::First(..) | Action::Alone(_) | Action::Wait { .. } => false,
+            Action::First(..) | Action::Take(_) | Action::Alone(_) | Action::Wait { .. } => false,
         }
     }
 
@@ -151,15 +162,20 @@ impl Pipeline {
     /// Starts a command that asks keys first and then does what follows from their answers.
     pub(crate) fn start_first(&mut self, operations: Vec<Operation>, next: Next, session: &Session, node: &Node) {
         self.alone = true;
-        let (level, node) = (session.level, node.clone());
-        self.push(0, session.protocol, async move {
+        let (level, protocol, node) = (session.level, session.protocol, node.clone());
+        let work = async move {
+            let mut script = Vec::new();
             let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
             let action = match collect(answers).await {
                 (Ok(answers), _) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
                 (Err(reply), _) => Action::Reply(reply),
             };
-            match action {
+            let (reply, receipts, complete) = match action {
                 Action::Reply(reply) => (reply, Vec::new(), Vec::new()),
+                Action::Transaction(commands) => {
+                    script = commands;
+                    (Reply::ArrayHead(script.len()), Vec::new(), Vec::new())
+                }
                 Action::Key(operation, shape) => match perform(&node, level, operation).await {
                     Ok((answer, receipt)) => (shape(answer), receipt.into_iter().collect(), Vec::new()),
                     Err(error) => (error.into(), Vec::new(), Vec::new()),
@@ -169,7 +185,21 @@ impl Pipeline {
                     gathered(answers, gather).await
                 }
                 _ => (Reply::Error("ERR this does not follow from any keys".to_owned()), Vec::new(), Vec::new()),
-            }
+            };
+            Finished { reply, protocol, receipts, complete, script, keys: 0 }
+        };
+        self.running.push_back(work.boxed());
+    }
+
+    /// Starts to take something out of the first of some keys.
+    pub(crate) fn start_take(&mut self, take: Take, session: &Session, shared: &Arc<Shared>) {
+        self.alone = true;
+        self.blocked = take.patience != Patience::None;
+        let (client, level) = (session.client.id, session.level);
+        let taker = Taker { client, level, node: shared.node.clone(), lines: shared.lines.clone() };
+        self.push(0, session.protocol, async move {
+            let (reply, receipts) = taker.take(take).await;
+            (reply, receipts, Vec::new())
         });
     }
 
@@ -191,7 +221,8 @@ impl Pipeline {
     }
 
     fn push(&mut self, keys: usize, protocol: Protocol, work: impl Future<Output = (Reply, Vec<Receipt>, Vec<Receipt>)> + Send + 'static) {
-        let finished = work.map(move |(reply, receipts, complete)| Finished { reply, protocol, receipts, complete, keys });
+        let finished =
+            work.map(move |(reply, receipts, complete)| Finished { reply, protocol, receipts, complete, script: Vec::new(), keys });
         self.running.push_back(finished.boxed());
     }
 
@@ -202,7 +233,7 @@ impl Pipeline {
             Some(finished) => {
                 self.keys.drain(..finished.keys.min(self.keys.len()));
                 if self.running.is_empty() {
-                    (self.alone, self.waiting) = (false, false);
+                    (self.alone, self.waiting, self.blocked) = (false, false, false);
                 }
                 finished
             }

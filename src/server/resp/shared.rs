@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 use super::clients::Clients;
+use super::lines::Lines;
 use crate::node::Node;
 use crate::server::statistics::Statistics;
 
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) address: SocketAddr,
     /// Who is connected.
     pub(crate) clients: Arc<Clients>,
+    /// Who waits for what.
+    pub(crate) lines: Lines,
     /// What happened.
     pub(crate) statistics: Arc<Statistics>,
     /// Since when.
@@ -41,6 +44,7 @@ impl Shared {
             node,
             address,
             clients: Arc::default(),
+            lines: Lines::default(),
             statistics: Arc::default(),
             started_at: Instant::now(),
             max_clients: AtomicUsize::new(max_clients),

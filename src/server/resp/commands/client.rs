@@ -5,9 +5,10 @@ use bytes::Bytes;
 use super::Call;
 use super::action::{Action, CommandError};
 use super::introspection::help;
-use super::options::is;
+use super::options::{integer, is};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::server::resp::integer::parse_integer;
+use crate::server::resp::lines::Unblocked;
 use crate::server::resp::reply::Reply;
 
 const FLAGS: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
@@ -32,6 +33,7 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
     row("info", 2, FLAGS, "Returns information about the current client connection.", "6.2.0", info),
     row("list", -2, ADMIN, "Get the list of client connections", "2.4.0", list),
     row("no-evict", 3, ADMIN, "Set client eviction mode for the current connection", "7.0.0", no_evict),
+    row("unblock", -3, ADMIN, "Unblock a client blocked in a blocking command from a different connection", "5.0.0", unblock),
     row("no-touch", 3, FLAGS, "Accepted for clients that send it: there is nothing to touch", "7.2.0", no_touch),
     row("help", 2, Flags::LOADING.and(Flags::STALE), "Show helpful text about the different subcommands", "5.0.0", |_, _| {
         Ok(Action::Reply(help("CLIENT", SUBCOMMANDS)))
@@ -103,6 +105,20 @@ fn list(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         _ => return Err(CommandError::Syntax),
     };
     Ok(Action::Reply(Reply::Text(lines)))
+}
+
+/// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`.
+fn unblock(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let why = match &arguments[3..] {
+        [] => Unblocked::TimedOut,
+        [why] if is(why, "timeout") => Unblocked::TimedOut,
+        [why] if is(why, "error") => Unblocked::Refused,
+        [_] => return Err(CommandError::other("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(CommandError::other("ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.")),
+    };
+    let client = u64::try_from(integer(&arguments[2])?).ok();
+    let waited = client.is_some_and(|client| call.shared.lines.unblock(client, why));
+    Ok(Action::Reply(Reply::Integer(i64::from(waited))))
 }
 
 fn no_evict(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {

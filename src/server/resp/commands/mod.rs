@@ -22,6 +22,8 @@ mod sets;
 mod sorted_sets;
 pub(crate) mod spec;
 mod strings;
+mod take;
+mod takes;
 mod transactions;
 
 use std::collections::BTreeMap;
@@ -31,11 +33,13 @@ use bytes::Bytes;
 
 pub(crate) use action::{Action, CommandError, Gather, Next, Operation, Shape, Work};
 use spec::{Flags, Parsed, Run, Spec};
+pub(crate) use take::{Patience, Take, Taking};
 
 use super::parser::Request;
 use super::reply::Reply;
 use super::session::Session;
 use super::shared::Shared;
+use crate::config::MAX_KEY;
 
 /// What a command may need beside its arguments.
 pub(crate) struct Call<'a> {
@@ -48,7 +52,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 13] = [
+const FAMILIES: [&[Spec]; 14] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
@@ -59,6 +63,7 @@ const FAMILIES: [&[Spec]; 13] = [
     hashes::COMMANDS,
     sorted_sets::COMMANDS,
     lists::COMMANDS,
+    takes::COMMANDS,
     hyperloglogs::COMMANDS,
     transactions::COMMANDS,
     ringtide::COMMANDS,
@@ -137,6 +142,7 @@ pub(super) fn within_limits(action: Action) -> Parsed {
     match &action {
         Action::Key(operation, _) => operation.check()?,
         Action::Keys(operations, _) | Action::First(operations, _) => operations.iter().try_for_each(Operation::check)?,
+        Action::Take(take) if take.named().any(|key| key.len() > MAX_KEY) => return Err(CommandError::KeyTooBig),
         _ => {}
     }
     Ok(action)

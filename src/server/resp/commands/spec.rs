@@ -133,17 +133,23 @@ impl Flags {
     pub(crate) const ALLOW_BUSY: Self = Self(512);
     /// Runs at once where others are queued after MULTI. Not told to clients.
     pub(crate) const UNQUEUED: Self = Self(1024);
+    /// It may wait until there is something.
+    pub(crate) const BLOCKING: Self = Self(2048);
+    /// Where its keys are depends on its arguments.
+    pub(crate) const MOVABLEKEYS: Self = Self(4096);
 
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 12] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
         (Self::ADMIN, "admin"),
         (Self::NOSCRIPT, "noscript"),
+        (Self::BLOCKING, "blocking"),
         (Self::LOADING, "loading"),
         (Self::STALE, "stale"),
         (Self::FAST, "fast"),
         (Self::NO_AUTH, "no_auth"),
+        (Self::MOVABLEKEYS, "movablekeys"),
         (Self::ALLOW_BUSY, "allow_busy"),
     ];
 
@@ -189,6 +195,7 @@ impl Spec {
         }
         categories.push(if self.flags.has(Flags::FAST) { "@fast" } else { "@slow" });
         categories.extend(self.group.category());
+        categories.extend(self.flags.has(Flags::BLOCKING).then_some("@blocking"));
         categories
     }
 }
