@@ -1,6 +1,8 @@
 //! The proof of expiry by histories: 2 to 5 replicas with clocks that are wrong by up to 3 seconds either way. Judged by definition: a write shows
 //! at the end unless some decision may rightly have ended it, and does not show if one that its writer knew of, or that knew of it, has.
 
+use std::ops::Range;
+
 use ringtide::crdt::delta::{Decision, Kind};
 use ringtide::crdt::wire::rows_to_bytes;
 use ringtide::types::Timestamp;
@@ -10,6 +12,7 @@ use crate::history::Event;
 use crate::history::random::Random;
 
 /// Histories per test.
+#[cfg(test)]
 const HISTORIES: u64 = 5_000;
 
 #[derive(Clone)]
@@ -180,24 +183,40 @@ fn judge(world: &ExpiryWorld) -> Result<(), String> {
     Ok(())
 }
 
-fn prove(first_seed: u64) {
-    for seed in first_seed..first_seed + HISTORIES {
+/// Plays the histories that belong to some seeds.
+///
+/// # Errors
+/// The first that fails, in words.
+pub(crate) fn prove(seeds: Range<u64>) -> Result<(), String> {
+    for seed in seeds {
         let history = History::random(seed);
         if let (Err(text), _) = history.play(false) {
             let class = text.split(' ').next().unwrap_or_default().to_owned();
             let shortest = history.shrink(&class);
             let (verdict, trace) = shortest.play(true);
-            panic!("seed {seed}: {text}\nclocks wrong by {:?} s: {verdict:?}\n{trace}", shortest.skews);
+            return Err(format!(
+                "{text}\n  replay: cargo run --release --example histories -- --of expiry --seed {seed} --count 1\n\
+                 clocks wrong by {:?} s: {verdict:?}\n{trace}",
+                shortest.skews
+            ));
         }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+fn prove_in_tests(first_seed: u64) {
+    if let Err(failure) = prove(first_seed..first_seed + HISTORIES) {
+        panic!("{failure}");
     }
 }
 
 #[test]
 fn expiry_ends_what_it_should_and_nothing_else_1() {
-    prove(1);
+    prove_in_tests(1);
 }
 
 #[test]
 fn expiry_ends_what_it_should_and_nothing_else_2() {
-    prove(1_000_001);
+    prove_in_tests(1_000_001);
 }

@@ -3,8 +3,11 @@
 //! leave and return, coordinators without a replica, quorum reads with repair. After healing every replica equals every other, and all of them
 //! equal the meaning of the history (see `history/graph.rs`).
 //!
-//! A failure prints its seed and the shortest trace that still fails.
+//! A failure prints its seed, the line that replays it, and the shortest trace that still fails. `examples/histories.rs` plays as many as one likes.
 
+use std::ops::Range;
+
+use crate::history::commands::TYPES;
 use crate::history::graph::{Effects, INCREMENT_BITS, Operations, UNIT, sum_of_runs};
 use crate::history::random::Random;
 use crate::history::{Event, LOSSES, SET, World, counters};
@@ -17,8 +20,9 @@ use ringtide::crdt::wire::rows_to_bytes;
 use ringtide::crdt::{hash, set, string};
 use ringtide::types::Timestamp;
 
-/// Histories per test; there are several tests, run side by side.
-const HISTORIES: u64 = 6_000;
+/// Histories of each type.
+#[cfg(test)]
+const HISTORIES: u64 = 10_000;
 
 /// One history in numbers.
 #[derive(Clone)]
@@ -35,14 +39,16 @@ struct History {
 }
 
 impl History {
-    fn random(seed: u64, calm: bool) -> Self {
+    /// A history that dwells on one type, told by its place among [`TYPES`]. In every other one nothing is lost for good.
+    fn random(data_type: usize, seed: u64) -> Self {
         let mut random = Random::new(seed);
+        let calm = seed.is_multiple_of(2);
         let replicas = 2 + random.below(4) as usize;
         let everybody = (1 << replicas) - 1;
         let survivors = if calm { everybody } else { random.next() as u32 & everybody };
         let absent = usize::from(random.below(3) == 0);
         let (fine, late_hints) = (random.below(2) == 0, random.below(2) == 0);
-        let mut events = random.history();
+        let mut events = random.history_of(data_type);
         events.retain(|event| !(calm && LOSSES.contains(&event.0)));
         Self { calm, replicas, absent, fine, survivors, late_hints, events }
     }
@@ -181,38 +187,64 @@ fn judge_members(state: &MemoryState) -> Result<(), String> {
     }
 }
 
-fn prove(first_seed: u64, calm: bool) {
-    for seed in first_seed..first_seed + HISTORIES {
-        let history = History::random(seed, calm);
+/// Plays the histories of one type that belong to some seeds.
+///
+/// # Errors
+/// The first that fails, in words.
+pub(crate) fn prove(data_type: usize, seeds: Range<u64>) -> Result<(), String> {
+    let (name, _) = TYPES[data_type];
+    for seed in seeds {
+        let history = History::random(data_type, seed);
         if let (Err(text), _) = history.play(false) {
             let class = text.split(' ').next().unwrap_or_default().to_owned();
             let shortest = history.shrink(&class);
             let (verdict, trace) = shortest.play(true);
-            panic!(
-                "seed {seed}: {text}\nshrunk to {} events of {} replicas: {verdict:?}\n{trace}",
+            return Err(format!(
+                "{text}\n  replay: cargo run --release --example histories -- --of {name} --seed {seed} --count 1\n\
+                 shrunk to {} events of {} replicas: {verdict:?}\n{trace}",
                 shortest.events.len(),
                 shortest.replicas
-            );
+            ));
         }
+    }
+    Ok(())
+}
+
+/// Each type has seeds of its own.
+#[cfg(test)]
+fn prove_in_tests(data_type: usize) {
+    let first = data_type as u64 * 1_000_000;
+    if let Err(failure) = prove(data_type, first..first + HISTORIES) {
+        panic!("{failure}");
     }
 }
 
 #[test]
-fn histories_in_which_nothing_is_lost_for_good_1() {
-    prove(1, true);
+fn histories_of_strings_and_counters() {
+    prove_in_tests(0);
 }
 
 #[test]
-fn histories_in_which_nothing_is_lost_for_good_2() {
-    prove(1_000_001, true);
+fn histories_of_sets() {
+    prove_in_tests(1);
 }
 
 #[test]
-fn histories_with_deaths_and_losses_1() {
-    prove(2_000_001, false);
+fn histories_of_hashes() {
+    prove_in_tests(2);
 }
 
 #[test]
-fn histories_with_deaths_and_losses_2() {
-    prove(3_000_001, false);
+fn histories_of_sorted_sets() {
+    prove_in_tests(3);
+}
+
+#[test]
+fn histories_of_lists() {
+    prove_in_tests(4);
+}
+
+#[test]
+fn histories_of_hyperloglogs() {
+    prove_in_tests(5);
 }

@@ -7,6 +7,7 @@ mod blocking;
 mod cluster;
 mod harness;
 mod hostile;
+mod keyspace;
 mod load;
 mod local;
 mod mdns;

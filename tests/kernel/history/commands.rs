@@ -1,7 +1,5 @@
 //! Commands of the small world: executed by the real kernel, recorded in the graph.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use ringtide::crdt::command::Mutation;
 use ringtide::crdt::counter::clear_floors;
@@ -19,8 +17,15 @@ use super::trace::describe;
 use super::{COUNTER, HASH, LIST, LOG, SCORES, SET, World, counters, field, scored};
 use crate::peer::{DELETE, PERSIST};
 
-/// Kinds of commands, family by family: on strings and sets, on hashes and sorted sets, on lists and HyperLogLogs.
-pub(super) const FAMILIES: [Range<u32>; 3] = [0..20, 20..36, 36..COMMANDS];
+/// The kinds of commands, type by type, each with the type's name. A set is at times overwritten by a string.
+pub(crate) const TYPES: [(&str, &[u32]); 6] = [
+    ("strings", &[0, 1, 2, 9, 10, 11, 12, 14, 15, 16, 17, 18]),
+    ("sets", &[3, 4, 5, 6, 7, 8, 13, 19]),
+    ("hashes", &[20, 21, 22, 23, 24, 25, 26, 27]),
+    ("sorted-sets", &[28, 29, 30, 31, 32, 33, 34, 35]),
+    ("lists", &[36, 37, 38, 39, 40, 41, 42, 43, 48, 49]),
+    ("hyperloglogs", &[44, 45, 46, 47]),
+];
 /// How many kinds of commands there are.
 pub(super) const COMMANDS: u32 = 54;
 /// So far ahead that no key expires.

@@ -5,7 +5,7 @@
 //! A history is a list of numbers ([`Event`]), so a failing one is shrunk by leaving events out.
 
 pub(crate) mod collections;
-mod commands;
+pub(crate) mod commands;
 pub(crate) mod graph;
 mod mishaps;
 pub(crate) mod pulls;
@@ -51,7 +51,7 @@ pub(crate) const LIST: Bytes = Bytes::from_static(b"l");
 /// The key of a HyperLogLog.
 pub(crate) const LOG: Bytes = Bytes::from_static(b"p");
 /// Every key, each in a leaf of its own.
-pub(crate) const KEYS: [Bytes; 6] = [COUNTER, SET, HASH, SCORES, LIST, LOG];
+pub(crate) static KEYS: [Bytes; 6] = [COUNTER, SET, HASH, SCORES, LIST, LOG];
 
 /// A replica's state with what the oracle keeps beside it.
 #[derive(Clone, Default)]
@@ -120,12 +120,13 @@ pub(crate) struct World {
     names: Vec<ItemName>,
     actors: u64,
     pub(crate) time: u64,
-    /// Whether a pull compares row by row, or a key's rows at once.
-    pub(crate) fine: bool,
+    /// What every pull goes through.
+    steps: Rc<[pulls::Step]>,
     trace: Option<String>,
 }
 
 impl World {
+    /// A world in which a pull compares row by row, where `fine`, or a key's rows at once.
     pub(crate) fn new(replicas: usize, absent: usize, fine: bool, traced: bool) -> Self {
         let replica = |index: usize| Replica {
             now: Snapshot::default(),
@@ -156,7 +157,7 @@ impl World {
             names: Vec::new(),
             actors: 100,
             time: 1,
-            fine,
+            steps: pulls::steps(fine).into(),
             trace: traced.then(String::new),
         }
     }
@@ -326,7 +327,7 @@ pub(crate) fn answer(state: &MemoryState, key: &Bytes, query: &Query, now: Times
 /// in their midst.
 pub(crate) fn addresses() -> Vec<RowAddress> {
     let element = |key: &Bytes, kind, element: &'static [u8]| RowAddress::element(key, kind, &Bytes::from_static(element));
-    let [counter, set, hash, scores, list, log] = KEYS.map(|key| RowAddress::expiry(&key));
+    let [counter, set, hash, scores, list, log] = KEYS.each_ref().map(RowAddress::expiry);
     vec![
         counter,
         RowAddress::value(&COUNTER),

@@ -1,6 +1,7 @@
 //! Pulls of the small world: the real decisions of [`ringtide::crdt::pull`], taken apart into the steps between which anything may happen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use ringtide::crdt::delta::{Causal, Row, RowAddress, RowsMut};
 use ringtide::crdt::dot::Dot;
@@ -28,7 +29,7 @@ pub(crate) struct Session {
 }
 
 /// A leaf and the rows of it from an address to another that one step compares.
-type Step = (usize, Option<RowAddress>, Option<RowAddress>);
+pub(super) type Step = (usize, Option<RowAddress>, Option<RowAddress>);
 
 impl Session {
     /// Whether both replicas are those that it began with.
@@ -47,7 +48,8 @@ fn leaf_of(address: &RowAddress) -> usize {
     KEYS.iter().position(|key| *key == address.key).unwrap_or(0)
 }
 
-fn steps(fine: bool) -> Vec<Step> {
+/// The steps of every pull: row by row, or a leaf at once.
+pub(super) fn steps(fine: bool) -> Vec<Step> {
     if !fine {
         return (0..KEYS.len()).map(|leaf| (leaf, None, None)).collect();
     }
@@ -112,7 +114,7 @@ impl World {
         if !session.is_valid(&self.replicas) {
             return;
         }
-        let steps = steps(self.fine);
+        let steps = Rc::clone(&self.steps);
         let Some(step) = steps.get(session.next) else { return self.finish_pull(session) };
         let Some((theirs, their_causal)) = session.listed.take() else {
             let source = &self.replicas[from].now.state;

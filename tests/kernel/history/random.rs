@@ -1,6 +1,6 @@
 //! Random histories from a seed: the same on every machine and in every run.
 
-use super::commands::FAMILIES;
+use super::commands::{COMMANDS, TYPES};
 use super::{EVENTS, Event};
 
 /// A small generator of random numbers (xorshift64*, Vigna 2016).
@@ -40,20 +40,28 @@ impl Random {
         }
     }
 
-    /// A kind of command: of each family as often.
-    fn command(&mut self) -> u32 {
-        let kinds = &FAMILIES[self.below(FAMILIES.len() as u64) as usize];
-        kinds.start + self.below(kinds.len() as u64) as u32
+    /// A history of commands of any type: one in three of anything, the others dwell on a few kinds of events and commands, so that these meet often.
+    pub(crate) fn history(&mut self) -> Vec<Event> {
+        let commands = (0..5).map(|_| {
+            let (_, commands) = self.one_of(&TYPES);
+            *self.one_of(commands)
+        });
+        let commands = commands.collect();
+        self.history_around(commands)
     }
 
-    /// A history: one in three of anything, the others dwell on a few kinds of events and commands, so that these meet often.
-    pub(crate) fn history(&mut self) -> Vec<Event> {
+    /// As [`Self::history`], and the commands that it dwells on are all of one type, told by its place among [`TYPES`].
+    pub(crate) fn history_of(&mut self, data_type: usize) -> Vec<Event> {
+        let commands = (0..5).map(|_| *self.one_of(TYPES[data_type].1)).collect();
+        self.history_around(commands)
+    }
+
+    fn history_around(&mut self, commands: Vec<u32>) -> Vec<Event> {
         let length = 10 + self.below(90);
         if self.below(3) == 0 {
             return (0..length).map(|_| (self.below(EVENTS.into()) as u8, self.number())).collect();
         }
         let favourites: Vec<u8> = (0..10).map(|_| self.below(EVENTS.into()) as u8).collect();
-        let commands: Vec<u32> = (0..5).map(|_| self.command()).collect();
         let event = |random: &mut Self| {
             let kind = match random.below(8) {
                 0 => random.below(EVENTS.into()) as u8,
@@ -64,10 +72,15 @@ impl Random {
             };
             let mut number = random.number();
             if kind < 10 && number >> 30 != 0 {
-                number = number & 0xff | commands[random.below(5) as usize] << 8;
+                // What is above the kind of command tells of which element.
+                number = number & 0xff | (random.one_of(&commands) + COMMANDS * (number >> 16)) << 8;
             }
             (kind, number)
         };
         (0..length).map(|_| event(self)).collect()
+    }
+
+    fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len() as u64) as usize]
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::action::{Action, CommandError, Operation, plain};
 use super::options::{integer, is};
-use super::spec::{Flags, Group, Parsed, Run, Spec};
+use super::spec::{Flags, Group, Parsed, Spec};
 use super::strings::{of_string, value_of, write};
 use crate::crdt::bits::{self, Change, Combination, Field, FieldChange, Overflow};
 use crate::crdt::command::Answer;
@@ -17,20 +17,9 @@ const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
 /// Bits that Redis allows in a string.
 const MAX_BITS: i64 = 1 << 32;
 
-const fn row(
-    name: &'static str,
-    arity: i64,
-    flags: Flags,
-    summary: &'static str,
-    since: &'static str,
-    parse: fn(&[Bytes], i64) -> Parsed,
-) -> Spec {
-    Spec { name, arity, flags, group: Group::Bitmap, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
-}
-
 pub(super) const COMMANDS: &[Spec] = &[
-    row("setbit", 4, GROW, "Sets or clears the bit at offset in the string value stored at key", "2.2.0", setbit),
-    row(
+    Group::Bitmap.row("setbit", 4, GROW, "Sets or clears the bit at offset in the string value stored at key", "2.2.0", setbit),
+    Group::Bitmap.row(
         "getbit",
         3,
         Flags::READONLY.and(Flags::FAST),
@@ -38,11 +27,11 @@ pub(super) const COMMANDS: &[Spec] = &[
         "2.2.0",
         getbit,
     ),
-    row("bitcount", -2, Flags::READONLY, "Count set bits in a string", "2.6.0", bitcount),
-    row("bitpos", -3, Flags::READONLY, "Find first bit set or clear in a string", "2.8.7", bitpos),
-    Spec { keys: (2, -1, 1), ..row("bitop", -4, GROW, "Perform bitwise operations between strings", "2.6.0", bitop) },
-    row("bitfield", -2, GROW, "Perform arbitrary bitfield integer operations on strings", "3.2.0", bitfield),
-    row(
+    Group::Bitmap.row("bitcount", -2, Flags::READONLY, "Count set bits in a string", "2.6.0", bitcount),
+    Group::Bitmap.row("bitpos", -3, Flags::READONLY, "Find first bit set or clear in a string", "2.8.7", bitpos),
+    Spec { keys: (2, -1, 1), ..Group::Bitmap.row("bitop", -4, GROW, "Perform bitwise operations between strings", "2.6.0", bitop) },
+    Group::Bitmap.row("bitfield", -2, GROW, "Perform arbitrary bitfield integer operations on strings", "3.2.0", bitfield),
+    Group::Bitmap.row(
         "bitfield_ro",
         -2,
         Flags::READONLY.and(Flags::FAST),

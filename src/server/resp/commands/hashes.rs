@@ -16,32 +16,21 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const WRITE: Flags = Flags::WRITE.and(Flags::FAST);
 const GROW: Flags = WRITE.and(Flags::DENYOOM);
 
-const fn row(
-    name: &'static str,
-    arity: i64,
-    flags: Flags,
-    summary: &'static str,
-    since: &'static str,
-    parse: fn(&[Bytes], i64) -> Parsed,
-) -> Spec {
-    Spec { name, arity, flags, group: Group::Hash, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
-}
-
 pub(super) const COMMANDS: &[Spec] = &[
-    row("hset", -4, GROW, "Set the string value of a hash field", "2.0.0", hset),
-    row("hsetnx", 4, GROW, "Set the value of a hash field, only if the field does not exist", "2.0.0", hsetnx),
-    row("hmset", -4, GROW, "Set multiple hash fields to multiple values", "2.0.0", hmset),
-    row("hget", 3, READ, "Get the value of a hash field", "2.0.0", hget),
-    row("hmget", -3, READ, "Get the values of all the given hash fields", "2.0.0", hmget),
-    row("hexists", 3, READ, "Determine if a hash field exists", "2.0.0", hexists),
-    row("hstrlen", 3, READ, "Get the length of the value of a hash field", "3.2.0", hstrlen),
-    row("hdel", -3, WRITE, "Delete one or more hash fields", "2.0.0", hdel),
-    row("hlen", 2, READ, "Get the number of fields in a hash", "2.0.0", hlen),
-    row("hgetall", 2, Flags::READONLY, "Get all the fields and values in a hash", "2.0.0", hgetall),
-    row("hkeys", 2, Flags::READONLY, "Get all the fields in a hash", "2.0.0", hkeys),
-    row("hvals", 2, Flags::READONLY, "Get all the values in a hash", "2.0.0", hvals),
-    row("hincrby", 4, GROW, "Increment the integer value of a hash field by the given number", "2.0.0", hincrby),
-    row("hincrbyfloat", 4, GROW, "Increment the float value of a hash field by the given amount", "2.6.0", hincrbyfloat),
+    Group::Hash.row("hset", -4, GROW, "Set the string value of a hash field", "2.0.0", hset),
+    Group::Hash.row("hsetnx", 4, GROW, "Set the value of a hash field, only if the field does not exist", "2.0.0", hsetnx),
+    Group::Hash.row("hmset", -4, GROW, "Set multiple hash fields to multiple values", "2.0.0", hmset),
+    Group::Hash.row("hget", 3, READ, "Get the value of a hash field", "2.0.0", hget),
+    Group::Hash.row("hmget", -3, READ, "Get the values of all the given hash fields", "2.0.0", hmget),
+    Group::Hash.row("hexists", 3, READ, "Determine if a hash field exists", "2.0.0", hexists),
+    Group::Hash.row("hstrlen", 3, READ, "Get the length of the value of a hash field", "3.2.0", hstrlen),
+    Group::Hash.row("hdel", -3, WRITE, "Delete one or more hash fields", "2.0.0", hdel),
+    Group::Hash.row("hlen", 2, READ, "Get the number of fields in a hash", "2.0.0", hlen),
+    Group::Hash.row("hgetall", 2, Flags::READONLY, "Get all the fields and values in a hash", "2.0.0", hgetall),
+    Group::Hash.row("hkeys", 2, Flags::READONLY, "Get all the fields in a hash", "2.0.0", hkeys),
+    Group::Hash.row("hvals", 2, Flags::READONLY, "Get all the values in a hash", "2.0.0", hvals),
+    Group::Hash.row("hincrby", 4, GROW, "Increment the integer value of a hash field by the given number", "2.0.0", hincrby),
+    Group::Hash.row("hincrbyfloat", 4, GROW, "Increment the float value of a hash field by the given amount", "2.6.0", hincrbyfloat),
     Spec {
         name: "hrandfield",
         arity: -2,

@@ -17,36 +17,25 @@ use crate::server::resp::reply::Reply;
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const WRITE: Flags = Flags::WRITE.and(Flags::FAST);
 
-const fn row(
-    name: &'static str,
-    arity: i64,
-    flags: Flags,
-    summary: &'static str,
-    since: &'static str,
-    parse: fn(&[Bytes], i64) -> Parsed,
-) -> Spec {
-    Spec { name, arity, flags, group: Group::Generic, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
-}
-
 const fn many(spec: Spec) -> Spec {
     Spec { keys: (1, -1, 1), ..spec }
 }
 
 pub(super) const COMMANDS: &[Spec] = &[
-    many(row("del", -2, Flags::WRITE, "Delete a key", "1.0.0", del)),
-    many(row("unlink", -2, WRITE, "Delete a key; here the same as DEL", "4.0.0", del)),
-    many(row("exists", -2, READ, "Determine if a key exists", "1.0.0", exists)),
-    row("type", 2, READ, "Determine the type stored at key", "1.0.0", type_of),
-    row("expire", -3, WRITE, "Set a key's time to live in seconds", "1.0.0", |arguments, now_ms| {
+    many(Group::Generic.row("del", -2, Flags::WRITE, "Delete a key", "1.0.0", del)),
+    many(Group::Generic.row("unlink", -2, WRITE, "Delete a key; here the same as DEL", "4.0.0", del)),
+    many(Group::Generic.row("exists", -2, READ, "Determine if a key exists", "1.0.0", exists)),
+    Group::Generic.row("type", 2, READ, "Determine the type stored at key", "1.0.0", type_of),
+    Group::Generic.row("expire", -3, WRITE, "Set a key's time to live in seconds", "1.0.0", |arguments, now_ms| {
         expire(arguments, Unit::Seconds, now_ms, "expire")
     }),
-    row("pexpire", -3, WRITE, "Set a key's time to live in milliseconds", "2.6.0", |arguments, now_ms| {
+    Group::Generic.row("pexpire", -3, WRITE, "Set a key's time to live in milliseconds", "2.6.0", |arguments, now_ms| {
         expire(arguments, Unit::Millis, now_ms, "pexpire")
     }),
-    row("expireat", -3, WRITE, "Set the expiration for a key as a UNIX timestamp", "1.2.0", |arguments, now_ms| {
+    Group::Generic.row("expireat", -3, WRITE, "Set the expiration for a key as a UNIX timestamp", "1.2.0", |arguments, now_ms| {
         expire(arguments, Unit::AtSeconds, now_ms, "expireat")
     }),
-    row(
+    Group::Generic.row(
         "pexpireat",
         -3,
         WRITE,
@@ -54,10 +43,10 @@ pub(super) const COMMANDS: &[Spec] = &[
         "2.6.0",
         |arguments, now_ms| expire(arguments, Unit::AtMillis, now_ms, "pexpireat"),
     ),
-    row("ttl", 2, READ, "Get the time to live for a key in seconds", "1.0.0", ttl),
-    row("pttl", 2, READ, "Get the time to live for a key in milliseconds", "2.6.0", pttl),
-    row("expiretime", 2, READ, "Get the expiration Unix timestamp for a key", "7.0.0", expiretime),
-    row("persist", 2, WRITE, "Remove the expiration from a key", "2.2.0", persist),
+    Group::Generic.row("ttl", 2, READ, "Get the time to live for a key in seconds", "1.0.0", ttl),
+    Group::Generic.row("pttl", 2, READ, "Get the time to live for a key in milliseconds", "2.6.0", pttl),
+    Group::Generic.row("expiretime", 2, READ, "Get the expiration Unix timestamp for a key", "7.0.0", expiretime),
+    Group::Generic.row("persist", 2, WRITE, "Remove the expiration from a key", "2.2.0", persist),
     Spec {
         name: "wait",
         arity: 3,

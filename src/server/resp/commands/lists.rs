@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::action::{CommandError, Operation, plain};
 use super::options::{integer, is, positive, positive_or};
-use super::spec::{Flags, Group, Parsed, Run, Spec};
+use super::spec::{Flags, Group, Parsed, Spec};
 use crate::crdt::command::Answer;
 use crate::crdt::list::{Mutation, Query, Side};
 use crate::server::resp::reply::Reply;
@@ -13,36 +13,31 @@ const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const FAST_GROW: Flags = GROW.and(Flags::FAST);
 const TAKE: Flags = Flags::WRITE.and(Flags::FAST);
 
-const fn row(
-    name: &'static str,
-    arity: i64,
-    flags: Flags,
-    summary: &'static str,
-    since: &'static str,
-    parse: fn(&[Bytes], i64) -> Parsed,
-) -> Spec {
-    Spec { name, arity, flags, group: Group::List, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
-}
-
 pub(super) const COMMANDS: &[Spec] = &[
-    row("lpush", -3, FAST_GROW, "Prepend one or multiple elements to a list", "1.0.0", |arguments, _| push(arguments, Side::Left, false)),
-    row("rpush", -3, FAST_GROW, "Append one or multiple elements to a list", "1.0.0", |arguments, _| push(arguments, Side::Right, false)),
-    row("lpushx", -3, FAST_GROW, "Prepend an element to a list, only if the list exists", "2.2.0", |arguments, _| {
+    Group::List.row("lpush", -3, FAST_GROW, "Prepend one or multiple elements to a list", "1.0.0", |arguments, _| {
+        push(arguments, Side::Left, false)
+    }),
+    Group::List.row("rpush", -3, FAST_GROW, "Append one or multiple elements to a list", "1.0.0", |arguments, _| {
+        push(arguments, Side::Right, false)
+    }),
+    Group::List.row("lpushx", -3, FAST_GROW, "Prepend an element to a list, only if the list exists", "2.2.0", |arguments, _| {
         push(arguments, Side::Left, true)
     }),
-    row("rpushx", -3, FAST_GROW, "Append an element to a list, only if the list exists", "2.2.0", |arguments, _| {
+    Group::List.row("rpushx", -3, FAST_GROW, "Append an element to a list, only if the list exists", "2.2.0", |arguments, _| {
         push(arguments, Side::Right, true)
     }),
-    row("lpop", -2, TAKE, "Remove and get the first elements in a list", "1.0.0", |arguments, _| pop(arguments, Side::Left, "lpop")),
-    row("rpop", -2, TAKE, "Remove and get the last elements in a list", "1.0.0", |arguments, _| pop(arguments, Side::Right, "rpop")),
-    row("llen", 2, Flags::READONLY.and(Flags::FAST), "Get the length of a list", "1.0.0", llen),
-    row("lrange", 4, Flags::READONLY, "Get a range of elements from a list", "1.0.0", lrange),
-    row("lindex", 3, Flags::READONLY, "Get an element from a list by its index", "1.0.0", lindex),
-    row("lset", 4, GROW, "Set the value of an element in a list by its index", "1.0.0", lset),
-    row("linsert", 5, GROW, "Insert an element before or after another element in a list", "2.2.0", linsert),
-    row("lrem", 4, Flags::WRITE, "Remove elements from a list", "1.0.0", lrem),
-    row("ltrim", 4, Flags::WRITE, "Trim a list to the specified range", "1.0.0", ltrim),
-    row("lpos", -3, Flags::READONLY, "Return the index of matching elements on a list", "6.0.6", lpos),
+    Group::List
+        .row("lpop", -2, TAKE, "Remove and get the first elements in a list", "1.0.0", |arguments, _| pop(arguments, Side::Left, "lpop")),
+    Group::List
+        .row("rpop", -2, TAKE, "Remove and get the last elements in a list", "1.0.0", |arguments, _| pop(arguments, Side::Right, "rpop")),
+    Group::List.row("llen", 2, Flags::READONLY.and(Flags::FAST), "Get the length of a list", "1.0.0", llen),
+    Group::List.row("lrange", 4, Flags::READONLY, "Get a range of elements from a list", "1.0.0", lrange),
+    Group::List.row("lindex", 3, Flags::READONLY, "Get an element from a list by its index", "1.0.0", lindex),
+    Group::List.row("lset", 4, GROW, "Set the value of an element in a list by its index", "1.0.0", lset),
+    Group::List.row("linsert", 5, GROW, "Insert an element before or after another element in a list", "2.2.0", linsert),
+    Group::List.row("lrem", 4, Flags::WRITE, "Remove elements from a list", "1.0.0", lrem),
+    Group::List.row("ltrim", 4, Flags::WRITE, "Trim a list to the specified range", "1.0.0", ltrim),
+    Group::List.row("lpos", -3, Flags::READONLY, "Return the index of matching elements on a list", "6.0.6", lpos),
 ];
 
 fn push(arguments: &[Bytes], side: Side, only_existing: bool) -> Parsed {

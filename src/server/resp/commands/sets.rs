@@ -13,30 +13,19 @@ use crate::server::resp::reply::Reply;
 
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
 
-const fn row(
-    name: &'static str,
-    arity: i64,
-    flags: Flags,
-    summary: &'static str,
-    since: &'static str,
-    parse: fn(&[Bytes], i64) -> Parsed,
-) -> Spec {
-    Spec { name, arity, flags, group: Group::Set, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
-}
-
 const fn local(name: &'static str, flags: Flags, summary: &'static str, run: fn(&[Bytes], &mut Call<'_>) -> Parsed) -> Spec {
     Spec { name, arity: -2, flags, group: Group::Set, keys: (1, 1, 1), summary, since: "1.0.0", run: Run::Local(run) }
 }
 
 pub(super) const COMMANDS: &[Spec] = &[
-    row("sadd", -3, Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST), "Add one or more members to a set", "1.0.0", sadd),
-    row("srem", -3, Flags::WRITE.and(Flags::FAST), "Remove one or more members from a set", "1.0.0", srem),
-    row("smembers", 2, Flags::READONLY, "Get all the members in a set", "1.0.0", smembers),
-    row("sismember", 3, READ, "Determine if a given value is a member of a set", "1.0.0", sismember),
-    row("smismember", -3, READ, "Returns the membership associated with the given elements for a set", "6.2.0", smismember),
+    Group::Set.row("sadd", -3, Flags::WRITE.and(Flags::DENYOOM).and(Flags::FAST), "Add one or more members to a set", "1.0.0", sadd),
+    Group::Set.row("srem", -3, Flags::WRITE.and(Flags::FAST), "Remove one or more members from a set", "1.0.0", srem),
+    Group::Set.row("smembers", 2, Flags::READONLY, "Get all the members in a set", "1.0.0", smembers),
+    Group::Set.row("sismember", 3, READ, "Determine if a given value is a member of a set", "1.0.0", sismember),
+    Group::Set.row("smismember", -3, READ, "Returns the membership associated with the given elements for a set", "6.2.0", smismember),
     local("spop", Flags::WRITE.and(Flags::FAST), "Remove and return one or multiple random members from a set", spop),
     local("srandmember", Flags::READONLY, "Get one or multiple random members from a set", srandmember),
-    row("scard", 2, READ, "Get the number of members in a set", "1.0.0", scard),
+    Group::Set.row("scard", 2, READ, "Get the number of members in a set", "1.0.0", scard),
 ];
 
 fn sadd(arguments: &[Bytes], _now_ms: i64) -> Parsed {

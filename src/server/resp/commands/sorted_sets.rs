@@ -19,28 +19,29 @@ const WRITE: Flags = Flags::WRITE;
 const FAST_WRITE: Flags = WRITE.and(Flags::FAST);
 const GROW: Flags = FAST_WRITE.and(Flags::DENYOOM);
 
-const fn row(
-    name: &'static str,
-    arity: i64,
-    flags: Flags,
-    summary: &'static str,
-    since: &'static str,
-    parse: fn(&[Bytes], i64) -> Parsed,
-) -> Spec {
-    Spec { name, arity, flags, group: Group::SortedSet, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
-}
-
 pub(super) const COMMANDS: &[Spec] = &[
-    row("zadd", -4, GROW, "Add one or more members to a sorted set, or update its score if it already exists", "1.2.0", zadd),
-    row("zincrby", 4, GROW, "Increment the score of a member in a sorted set", "1.2.0", zincrby),
-    row("zrem", -3, FAST_WRITE, "Remove one or more members from a sorted set", "1.2.0", zrem),
-    row("zscore", 3, FAST_READ, "Get the score associated with the given member in a sorted set", "1.2.0", zscore),
-    row("zmscore", -3, FAST_READ, "Get the score associated with the given members in a sorted set", "6.2.0", zmscore),
-    row("zcard", 2, FAST_READ, "Get the number of members in a sorted set", "1.2.0", zcard),
-    row("zcount", 4, FAST_READ, "Count the members in a sorted set with scores within the given values", "2.0.0", |arguments, _| {
-        counted(arguments, By::Scores)
-    }),
-    row(
+    Group::SortedSet.row(
+        "zadd",
+        -4,
+        GROW,
+        "Add one or more members to a sorted set, or update its score if it already exists",
+        "1.2.0",
+        zadd,
+    ),
+    Group::SortedSet.row("zincrby", 4, GROW, "Increment the score of a member in a sorted set", "1.2.0", zincrby),
+    Group::SortedSet.row("zrem", -3, FAST_WRITE, "Remove one or more members from a sorted set", "1.2.0", zrem),
+    Group::SortedSet.row("zscore", 3, FAST_READ, "Get the score associated with the given member in a sorted set", "1.2.0", zscore),
+    Group::SortedSet.row("zmscore", -3, FAST_READ, "Get the score associated with the given members in a sorted set", "6.2.0", zmscore),
+    Group::SortedSet.row("zcard", 2, FAST_READ, "Get the number of members in a sorted set", "1.2.0", zcard),
+    Group::SortedSet.row(
+        "zcount",
+        4,
+        FAST_READ,
+        "Count the members in a sorted set with scores within the given values",
+        "2.0.0",
+        |arguments, _| counted(arguments, By::Scores),
+    ),
+    Group::SortedSet.row(
         "zlexcount",
         4,
         FAST_READ,
@@ -48,10 +49,10 @@ pub(super) const COMMANDS: &[Spec] = &[
         "2.8.9",
         |arguments, _| counted(arguments, By::Members),
     ),
-    row("zrank", 3, FAST_READ, "Determine the index of a member in a sorted set", "2.0.0", |arguments, _| {
+    Group::SortedSet.row("zrank", 3, FAST_READ, "Determine the index of a member in a sorted set", "2.0.0", |arguments, _| {
         Ok(rank(arguments, Order::Ascending))
     }),
-    row(
+    Group::SortedSet.row(
         "zrevrank",
         3,
         FAST_READ,
@@ -59,8 +60,9 @@ pub(super) const COMMANDS: &[Spec] = &[
         "2.0.0",
         |arguments, _| Ok(rank(arguments, Order::Descending)),
     ),
-    row("zrange", -4, READ, "Return a range of members in a sorted set", "1.2.0", |arguments, _| range_query(arguments, None, None)),
-    row(
+    Group::SortedSet
+        .row("zrange", -4, READ, "Return a range of members in a sorted set", "1.2.0", |arguments, _| range_query(arguments, None, None)),
+    Group::SortedSet.row(
         "zrevrange",
         -4,
         READ,
@@ -68,10 +70,10 @@ pub(super) const COMMANDS: &[Spec] = &[
         "1.2.0",
         |arguments, _| range_query(arguments, Some(By::Places), Some(Order::Descending)),
     ),
-    row("zrangebyscore", -4, READ, "Return a range of members in a sorted set, by score", "1.0.5", |arguments, _| {
+    Group::SortedSet.row("zrangebyscore", -4, READ, "Return a range of members in a sorted set, by score", "1.0.5", |arguments, _| {
         range_query(arguments, Some(By::Scores), Some(Order::Ascending))
     }),
-    row(
+    Group::SortedSet.row(
         "zrevrangebyscore",
         -4,
         READ,
@@ -79,10 +81,15 @@ pub(super) const COMMANDS: &[Spec] = &[
         "2.2.0",
         |arguments, _| range_query(arguments, Some(By::Scores), Some(Order::Descending)),
     ),
-    row("zrangebylex", -4, READ, "Return a range of members in a sorted set, by lexicographical range", "2.8.9", |arguments, _| {
-        range_query(arguments, Some(By::Members), Some(Order::Ascending))
-    }),
-    row(
+    Group::SortedSet.row(
+        "zrangebylex",
+        -4,
+        READ,
+        "Return a range of members in a sorted set, by lexicographical range",
+        "2.8.9",
+        |arguments, _| range_query(arguments, Some(By::Members), Some(Order::Ascending)),
+    ),
+    Group::SortedSet.row(
         "zrevrangebylex",
         -4,
         READ,
@@ -90,13 +97,23 @@ pub(super) const COMMANDS: &[Spec] = &[
         "2.8.9",
         |arguments, _| range_query(arguments, Some(By::Members), Some(Order::Descending)),
     ),
-    row("zremrangebyrank", 4, WRITE, "Remove all members in a sorted set within the given indexes", "2.0.0", |arguments, _| {
-        removed(arguments, By::Places)
-    }),
-    row("zremrangebyscore", 4, WRITE, "Remove all members in a sorted set within the given scores", "1.2.0", |arguments, _| {
-        removed(arguments, By::Scores)
-    }),
-    row(
+    Group::SortedSet.row(
+        "zremrangebyrank",
+        4,
+        WRITE,
+        "Remove all members in a sorted set within the given indexes",
+        "2.0.0",
+        |arguments, _| removed(arguments, By::Places),
+    ),
+    Group::SortedSet.row(
+        "zremrangebyscore",
+        4,
+        WRITE,
+        "Remove all members in a sorted set within the given scores",
+        "1.2.0",
+        |arguments, _| removed(arguments, By::Scores),
+    ),
+    Group::SortedSet.row(
         "zremrangebylex",
         4,
         WRITE,
@@ -104,12 +121,22 @@ pub(super) const COMMANDS: &[Spec] = &[
         "2.8.9",
         |arguments, _| removed(arguments, By::Members),
     ),
-    row("zpopmin", -2, FAST_WRITE, "Remove and return members with the lowest scores in a sorted set", "5.0.0", |arguments, _| {
-        pop(arguments, Order::Ascending)
-    }),
-    row("zpopmax", -2, FAST_WRITE, "Remove and return members with the highest scores in a sorted set", "5.0.0", |arguments, _| {
-        pop(arguments, Order::Descending)
-    }),
+    Group::SortedSet.row(
+        "zpopmin",
+        -2,
+        FAST_WRITE,
+        "Remove and return members with the lowest scores in a sorted set",
+        "5.0.0",
+        |arguments, _| pop(arguments, Order::Ascending),
+    ),
+    Group::SortedSet.row(
+        "zpopmax",
+        -2,
+        FAST_WRITE,
+        "Remove and return members with the highest scores in a sorted set",
+        "5.0.0",
+        |arguments, _| pop(arguments, Order::Descending),
+    ),
     Spec {
         name: "zrandmember",
         arity: -2,

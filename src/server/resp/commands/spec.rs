@@ -102,6 +102,19 @@ impl Group {
             Self::Server | Self::Ringtide => None,
         }
     }
+
+    /// The row of a command of this family that names one key, its first argument, and needs nothing but its arguments.
+    pub(crate) const fn row(
+        self,
+        name: &'static str,
+        arity: i64,
+        flags: Flags,
+        summary: &'static str,
+        since: &'static str,
+        parse: fn(&[Bytes], i64) -> Parsed,
+    ) -> Spec {
+        Spec { name, arity, flags, group: self, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
+    }
 }
 
 /// What a command is and what it may, as bits.

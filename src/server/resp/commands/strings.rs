@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::action::{Action, CommandError, Operation};
 use super::options::{StringOptions, Unit, expiry, integer, string_options};
-use super::spec::{Flags, Group, Parsed, Run, Spec};
+use super::spec::{Flags, Group, Parsed, Spec};
 use crate::crdt::command::{Answer, Refusal};
 use crate::crdt::key;
 use crate::crdt::string::{Mutation, Query, SetCondition, SetExpiry};
@@ -15,43 +15,39 @@ const READ: Flags = Flags::READONLY.and(Flags::FAST);
 const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const FAST_GROW: Flags = GROW.and(Flags::FAST);
 
-const fn row(
-    name: &'static str,
-    arity: i64,
-    flags: Flags,
-    summary: &'static str,
-    since: &'static str,
-    parse: fn(&[Bytes], i64) -> Parsed,
-) -> Spec {
-    Spec { name, arity, flags, group: Group::String, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
-}
-
 pub(super) const COMMANDS: &[Spec] = &[
-    row("get", 2, READ, "Get the value of a key", "1.0.0", get),
-    row("set", -3, GROW, "Set the string value of a key", "1.0.0", set),
-    row("getdel", 2, Flags::WRITE.and(Flags::FAST), "Get the value of a key and delete the key", "6.2.0", getdel),
-    row("getset", 3, FAST_GROW, "Set the string value of a key and return its old value", "1.0.0", getset),
-    row("getex", -2, Flags::WRITE.and(Flags::FAST), "Get the value of a key and optionally set its expiration", "6.2.0", getex),
-    row("setnx", 3, FAST_GROW, "Set the value of a key, only if the key does not exist", "1.0.0", setnx),
-    row("setex", 4, GROW, "Set the value and expiration of a key", "2.0.0", setex),
-    row("psetex", 4, GROW, "Set the value and expiration in milliseconds of a key", "2.6.0", psetex),
-    Spec { keys: (1, -1, 1), ..row("mget", -2, READ, "Get the values of all the given keys", "1.0.0", mget) },
-    Spec { keys: (1, -1, 2), ..row("mset", -3, GROW, "Set multiple keys to multiple values", "1.0.1", mset) },
+    Group::String.row("get", 2, READ, "Get the value of a key", "1.0.0", get),
+    Group::String.row("set", -3, GROW, "Set the string value of a key", "1.0.0", set),
+    Group::String.row("getdel", 2, Flags::WRITE.and(Flags::FAST), "Get the value of a key and delete the key", "6.2.0", getdel),
+    Group::String.row("getset", 3, FAST_GROW, "Set the string value of a key and return its old value", "1.0.0", getset),
+    Group::String.row(
+        "getex",
+        -2,
+        Flags::WRITE.and(Flags::FAST),
+        "Get the value of a key and optionally set its expiration",
+        "6.2.0",
+        getex,
+    ),
+    Group::String.row("setnx", 3, FAST_GROW, "Set the value of a key, only if the key does not exist", "1.0.0", setnx),
+    Group::String.row("setex", 4, GROW, "Set the value and expiration of a key", "2.0.0", setex),
+    Group::String.row("psetex", 4, GROW, "Set the value and expiration in milliseconds of a key", "2.6.0", psetex),
+    Spec { keys: (1, -1, 1), ..Group::String.row("mget", -2, READ, "Get the values of all the given keys", "1.0.0", mget) },
+    Spec { keys: (1, -1, 2), ..Group::String.row("mset", -3, GROW, "Set multiple keys to multiple values", "1.0.1", mset) },
     Spec {
         keys: (1, -1, 2),
-        ..row("msetnx", -3, GROW, "Set multiple keys to multiple values, only if none of the keys exist", "1.0.1", msetnx)
+        ..Group::String.row("msetnx", -3, GROW, "Set multiple keys to multiple values, only if none of the keys exist", "1.0.1", msetnx)
     },
-    row("append", 3, FAST_GROW, "Append a value to a key", "2.0.0", append),
-    row("strlen", 2, READ, "Get the length of the value stored in a key", "2.2.0", strlen),
-    row("incrbyfloat", 3, FAST_GROW, "Increment the float value of a key by the given amount", "2.6.0", incrbyfloat),
-    row("getrange", 4, Flags::READONLY, "Get a substring of the string stored at a key", "2.4.0", getrange),
-    row("substr", 4, Flags::READONLY, "Get a substring of the string stored at a key", "1.0.0", getrange),
-    row("setrange", 4, GROW, "Overwrite part of a string at key starting at the specified offset", "2.2.0", setrange),
-    Spec { keys: (1, 2, 1), ..row("lcs", -3, Flags::READONLY, "Find longest common substring", "7.0.0", super::lcs::lcs) },
-    row("incr", 2, FAST_GROW, "Increment the integer value of a key by one", "1.0.0", incr),
-    row("decr", 2, FAST_GROW, "Decrement the integer value of a key by one", "1.0.0", decr),
-    row("incrby", 3, FAST_GROW, "Increment the integer value of a key by the given amount", "1.0.0", incrby),
-    row("decrby", 3, FAST_GROW, "Decrement the integer value of a key by the given number", "1.0.0", decrby),
+    Group::String.row("append", 3, FAST_GROW, "Append a value to a key", "2.0.0", append),
+    Group::String.row("strlen", 2, READ, "Get the length of the value stored in a key", "2.2.0", strlen),
+    Group::String.row("incrbyfloat", 3, FAST_GROW, "Increment the float value of a key by the given amount", "2.6.0", incrbyfloat),
+    Group::String.row("getrange", 4, Flags::READONLY, "Get a substring of the string stored at a key", "2.4.0", getrange),
+    Group::String.row("substr", 4, Flags::READONLY, "Get a substring of the string stored at a key", "1.0.0", getrange),
+    Group::String.row("setrange", 4, GROW, "Overwrite part of a string at key starting at the specified offset", "2.2.0", setrange),
+    Spec { keys: (1, 2, 1), ..Group::String.row("lcs", -3, Flags::READONLY, "Find longest common substring", "7.0.0", super::lcs::lcs) },
+    Group::String.row("incr", 2, FAST_GROW, "Increment the integer value of a key by one", "1.0.0", incr),
+    Group::String.row("decr", 2, FAST_GROW, "Decrement the integer value of a key by one", "1.0.0", decr),
+    Group::String.row("incrby", 3, FAST_GROW, "Increment the integer value of a key by the given amount", "1.0.0", incrby),
+    Group::String.row("decrby", 3, FAST_GROW, "Decrement the integer value of a key by the given number", "1.0.0", decrby),
 ];
 
 /// SET key value.
