@@ -3,6 +3,7 @@
 mod dispatch;
 pub mod leaving;
 pub mod report;
+pub mod taking;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
 use crate::coordinator::Coordinator;
 pub use crate::coordinator::keys::Scanned;
+use crate::coordinator::moving::Turns;
 pub use crate::coordinator::operation::{OperationError, Receipt, Written};
 use crate::coordinator::replication::{Replication, Ticket};
 use crate::crdt::command::{Answer, Mutation, Query};
@@ -118,7 +120,7 @@ impl Node {
         let exchange = Exchange::new(network, random.random());
         let listeners = Listeners::new(clock.wall_ms());
         let pubsub = Pubsub::new(topology.clone(), exchange.clone(), listeners.clone());
-        let view = replica.view();
+        let (view, awaited) = (replica.view(), replica.awaited());
         let failure = Arc::new(Failure::default());
         let (hints, new_hints) = mpsc::channel(HINT_QUEUE);
         let (stale, stale_peers) = mpsc::channel(EVENTS);
@@ -146,6 +148,8 @@ impl Node {
             stale,
             expired,
             reads: Arc::default(),
+            awaited,
+            turns: Turns::default(),
         };
         let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
