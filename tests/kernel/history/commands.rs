@@ -19,12 +19,12 @@ use crate::peer::{DELETE, PERSIST};
 
 /// The kinds of commands, type by type, each with the type's name. A set is at times overwritten by a string.
 pub(crate) const TYPES: [(&str, &[u32]); 6] = [
-    ("strings", &[0, 1, 2, 9, 10, 11, 12, 14, 15, 16, 17, 18, 54, 60]),
-    ("sets", &[3, 4, 5, 6, 7, 8, 13, 19, 55, 61]),
-    ("hashes", &[20, 21, 22, 23, 24, 25, 26, 27, 50, 56]),
-    ("sorted-sets", &[28, 29, 30, 31, 32, 33, 34, 35, 51, 57]),
-    ("lists", &[36, 37, 38, 39, 40, 41, 42, 43, 48, 49, 52, 58, 62, 63, 64, 65]),
-    ("hyperloglogs", &[44, 45, 46, 47, 53, 59]),
+    ("strings", &[0, 1, 2, 9, 10, 11, 12, 14, 15, 16, 17, 18, 50, 56]),
+    ("sets", &[3, 4, 5, 6, 7, 8, 13, 19, 51, 57]),
+    ("hashes", &[20, 21, 22, 23, 24, 25, 26, 27, 52, 58]),
+    ("sorted-sets", &[28, 29, 30, 31, 32, 33, 34, 35, 53, 59]),
+    ("lists", &[36, 37, 38, 39, 40, 41, 42, 43, 48, 49, 54, 60, 62, 63, 64, 65]),
+    ("hyperloglogs", &[44, 45, 46, 47, 55, 61]),
 ];
 /// How many kinds of commands there are.
 pub(super) const COMMANDS: u32 = 66;

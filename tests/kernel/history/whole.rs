@@ -13,9 +13,17 @@ use super::commands::FAR_MS;
 use super::graph::{Effects, INCREMENT_BITS, Replaces, UNIT};
 use super::{COUNTER, HASH, KEYS, LIST, SCORES, SET, World, answer};
 
+/// The first of these kinds of commands.
+const FIRST: usize = 50;
+
+/// The key that one of these kinds of commands is about: the kinds are as many as the keys, twice.
+fn key(choice: u32) -> Bytes {
+    KEYS[(choice as usize - FIRST) % KEYS.len()].clone()
+}
+
 /// RENAME's write to its target: one element of the key's own type, at times with an expiry.
 pub(super) fn replacement(choice: u32, number: usize) -> (&'static str, Bytes, Mutation, Replaces) {
-    let key = KEYS[choice as usize % KEYS.len()].clone();
+    let key = key(choice);
     let whole = (number as u64 + 1) << INCREMENT_BITS;
     let (member, field) = (Bytes::from_static(b"m1"), Bytes::from_static(b"f1"));
     let content = match () {
@@ -34,7 +42,7 @@ pub(super) fn replacement(choice: u32, number: usize) -> (&'static str, Bytes, M
 impl World {
     /// RENAME's removal of its source: what one replica or another reads of a key now.
     pub(super) fn removal_of_what_was_read(&self, choice: u32) -> (&'static str, Bytes, Mutation, Replaces) {
-        let key = KEYS[choice as usize % KEYS.len()].clone();
+        let key = key(choice);
         let reader = &self.replicas[self.time as usize % self.replicas.len()];
         let query = Query::Content { with_token: true }.into();
         let token = match answer(&reader.now.state, &key, &query, Timestamp::from_millis(1 << 20)) {

@@ -14,7 +14,7 @@ use super::action::{Action, CommandError, Operation};
 use super::moving::store;
 use super::options::{integer, is};
 use super::spec::{Flags, Group, Parsed, Spec};
-use crate::config::MAX_ARGUMENTS;
+use crate::config::{MAX_ARGUMENTS, MAX_KEY};
 use crate::crdt::command::{Answer, Refusal};
 use crate::crdt::content::Content;
 use crate::crdt::float::parse_double;
@@ -78,16 +78,17 @@ impl Pattern {
         }
     }
 
-    /// The question that it becomes for an element; `None` where there is nothing to ask.
+    /// The question that it becomes for an element; `None` where there is nothing to ask, or no key can be so long.
     fn question(&self, element: &Bytes) -> Option<Operation> {
         let Self::Key { before, behind, field } = self else { return None };
         let mut key = BytesMut::with_capacity(before.len() + element.len() + behind.len());
         [before, element, behind].into_iter().for_each(|part| key.extend_from_slice(part));
         let key = key.freeze();
-        Some(match field {
+        let question = match field {
             Some(field) => Operation::read(&key, hash::Query::Get(vec![field.clone()])),
             None => Operation::read(&key, string::Query::Get),
-        })
+        };
+        (key.len() <= MAX_KEY).then_some(question)
     }
 
     /// What there is for an element, where the answer to its question is the next one.
@@ -96,10 +97,8 @@ impl Pattern {
         element: &Bytes,
         answers: &mut impl Iterator<Item = Result<Answer, OperationError>>,
     ) -> Result<Option<Bytes>, CommandError> {
-        match self {
-            Self::Itself => return Ok(Some(element.clone())),
-            Self::Nothing => return Ok(None),
-            Self::Key { .. } => {}
+        if self.question(element).is_none() {
+            return Ok(matches!(self, Self::Itself).then(|| element.clone()));
         }
         Ok(match answers.next() {
             Some(Ok(Answer::Bytes(value))) => Some(value),
