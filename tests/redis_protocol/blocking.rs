@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ringtide::server::resp::Options;
+use tokio::time::{Instant, sleep};
 
 use super::differential::Redis;
 use super::wire::{Client, Server, command};
@@ -42,18 +43,18 @@ fn waiting(address: SocketAddr) -> usize {
         .sum()
 }
 
-fn until_waiting(address: SocketAddr, count: usize) {
+async fn until_waiting(address: SocketAddr, count: usize) {
     let begun = Instant::now();
     while waiting(address) != count {
         assert!(begun.elapsed() < Duration::from_secs(10), "{} and not {count} wait", waiting(address));
-        std::thread::sleep(Duration::from_millis(5));
+        sleep(Duration::from_millis(5)).await;
     }
     // A command is told of a moment before it waits.
-    std::thread::sleep(Duration::from_millis(20));
+    sleep(Duration::from_millis(20)).await;
 }
 
 /// Plays a conversation; what was replied, in order. Numbers of clients are told by their names.
-fn play(address: SocketAddr, protocol: &str, conversation: &str) -> Vec<String> {
+async fn play(address: SocketAddr, protocol: &str, conversation: &str) -> Vec<String> {
     let mut clients: BTreeMap<&str, Client> = BTreeMap::new();
     let mut ids: BTreeMap<&str, String> = BTreeMap::new();
     let (mut told, mut blocked) = (Vec::new(), 0);
@@ -73,7 +74,7 @@ fn play(address: SocketAddr, protocol: &str, conversation: &str) -> Vec<String> 
             ">" => {
                 client.send(&command(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>()));
                 blocked += 1;
-                until_waiting(address, blocked);
+                until_waiting(address, blocked).await;
             }
             "<" => {
                 told.push(format!("{step} => {}", String::from_utf8_lossy(&client.reply().unwrap())));
@@ -83,7 +84,7 @@ fn play(address: SocketAddr, protocol: &str, conversation: &str) -> Vec<String> 
             _ => {
                 clients.remove(name);
                 blocked -= 1;
-                until_waiting(address, blocked);
+                until_waiting(address, blocked).await;
             }
         }
     }
@@ -96,7 +97,7 @@ async fn those_who_wait_are_answered_as_redis_answers_them() {
     let server = Server::start(Options::default()).await;
     for protocol in ["2", "3"] {
         for conversation in CONVERSATIONS {
-            assert_eq!(play(server.resp, protocol, conversation), play(redis.address, protocol, conversation));
+            assert_eq!(play(server.resp, protocol, conversation).await, play(redis.address, protocol, conversation).await);
         }
     }
     server.stop().await;
@@ -117,14 +118,14 @@ async fn a_watched_key_that_another_changed_stops_the_transaction_as_at_redis() 
         "a: SET k 1 PX 1\na: WATCH k\nb: GET k\na: MULTI\na: PING\na: EXEC",
     ];
     for conversation in conversations {
-        assert_eq!(play(server.resp, "2", conversation), play(redis.address, "2", conversation));
+        assert_eq!(play(server.resp, "2", conversation).await, play(redis.address, "2", conversation).await);
     }
     // A key that expires while it is watched is gone.
     for address in [server.resp, redis.address] {
         let mut client = Client::connect(address);
         client.line("SET brief v PX 50");
         client.line("WATCH brief");
-        std::thread::sleep(Duration::from_millis(80));
+        sleep(Duration::from_millis(80)).await;
         client.line("MULTI");
         client.line("PING");
         assert_eq!(client.line("EXEC"), "*-1\r\n");
@@ -143,7 +144,7 @@ async fn a_wait_holds_up_its_own_client_only_and_takes_its_time() {
     let (mut waiting_client, mut other) = (server.client(), server.client());
     let begun = Instant::now();
     waiting_client.send(b"BLPOP k 0.3\r\nSET after yes\r\nBLPOP k 0.05\r\nGET after\r\n");
-    until_waiting(server.resp, 1);
+    until_waiting(server.resp, 1).await;
     assert_eq!(other.line("GET after"), "$-1\r\n");
     let replies: Vec<String> = (0..4).map(|_| String::from_utf8(waiting_client.reply().unwrap()).unwrap()).collect();
     assert_eq!(replies, ["*-1\r\n", "+OK\r\n", "*-1\r\n", "$3\r\nyes\r\n"]);
@@ -158,7 +159,7 @@ async fn a_server_that_stops_lets_nobody_wait() {
     for (index, client) in clients.iter_mut().enumerate() {
         client.send(format!("BLPOP k{} j 0\r\nPING\r\n", index % 3).as_bytes());
     }
-    until_waiting(server.resp, 20);
+    until_waiting(server.resp, 20).await;
     let begun = Instant::now();
     server.begin_to_stop();
     for client in &mut clients {
@@ -190,7 +191,7 @@ async fn every_element_goes_to_one_of_many_who_wait() {
         pusher.stream.write_all(&command(&[b"RPUSH", b"left", format!("{number:04}").as_bytes()])).unwrap();
         pusher.reply().unwrap();
         if number % 50 == 0 {
-            std::thread::sleep(Duration::from_millis(2));
+            sleep(Duration::from_millis(2)).await;
         }
     }
     // The moves take some of the elements from those who would pop them: more are pushed until everybody has had enough.
@@ -198,7 +199,7 @@ async fn every_element_goes_to_one_of_many_who_wait() {
     while !threads.iter().all(std::thread::JoinHandle::is_finished) {
         pusher.line(&format!("RPUSH left {more:04}"));
         more += 1;
-        std::thread::sleep(Duration::from_millis(2));
+        sleep(Duration::from_millis(2)).await;
         assert!(more < pushed + 9_000, "somebody waits for ever");
     }
     let replies: Vec<Vec<String>> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
