@@ -28,6 +28,31 @@ pub(crate) struct Spec {
     pub(crate) run: Run,
 }
 
+/// The categories of Redis, in its order.
+pub(crate) const CATEGORIES: [&str; 21] = [
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+];
+
 /// How a command is carried out. Arguments begin with the command's name.
 pub(crate) enum Run {
     /// Only arguments and the time in milliseconds since 1970 count.
@@ -229,6 +254,7 @@ impl Spec {
         categories.push(if self.flags.has(Flags::FAST) { "@fast" } else { "@slow" });
         categories.extend(self.group.category());
         categories.extend(self.flags.has(Flags::BLOCKING).then_some("@blocking"));
+        categories.sort_by_key(|category| CATEGORIES.iter().position(|known| *known == &category[1..]));
         categories
     }
 }
