@@ -154,6 +154,14 @@ pub const MAX_GATHERED: usize = 256 * 1024 * 1024;
 pub const MAX_QUEUED: usize = 64 * 1024 * 1024;
 /// Keys that one step of a SCAN looks at, whatever COUNT says: each may be 64 KiB long, and a frame takes 32 MiB.
 pub const MAX_SCANNED: usize = 400;
+/// How long a peer that waits for a key to be pushed to is waited for before it asks again: what a lost answer costs at most.
+pub const AWAIT_RENEWED: Duration = Duration::from_secs(5);
+/// Keys that other peers' clients wait for at one holder.
+pub const MAX_AWAITED: usize = 16 * 1024;
+/// Keys that the clients of one peer wait for, each counted for every client.
+pub const MAX_WAITED_KEYS: usize = 64 * 1024;
+/// Keys that one connection watches for its transaction.
+pub const MAX_WATCHED: usize = 1024;
 /// Writes of one connection that WAIT asks about: the latest ones.
 pub const MAX_RECEIPTS: usize = 1024;
 /// Clients connected at the same time, as in Redis.

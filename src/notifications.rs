@@ -176,7 +176,7 @@ impl Expected {
             Mutation::Set(mutation) => of_set(mutation),
             Mutation::Hash(mutation) => of_hash(mutation),
             Mutation::SortedSet(mutation) => of_sorted_set(mutation),
-            Mutation::List(mutation) => of_list(mutation),
+            Mutation::List(mutation) => of_list(mutation)?,
             Mutation::HyperLogLog(mutation) => of_hyperloglog(mutation),
         };
         Some(Self { event, when, expires: false })
@@ -283,8 +283,11 @@ fn of_sorted_set(mutation: &sorted_set::Mutation) -> (Event, When) {
     (Event { class: Classes::SORTED_SET, name }, when)
 }
 
-fn of_list(mutation: &list::Mutation) -> (Event, When) {
+fn of_list(mutation: &list::Mutation) -> Option<(Event, When)> {
     let (name, when) = match mutation {
+        list::Mutation::Peek(_) | list::Mutation::Take(_) => return None,
+        list::Mutation::Place { side: Side::Left, .. } | list::Mutation::Rotate { to: Side::Left, .. } => ("lpush", When::Answered),
+        list::Mutation::Place { side: Side::Right, .. } | list::Mutation::Rotate { to: Side::Right, .. } => ("rpush", When::Answered),
         list::Mutation::Push { side: Side::Left, .. } => ("lpush", When::Answered),
         list::Mutation::Push { side: Side::Right, .. } => ("rpush", When::Answered),
         list::Mutation::Pop { side: Side::Left, .. } => ("lpop", When::Answered),
@@ -294,7 +297,7 @@ fn of_list(mutation: &list::Mutation) -> (Event, When) {
         list::Mutation::Remove { .. } => ("lrem", When::Answered),
         list::Mutation::Trim { .. } => ("ltrim", When::Existed),
     };
-    (Event { class: Classes::LIST, name }, when)
+    Some((Event { class: Classes::LIST, name }, when))
 }
 
 fn of_hyperloglog(mutation: &hyperloglog::Mutation) -> (Event, When) {

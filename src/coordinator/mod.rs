@@ -1,7 +1,9 @@
 //! Takes commands at any peer: executes them here where this peer holds the key, else at a holder, else keeps them as hints.
 
+pub mod awaiting;
 pub mod floors;
 pub mod keys;
+pub mod moving;
 pub mod operation;
 pub mod read;
 pub mod removal;
@@ -16,6 +18,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+use self::moving::Turns;
 use self::operation::{OperationError, Receipt, Written};
 use self::replication::{NotWritten, Replication, Ticket, WriteResult};
 use crate::config::{MAX_KEY, MAX_VALUE};
@@ -24,6 +27,7 @@ use crate::env::message::{Failed, Reply, Request, Standing};
 use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
 use crate::quorum;
+use crate::replica::awaited::Awaited;
 use crate::replica::execution::{Change, Command};
 use crate::replica::owner::{NotQueued, Writer};
 use crate::replica::view::View;
@@ -56,6 +60,10 @@ pub struct Coordinator {
     pub expired: mpsc::Sender<Bytes>,
     /// What reads at this peer found.
     pub reads: Arc<Reads>,
+    /// Who waits for what this peer commits.
+    pub awaited: Awaited,
+    /// Who may take items of which list.
+    pub turns: Turns,
 }
 
 /// How many reads found something, and how many nothing.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 use super::delta::Kind;
+use super::list::ItemName;
 use super::sorted_set::Score;
 use super::{hash, hyperloglog, key, list, set, sorted_set, string};
 use crate::config::{MAX_KEY, MAX_VALUE};
@@ -231,6 +232,13 @@ pub enum Answer {
     Members(Vec<Bytes>),
     /// Items of a list, in the order of the list.
     Items(Vec<Bytes>),
+    /// An item of a list, and what names exactly it.
+    Named {
+        /// The item.
+        item: Bytes,
+        /// Its name.
+        name: ItemName,
+    },
     /// Places in a list, counted from 0.
     Indexes(Vec<i64>),
     /// Numbers of fields, `None` for one that was not changed since it would not fit.

@@ -1,11 +1,13 @@
 //! What every key has, whatever its type: it can be there or not, be deleted, expire.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Answer, Refusal, Selection};
+use super::command::{Answer, DataType, Refusal, Selection};
 use super::content::{self, Content};
-use super::delta::{Decision, Delta, Rows};
+use super::delta::{Decision, Delta, Entry, Payload, Rows};
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::explain;
@@ -101,13 +103,16 @@ pub enum Query {
         /// Whether it has to be named, for [`Mutation::RemoveSeen`].
         with_token: bool,
     },
+    /// A digest of what the key shows, [`Answer::Bytes`], or [`Answer::Nil`] where there is no key: equal as long as nothing that shows was written or taken
+    /// away, and the decision on its end is the same.
+    Digest,
 }
 
 /// Which rows of a key a query needs.
 pub(super) fn selection(query: &Query) -> Selection {
     match query {
         Query::Type | Query::ExpireTime => Selection::Head,
-        Query::Explain | Query::Content { .. } => Selection::All,
+        Query::Explain | Query::Content { .. } | Query::Digest => Selection::All,
     }
 }
 
@@ -126,7 +131,32 @@ pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Quer
             expires_at_ms: shown.end(),
             token: if *with_token { content::token(rows, shown, key)?.to_bytes() } else { Bytes::new() },
         },
+        Query::Digest => digest(rows, shown, key)?,
     })
+}
+
+/// What shows is told by its dots, since an entry never changes. Floors and what is hidden go in the background without a change of what shows.
+fn digest<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Answer, R::Error> {
+    if shown.data_type.is_none() {
+        return Ok(Answer::Nil);
+    }
+    let mut hasher = blake3::Hasher::new();
+    for decision in shown.expiry.standing().filter(|decision| !shown.expiry.has_passed(decision)) {
+        // 0 is no time that has not passed.
+        for number in [decision.time.unwrap_or(0), decision.timestamp.0, decision.since.0] {
+            hasher.update(&number.to_be_bytes());
+        }
+    }
+    rows.visit(key, &mut |address, row| {
+        let shows = |entry: &Entry| !shown.expiry.hides(entry) && !matches!(entry.payload, Payload::Floor { .. });
+        if DataType::of(address.kind) == shown.data_type {
+            for (dot, _) in row.iter().filter(|(_, entry)| shows(entry)) {
+                hasher.update(&dot.actor.0.to_be_bytes()).update(&dot.counter.to_be_bytes());
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(Answer::Bytes(Bytes::copy_from_slice(hasher.finalize().as_bytes())))
 }
 
 /// Executes a mutation on what a key shows.
@@ -213,4 +243,68 @@ fn persist(shown: &Shown, mut draft: Draft<'_, '_>) -> (Delta, Answer) {
     }
     shown.decide(&mut draft, None);
     (draft.finish(), Answer::flag(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::command;
+    use super::super::testing::{DELETE, ONE, Replica, add, bytes, expire, remove, set, settle};
+    use super::*;
+    use crate::crdt::list;
+
+    fn digest(replica: &Replica) -> Answer {
+        replica.query(&Query::Digest.into()).unwrap()
+    }
+
+    fn push(item: &str) -> command::Mutation {
+        list::Mutation::Push { side: list::Side::Right, items: vec![bytes(item)], only_existing: false }.into()
+    }
+
+    #[test]
+    fn every_write_that_shows_changes_the_digest_and_reading_does_not() {
+        let mut a = Replica::new(1);
+        assert_eq!(digest(&a), Answer::Nil);
+        let histories: [&[command::Mutation]; 3] =
+            [&[set("v"), set("v"), expire(900), set("v")], &[ONE, ONE, set("1"), ONE], &[push("x"), push("x"), expire(900), expire(901)]];
+        for history in histories {
+            let mut before = digest(&a);
+            for mutation in history {
+                a.write(mutation);
+                assert_ne!(digest(&a), before, "{mutation:?}");
+                before = digest(&a);
+                assert_eq!(digest(&a), before);
+            }
+            a.write(&DELETE);
+            assert_eq!(digest(&a), Answer::Nil);
+        }
+        a.write(&add(&["m", "n"]));
+        let both = digest(&a);
+        a.write(&add(&["m"]));
+        a.write(&remove(&["o"]));
+        a.write(&remove(&["n"]));
+        assert_ne!(digest(&a), both);
+    }
+
+    #[test]
+    fn replicas_that_hold_the_same_tell_the_same_and_what_expired_is_gone() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&ONE);
+        b.write(&ONE);
+        assert_ne!(digest(&a), digest(&b));
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(digest(&a), digest(&b));
+        a.at(10).write(&expire(50));
+        assert_ne!(digest(&a), digest(&b));
+        assert_eq!(digest(a.at(50)), Answer::Nil);
+    }
+
+    #[test]
+    fn what_another_type_hides_is_not_part_of_it() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&set("v"));
+        b.write(&push("x"));
+        let alone = digest(&a);
+        a.pull(&b);
+        assert_eq!(digest(&a), alone);
+    }
 }

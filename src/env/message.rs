@@ -11,7 +11,7 @@ use crate::config::{
     EXPIRED_AT_ONCE, MAX_ARGUMENTS, MAX_FRAME, MAX_FRAME_ITEMS, MAX_PARTITIONS, MAX_PUBLICATIONS, MAX_SCANNED, RANGES_AT_ONCE, WRITER_QUEUE,
 };
 use crate::crdt::command::{Answer, DataType, Mutation, Refusal, Selection};
-use crate::crdt::delta::{Causal, Decision, Delta, Row, RowAddress};
+use crate::crdt::delta::{Causal, Decision, Delta, Kind, Row, RowAddress};
 use crate::crdt::dot::{Clock, Dot};
 use crate::members::Members;
 use crate::merkle::NODES;
@@ -186,6 +186,13 @@ pub enum Request {
     Publish(#[serde(deserialize_with = "list::<_, _, MAX_PUBLICATIONS>")] Vec<Publication>),
     /// What is subscribed at the asked peer.
     Subscriptions(Inquiry),
+    /// Tell when a key shows the type of a kind at the asked peer, which holds it. Answered by [`Reply::Done`], after some seconds in any case.
+    Await {
+        /// The key.
+        key: Bytes,
+        /// The kind of rows that are waited for.
+        kind: Kind,
+    },
 }
 
 /// A message for everybody who subscribes to its channel.

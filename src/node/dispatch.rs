@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use super::Failure;
 use crate::anti_entropy::{AntiEntropy, serve};
-use crate::config::{HEARTBEAT_INTERVAL, REQUESTS_AT_ONCE};
+use crate::config::{HEARTBEAT_INTERVAL, MAX_AWAITED, REQUESTS_AT_ONCE};
 use crate::coordinator::Coordinator;
 use crate::coordinator::replication::{Replication, Ticket};
 use crate::crdt::command::Selection;
+use crate::crdt::delta::Kind;
 use crate::env::message::{Message, Refused, Reply, Request};
 use crate::env::{Lane, NetworkEvent};
 use crate::exchange::Exchange;
@@ -105,6 +106,8 @@ pub(super) struct Dispatch {
     membership: mpsc::Sender<MembershipEvent>,
     /// Bounds what strangers among the members can make this peer do at once.
     permits: Arc<Semaphore>,
+    /// The same for requests that wait for something to happen.
+    waits: Arc<Semaphore>,
     taken: Taken,
 }
 
@@ -118,7 +121,8 @@ impl Dispatch {
         membership: mpsc::Sender<MembershipEvent>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
-        Self { coordinator, anti_entropy, server, handoff, pubsub, membership, permits, taken: Taken::default() }
+        let waits = Arc::new(Semaphore::new(MAX_AWAITED));
+        Self { coordinator, anti_entropy, server, handoff, pubsub, membership, permits, waits, taken: Taken::default() }
     }
 
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
@@ -210,6 +214,11 @@ impl Dispatch {
                 });
                 return;
             }
+            Request::Await { key, kind } => {
+                // It does nothing but wait, and must not keep others from being served.
+                drop(permit);
+                return self.serve_wait(peer, lane, id, key, kind);
+            }
             later => later,
         };
         let serving = Serving {
@@ -221,6 +230,21 @@ impl Dispatch {
         tokio::spawn(async move {
             let reply = serving.reply(peer, later).await;
             exchange.answer(peer, lane, id, reply);
+            drop(permit);
+        });
+    }
+
+    fn serve_wait(&self, peer: PeerId, lane: Lane, id: u64, key: Bytes, kind: Kind) {
+        let coordinator = self.coordinator.clone();
+        let Ok(permit) = Arc::clone(&self.waits).try_acquire_owned() else {
+            return coordinator.exchange.answer(peer, lane, id, Reply::Unavailable("too much is waited for".to_owned()));
+        };
+        tokio::spawn(async move {
+            let reply = match coordinator.content_here(&key, kind).await {
+                true => Reply::Done,
+                false => Reply::Unavailable("not a holder of this key".to_owned()),
+            };
+            coordinator.exchange.answer(peer, lane, id, reply);
             drop(permit);
         });
     }
@@ -299,7 +323,8 @@ impl Serving {
             | Request::KeyCounts(_)
             | Request::Listening(_)
             | Request::Publish(_)
-            | Request::Subscriptions(_) => Ok(Reply::Unavailable("this request is served at once".to_owned())),
+            | Request::Subscriptions(_)
+            | Request::Await { .. } => Ok(Reply::Unavailable("this request is served at once".to_owned())),
         };
         reply.unwrap_or_else(|error| Reply::Unavailable(error.to_string()))
     }

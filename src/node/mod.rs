@@ -3,6 +3,8 @@
 mod dispatch;
 pub mod leaving;
 pub mod report;
+pub mod taking;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +16,16 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
 pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
+use self::tasks::{spread_wakes, sweep, tell_expired};
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
 use crate::coordinator::Coordinator;
 pub use crate::coordinator::keys::Scanned;
+use crate::coordinator::moving::Turns;
 pub use crate::coordinator::operation::{OperationError, Receipt, Written};
 use crate::coordinator::replication::{Replication, Ticket};
 use crate::crdt::command::{Answer, Mutation, Query};
@@ -33,7 +37,6 @@ use crate::handoff::Handoff;
 use crate::listeners::Listeners;
 use crate::members::{Member, Members, Standing};
 use crate::membership::{MEMBERS_RECORD, Membership, MembershipEvent, SharedLiveness};
-use crate::notifications::Event;
 use crate::pubsub::Pubsub;
 use crate::replica::layout::Damaged;
 use crate::replica::owner::Writer;
@@ -41,8 +44,6 @@ use crate::replica::{OpenError, Replica, partition};
 use crate::topology::Topology;
 use crate::types::{Digest, Level, Partition, PeerId};
 
-/// How often writes that nobody acknowledged are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a stop waits for writes that are on their way.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Events between the tasks of a node that wait at most.
@@ -118,7 +119,7 @@ impl Node {
         let exchange = Exchange::new(network, random.random());
         let listeners = Listeners::new(clock.wall_ms());
         let pubsub = Pubsub::new(topology.clone(), exchange.clone(), listeners.clone());
-        let view = replica.view();
+        let (view, awaited) = (replica.view(), replica.awaited());
         let failure = Arc::new(Failure::default());
         let (hints, new_hints) = mpsc::channel(HINT_QUEUE);
         let (stale, stale_peers) = mpsc::channel(EVENTS);
@@ -146,6 +147,8 @@ impl Node {
             stale,
             expired,
             reads: Arc::default(),
+            awaited,
+            turns: Turns::default(),
         };
         let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
@@ -483,33 +486,6 @@ fn known_members(replica: &Replica, config: &NodeConfig, network: &dyn Network, 
         members.put_own(own);
     }
     Ok(members)
-}
-
-/// Brings news of a peer to both who bring things home.
-async fn spread_wakes(mut woken: mpsc::Receiver<PeerId>, anti_entropy: mpsc::Sender<PeerId>, handoff: mpsc::Sender<PeerId>) {
-    while let Some(peer) = woken.recv().await {
-        // A full queue holds the same peers already, and the interval comes round.
-        let _ = anti_entropy.try_send(peer);
-        let _ = handoff.try_send(peer);
-    }
-}
-
-/// Counts expired keys that were removed here, and announces them.
-async fn tell_expired(mut removed: mpsc::Receiver<Bytes>, pubsub: Pubsub, count: Arc<AtomicU64>) {
-    while let Some(key) = removed.recv().await {
-        count.fetch_add(1, Ordering::Relaxed);
-        pubsub.announce(&key, [Event::EXPIRED]);
-    }
-}
-
-/// Gives up on writes that nobody acknowledged in time.
-async fn sweep(replication: Replication) {
-    let mut ticks = interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        replication.sweep();
-    }
 }
 
 #[cfg(test)]

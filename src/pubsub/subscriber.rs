@@ -86,7 +86,6 @@ impl Subscriber {
     }
 
     /// Resolves once whatever is published at any peer reaches this one.
-    #[must_use]
     pub fn known(&self) -> Known {
         let known = self.pubsub.state().known.clone();
         known.unwrap_or_else(|| std::future::ready(()).boxed().shared())

@@ -3,6 +3,7 @@
 //! Only the writer ([`owner`]) holds a [`Replica`]; everybody else reads the last published [`view`]. Every change, wherever
 //! it comes from, ends in the same join and the same commit.
 
+pub mod awaited;
 pub mod comparing;
 pub mod execution;
 pub mod expired;
@@ -31,6 +32,7 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use self::awaited::Awaited;
 use self::floors::OwnFloors;
 use self::layout::Damaged;
 use self::minter::Minter;
@@ -84,6 +86,7 @@ pub struct Replica {
     minter: Minter,
     pulls: Pulls,
     floors: OwnFloors,
+    awaited: Awaited,
     view: Arc<ArcSwap<View>>,
     journal: Journal,
     next_hint: u64,
@@ -140,6 +143,7 @@ impl Replica {
             minter,
             pulls: Pulls::default(),
             floors: OwnFloors::default(),
+            awaited: Awaited::default(),
             view,
             journal,
             next_hint,
@@ -154,6 +158,12 @@ impl Replica {
     #[must_use]
     pub fn view(&self) -> Arc<ArcSwap<View>> {
         Arc::clone(&self.view)
+    }
+
+    /// Who waits for what is committed.
+    #[must_use]
+    pub fn awaited(&self) -> Awaited {
+        self.awaited.clone()
     }
 
     /// The state of one partition.
@@ -186,6 +196,7 @@ impl Replica {
             self.journal.next += 1;
         }
         self.minter.lease_time(self.clock.wall_ms())?;
+        let touched = self.awaited.touched(&batch);
         self.storage.commit(batch)?;
         for change in changes {
             self.partitions[usize::from(change.partition.0)].apply(change);
@@ -195,6 +206,7 @@ impl Replica {
             self.floors.note(partition, address, holds);
         }
         self.publish();
+        self.awaited.wake(&touched);
         if self.journal.next - self.journal.first >= CHECKPOINT_RECORDS || self.journal.bytes >= CHECKPOINT_BYTES {
             self.checkpoint()?;
         }

@@ -14,7 +14,7 @@ use ringtide::crdt::dot::Dot;
 use ringtide::crdt::encode::{row_digest, row_to_bytes};
 use ringtide::crdt::hyperloglog;
 use ringtide::crdt::key::{self, ExpireCondition};
-use ringtide::crdt::list::{self, Side};
+use ringtide::crdt::list::{self, ItemName, Side};
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::string;
 use ringtide::env::message::{
@@ -64,6 +64,10 @@ fn decision() -> Decision {
     Decision { time: Some(1 << 41), timestamp: Timestamp(5 << 16), since: Timestamp(1) }
 }
 
+fn item_name() -> ItemName {
+    ItemName { position: KEY, dots: vec![Dot { actor: Actor(1), counter: 9 }] }
+}
+
 fn requests() -> Vec<Request> {
     let address = RowAddress::member(&KEY, &Bytes::from_static(b"m"));
     let range = |from: Option<Bytes>| RowRange { leaf: 9, from, until: Some(Bytes::from_static(b"r")) };
@@ -98,6 +102,9 @@ fn requests() -> Vec<Request> {
         Request::Subscriptions(Inquiry::Channels { sharded: false, pattern: Some(KEY) }),
         Request::Subscriptions(Inquiry::Subscribers { sharded: true, channels: vec![KEY] }),
         Request::Subscriptions(Inquiry::Patterns),
+        execute(list::Mutation::Place { side: Side::Right, item: KEY }.into()),
+        execute(list::Mutation::Take(item_name()).into()),
+        Request::Await { key: KEY, kind: Kind::Item },
         Request::Attest(vec![Attestation { key: KEY, decision: decision(), standing: vec![Dot { actor: Actor(1), counter: 9 }] }]),
     ]
 }
@@ -111,6 +118,7 @@ fn replies() -> Vec<Reply> {
     vec![
         Reply::Executed(Ok((Answer::Integer(3), 4))),
         Reply::Executed(Ok((Answer::Items(vec![KEY]), 5))),
+        Reply::Executed(Ok((Answer::Named { item: KEY, name: item_name() }, 7))),
         Reply::Executed(Ok((Answer::Fields(vec![Some(-1), None]), 6))),
         Reply::Executed(Err(Failed::NoQuorum { reached: 1, needed: 2 })),
         Reply::Page(Box::new(Page { standing: Worth::Extra, rows: state.rows.clone(), causal: state.causal.clone(), next: Some(KEY) })),

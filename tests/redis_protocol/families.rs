@@ -47,6 +47,72 @@ pub(super) fn lists() -> impl Strategy<Value = Vec<String>> {
     .prop_map(words)
 }
 
+fn takes() -> impl Strategy<Value = Vec<String>> {
+    let item = || prop_oneof![Just("x"), Just("y"), Just("z")];
+    let side = || prop_oneof![8 => Just("LEFT"), 8 => Just("right"), 1 => Just("UP")];
+    let end = || prop_oneof![8 => Just("MIN"), 8 => Just("max"), 1 => Just("LEFT")];
+    let keys = || proptest::collection::vec(key(), 1..4).prop_map(|keys| keys.join(" "));
+    let counted = || {
+        (keys(), 0..12u8).prop_map(|(keys, other)| {
+            let count = keys.split(' ').count();
+            format!("{} {keys}", if other == 0 { count + 1 } else { count })
+        })
+    };
+    let count =
+        || prop_oneof![4 => Just(String::new()), 4 => (1..4u8).prop_map(|count| format!("COUNT {count}")), 1 => Just("COUNT 0".to_owned())];
+    let timeout = || prop_oneof![8 => Just("0.001"), 1 => Just("-1"), 1 => Just("x")];
+    let pop = || prop_oneof![Just("BLPOP"), Just("BRPOP"), Just("BZPOPMIN"), Just("BZPOPMAX")];
+    prop_oneof![
+        6 => (prop_oneof![Just("RPUSH"), Just("LPUSH")], key(), proptest::collection::vec(item(), 1..4))
+            .prop_map(|(name, key, items)| format!("{name} {key} {}", items.join(" "))),
+        3 => (key(), 0..4u8, item(), item()).prop_map(|(key, score, one, other)| format!("ZADD {key} {score} {one} 2 {other}")),
+        6 => (key(), key(), side(), side()).prop_map(|(from, to, side, other)| format!("LMOVE {from} {to} {side} {other}")),
+        2 => (key(), key()).prop_map(|(from, to)| format!("RPOPLPUSH {from} {to}")),
+        3 => (counted(), side(), count()).prop_map(|(keys, side, count)| format!("LMPOP {keys} {side} {count}")),
+        3 => (counted(), end(), count()).prop_map(|(keys, end, count)| format!("ZMPOP {keys} {end} {count}")),
+        2 => (timeout(), counted(), side(), count()).prop_map(|(time, keys, side, count)| format!("BLMPOP {time} {keys} {side} {count}")),
+        2 => (timeout(), counted(), end(), count()).prop_map(|(time, keys, end, count)| format!("BZMPOP {time} {keys} {end} {count}")),
+        3 => (pop(), keys(), timeout()).prop_map(|(name, keys, time)| format!("{name} {keys} {time}")),
+        2 => (key(), key(), side(), side(), timeout()).prop_map(|(from, to, side, other, time)| format!("BLMOVE {from} {to} {side} {other} {time}")),
+        1 => (key(), key(), timeout()).prop_map(|(from, to, time)| format!("BRPOPLPUSH {from} {to} {time}")),
+        3 => key().prop_map(|key| format!("LRANGE {key} 0 -1")),
+        2 => (key(), prop_oneof![Just("DEL"), Just("TYPE"), Just("SET"), Just("EXISTS")])
+            .prop_map(|(key, name)| if name == "SET" { format!("SET {key} v") } else { format!("{name} {key}") }),
+        3 => prop_oneof![Just("MULTI"), Just("EXEC"), Just("EXEC"), Just("DISCARD"), Just("NOPE")].prop_map(str::to_owned),
+    ]
+    .prop_map(words)
+}
+
+fn watching() -> impl Strategy<Value = Vec<String>> {
+    let write = prop_oneof![
+        Just("SET # v"),
+        Just("INCR #"),
+        Just("APPEND # x"),
+        Just("GETSET # v"),
+        Just("DEL #"),
+        Just("RPUSH # x"),
+        Just("RPUSHX # x"),
+        Just("LPOP #"),
+        Just("LSET # 0 x"),
+        Just("HSET # f v"),
+        Just("HDEL # f"),
+        Just("HSETNX # f v"),
+        Just("EXPIRE # 100"),
+        Just("PERSIST #"),
+        Just("SETNX # v"),
+    ];
+    let read = prop_oneof![Just("GET #"), Just("TYPE #"), Just("TTL #"), Just("LRANGE # 0 -1"), Just("HGETALL #"), Just("EXISTS #")];
+    let keys = proptest::collection::vec(key(), 1..3).prop_map(|keys| keys.join(" "));
+    prop_oneof![
+        4 => (write, key()).prop_map(|(line, key)| line.replace('#', key)),
+        2 => (read, key()).prop_map(|(line, key)| line.replace('#', key)),
+        3 => keys.prop_map(|keys| format!("WATCH {keys}")),
+        1 => prop_oneof![Just("UNWATCH"), Just("DISCARD"), Just("NOPE"), Just("RESET")].prop_map(str::to_owned),
+        3 => prop_oneof![Just("MULTI"), Just("EXEC")].prop_map(str::to_owned),
+    ]
+    .prop_map(words)
+}
+
 pub(super) fn strings_and_bits() -> impl Strategy<Value = Vec<String>> {
     let value = || prop_oneof![Just(""), Just("1"), Just("abc"), Just("\u{7f}\u{7f}~"), Just("aXbXcX"), Just("hello world")];
     let number = || prop_oneof![6 => (-20..30i32).prop_map(|number| number.to_string()), 1 => Just("q".to_owned())];
@@ -175,6 +241,13 @@ async fn random_sets_of_several_keys_get_the_replies_of_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn random_lists_get_the_replies_of_redis() {
     compare_histories("2", lists(), 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_takes_and_transactions_get_the_replies_of_redis() {
+    compare_histories("2", takes(), 200).await;
+    compare_histories("3", takes(), 100).await;
+    compare_histories("2", watching(), 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

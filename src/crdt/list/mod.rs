@@ -11,6 +11,7 @@
 //!
 //! Pushing and popping read the end that they are about, and no more of the list.
 
+mod moving;
 pub mod position;
 mod read;
 mod write;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, DataType, Refusal, Selection, longest_of};
 use super::delta::{Kind, Rows};
+use super::dot::Dot;
 use super::draft::Draft;
 use super::execute::Outcome;
 use super::shown::Shown;
@@ -44,6 +46,15 @@ impl Side {
             Self::Right => Growth::Up,
         }
     }
+}
+
+/// Names an item as one replica saw it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ItemName {
+    /// The bytes of the position at which it stands.
+    pub position: Bytes,
+    /// The dots under which it was written, in their order.
+    pub dots: Vec<Dot>,
 }
 
 /// A change of a list. Indexes count from 0 at the front, negative ones from -1 at the back.
@@ -95,6 +106,25 @@ pub enum Mutation {
         /// The last that stays.
         stop: i64,
     },
+    /// Changes nothing: answers with the item at an end, [`Answer::Named`], or [`Answer::Nil`]. No query, since only the replica that would take the item
+    /// away knows what it would take.
+    Peek(Side),
+    /// Puts one item at an end. Answers with it, [`Answer::Named`].
+    Place {
+        /// At which end.
+        side: Side,
+        /// The item.
+        item: Bytes,
+    },
+    /// Removes an item if it stands here as it was named. Answers 1 where it did, else 0.
+    Take(ItemName),
+    /// Takes the item at one end and puts it at another, as one write. Answers with it: [`Answer::Bytes`], or [`Answer::Nil`] where there is no list.
+    Rotate {
+        /// From which end.
+        from: Side,
+        /// To which.
+        to: Side,
+    },
 }
 
 /// A question about a list. Indexes count from 0 at the front, negative ones from -1 at the back.
@@ -130,9 +160,10 @@ impl Mutation {
     pub fn longest(&self) -> usize {
         match self {
             Self::Push { items, .. } => longest_of(items),
-            Self::Set { value: item, .. } | Self::Remove { item, .. } => item.len(),
+            Self::Set { value: item, .. } | Self::Remove { item, .. } | Self::Place { item, .. } => item.len(),
+            Self::Take(name) => name.position.len(),
             Self::Insert { pivot, item, .. } => longest_of([pivot, item]),
-            Self::Pop { .. } | Self::Trim { .. } => 0,
+            Self::Pop { .. } | Self::Trim { .. } | Self::Peek(_) | Self::Rotate { .. } => 0,
         }
     }
 }
@@ -176,6 +207,10 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
         Mutation::Insert { pivot, item, before } => write::insert(rows, shown, draft, pivot, item, *before),
         Mutation::Remove { count, item } => write::remove(rows, shown, draft, *count, item),
         Mutation::Trim { start, stop } => write::trim(rows, shown, draft, *start, *stop),
+        Mutation::Peek(side) => moving::peek(rows, shown, &draft, *side),
+        Mutation::Place { side, item } => moving::place(rows, shown, draft, *side, item),
+        Mutation::Take(name) => moving::take(rows, shown, draft, name),
+        Mutation::Rotate { from, to } => moving::rotate(rows, shown, draft, *from, *to),
     }
 }
 
@@ -183,6 +218,7 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
 pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> Result<Answer, Refusal> {
     match mutation {
         Mutation::Push { side, items, only_existing: false } => write::push_unseen(draft, *side, items),
+        Mutation::Place { side, item } => moving::place_unseen(draft, *side, item),
         _ => Err(Refusal::NeedsReplica),
     }
 }

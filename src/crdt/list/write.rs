@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::command::{Answer, Refusal};
 use super::super::delta::{Decision, Delta, Payload, Row, RowAddress, Rows};
-use super::super::dot::Clock;
+use super::super::dot::{Clock, Dot};
 use super::super::draft::Draft;
 use super::super::execute::{ExecuteError, Outcome};
 use super::super::key;
@@ -20,10 +20,10 @@ use crate::config::{MAX_REMOVED_BYTES, MAX_VALUE};
 const NAMING_BYTES: usize = 64;
 
 /// A row of a list that shows.
-struct Item {
-    address: RowAddress,
-    row: Row,
-    value: Bytes,
+pub(super) struct Item {
+    pub(super) address: RowAddress,
+    pub(super) row: Row,
+    pub(super) value: Bytes,
 }
 
 /// The position that a row stands at. One that can't be read was refused when it came.
@@ -55,22 +55,43 @@ fn length<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<i64, R::Error
     Ok(i64::try_from(length).unwrap_or(i64::MAX))
 }
 
+/// The items between which one stands, each missing where there is none.
+type Neighbours = (Option<Position>, Option<Position>);
+
+/// Between what an item stands that is put at an end.
+pub(super) fn beyond<R: Rows>(rows: &R, key: &Bytes, side: Side) -> Result<Neighbours, R::Error> {
+    let neighbour = outermost(rows, key, side)?;
+    Ok(if side == Side::Right { (neighbour, None) } else { (None, neighbour) })
+}
+
+/// Writes an item between two neighbours; where it stands, and its dot.
+pub(super) fn put_one(
+    draft: &mut Draft<'_, '_>,
+    (before, after): &Neighbours,
+    growth: Growth,
+    decision: Option<Decision>,
+    item: &Bytes,
+) -> Result<(Position, Dot), Refusal> {
+    if item.len() > MAX_VALUE {
+        return Err(Refusal::TooBig);
+    }
+    let dot = (draft.author.mint)();
+    let position = Position::between(before.as_ref(), after.as_ref(), growth, dot).ok_or(Refusal::NoRoom)?;
+    draft.add_as(dot, RowAddress::element(draft.key, ITEM, &position.to_bytes()), decision, Payload::Value(item.clone()));
+    Ok((position, dot))
+}
+
 /// Writes items one after the other between two neighbours.
 fn put(
     draft: &mut Draft<'_, '_>,
-    (mut before, mut after): (Option<Position>, Option<Position>),
+    mut neighbours: Neighbours,
     growth: Growth,
     decision: Option<Decision>,
     items: &[Bytes],
 ) -> Result<(), Refusal> {
     for item in items {
-        if item.len() > MAX_VALUE {
-            return Err(Refusal::TooBig);
-        }
-        let dot = (draft.author.mint)();
-        let position = Position::between(before.as_ref(), after.as_ref(), growth, dot).ok_or(Refusal::NoRoom)?;
-        draft.add_as(dot, RowAddress::element(draft.key, ITEM, &position.to_bytes()), decision, Payload::Value(item.clone()));
-        *(if growth == Growth::Up { &mut before } else { &mut after }) = Some(position);
+        let (position, _) = put_one(draft, &neighbours, growth, decision, item)?;
+        *(if growth == Growth::Up { &mut neighbours.0 } else { &mut neighbours.1 }) = Some(position);
     }
     Ok(())
 }
@@ -96,22 +117,27 @@ pub(super) fn push<R: Rows>(
         return Ok((Delta::default(), Answer::Integer(0)));
     }
     let length = length(rows, shown, draft.key).map_err(ExecuteError::Rows)?.saturating_add_unsigned(items.len() as u64);
-    let neighbour = outermost(rows, draft.key, side).map_err(ExecuteError::Rows)?;
-    let neighbours = if side == Side::Right { (neighbour, None) } else { (None, neighbour) };
+    let neighbours = beyond(rows, draft.key, side).map_err(ExecuteError::Rows)?;
     let decision = shown.write_under(&mut draft);
     put(&mut draft, neighbours, side.growth(), decision, items)?;
     Ok((draft.finish(), Answer::Integer(length)))
 }
 
+/// Writes an item at an end of a list that was not seen; where it stands, and its dot.
+pub(super) fn put_unseen(draft: &mut Draft<'_, '_>, side: Side, item: &Bytes) -> Result<(Position, Dot), Refusal> {
+    if item.len() > MAX_VALUE {
+        return Err(Refusal::TooBig);
+    }
+    let dot = (draft.author.mint)();
+    let position = Position::unseen(side.growth(), draft.author.now, dot);
+    draft.add_as(dot, RowAddress::element(draft.key, ITEM, &position.to_bytes()), None, Payload::Value(item.clone()));
+    Ok((position, dot))
+}
+
 /// A push that has not seen the list.
 pub(super) fn push_unseen(draft: &mut Draft<'_, '_>, side: Side, items: &[Bytes]) -> Result<Answer, Refusal> {
     if let Some((first, others)) = items.split_first() {
-        if first.len() > MAX_VALUE {
-            return Err(Refusal::TooBig);
-        }
-        let dot = (draft.author.mint)();
-        let position = Position::unseen(side.growth(), draft.author.now, dot);
-        draft.add_as(dot, RowAddress::element(draft.key, ITEM, &position.to_bytes()), None, Payload::Value(first.clone()));
+        let (position, _) = put_unseen(draft, side, first)?;
         let neighbours = if side == Side::Right { (Some(position), None) } else { (None, Some(position)) };
         put(draft, neighbours, side.growth(), None, others)?;
     }
@@ -119,7 +145,7 @@ pub(super) fn push_unseen(draft: &mut Draft<'_, '_>, side: Side, items: &[Bytes]
 }
 
 /// Items that show, from an end, until `takes` says no.
-fn items<R: Rows>(
+pub(super) fn items<R: Rows>(
     rows: &R,
     shown: &Shown,
     key: &Bytes,

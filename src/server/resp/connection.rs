@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::clients::Seat;
 use super::commands::{Action, Call, Note, dispatch, may_change};
+use super::lines::Unblocked;
 use super::parser::{Parser, Request};
 use super::pipeline::{Finished, Pipeline};
 use super::reply::Reply;
@@ -222,6 +223,9 @@ impl Connection {
             Action::Key(operation, shape) => self.pipeline.start_key(operation, shape, &self.session, &self.shared.node),
             Action::Keys(operations, gather) => self.pipeline.start_keys(operations, gather, &self.session, &self.shared.node),
             Action::First(operations, next) => self.pipeline.start_first(operations, next, &self.session, &self.shared.node),
+            // Whoever is about to go waits for nothing.
+            Action::Take(take) if self.ending.is_some() => self.pipeline.start_take(take.at_once(), &self.session, &self.shared),
+            Action::Take(take) => self.pipeline.start_take(take, &self.session, &self.shared),
             Action::Alone(work) => self.pipeline.start_alone(work, self.session.protocol),
             Action::Wait { replicas, timeout } => self.pipeline.start_wait(replicas, timeout, &self.session, &self.shared),
             Action::Publish(publication) => self.pipeline.start_publish(publication, self.session.protocol, &self.shared.node),
@@ -258,12 +262,13 @@ impl Connection {
     }
 
     fn finish(&mut self, finished: Finished) {
-        let Finished { reply, protocol, receipts, complete, .. } = finished;
+        let Finished { reply, protocol, receipts, complete, script, .. } = finished;
         // A client that publishes to itself gets the message first.
         self.deliver(OUTPUT_AHEAD);
         self.subscribing = false;
         self.session.receipts.add(&receipts);
         self.session.receipts.prune(&complete);
+        self.script.extend(script);
         let spoken = std::mem::replace(&mut self.session.protocol, protocol);
         let before = self.output.len();
         self.reply(&reply);
@@ -349,6 +354,7 @@ impl Connection {
         }
         self.readable = false;
         self.input = BytesMut::new();
+        self.shared.lines.unblock(self.session.client.id, Unblocked::TimedOut);
     }
 
     fn is_done(&self) -> bool {
@@ -364,7 +370,7 @@ impl Connection {
         self.active_at = Instant::now();
         match read {
             // What has arrived is still carried out, as Redis does.
-            Ok(0) if self.pipeline.is_waiting() => self.end(End::Deaf),
+            Ok(0) if self.pipeline.is_waiting() || self.pipeline.is_blocked() => self.end(End::Deaf),
             Ok(0) => self.readable = false,
             Ok(length) => self.shared.statistics.bytes_read.add(length),
             Err(_) => self.end(End::Deaf),

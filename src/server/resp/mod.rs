@@ -8,6 +8,7 @@ mod connection;
 mod double;
 pub mod inline;
 pub mod integer;
+mod lines;
 pub mod parser;
 mod pause;
 mod pipeline;
@@ -16,6 +17,7 @@ mod session;
 mod shared;
 mod slow_log;
 mod subscriptions;
+mod taking;
 mod tallies;
 
 use std::io;

@@ -21,10 +21,11 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
 
-use super::commands::{Action, Gather, Next, Operation, Shape, Work, partly_done, within_limits};
+use super::commands::{Action, Gather, Next, Operation, Patience, Shape, Take, Work, partly_done, within_limits};
 use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
+use super::taking::Taker;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
 use crate::crdt::command::{Answer, Mutation};
 use crate::env::message::Publication;
@@ -53,6 +54,8 @@ pub(crate) struct Finished {
     pub(crate) receipts: Vec<Receipt>,
     /// Writes of which WAIT found that every replica has them.
     pub(crate) complete: Vec<Receipt>,
+    /// Commands that run next, and whose replies are the elements of this one.
+    pub(crate) script: Vec<Vec<Bytes>>,
     keys: usize,
 }
 
@@ -65,12 +68,14 @@ pub(crate) struct Pipeline {
     alone: bool,
     /// Whether WAIT runs.
     waiting: bool,
+    /// Whether a command runs that may wait for something to take.
+    blocked: bool,
     window: usize,
 }
 
 impl Default for Pipeline {
     fn default() -> Self {
-        Self { running: FuturesOrdered::new(), keys: VecDeque::new(), alone: false, waiting: false, window: FIRST_WINDOW }
+        Self { running: FuturesOrdered::new(), keys: VecDeque::new(), alone: false, waiting: false, blocked: false, window: FIRST_WINDOW }
     }
 }
 
@@ -83,6 +88,11 @@ impl Pipeline {
     /// Whether nothing but WAIT runs, which nobody needs once the client is gone.
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting
+    }
+
+    /// Whether a command runs that may wait for something to take. It must not be dropped: what it has taken would be lost.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
     }
 
     /// Whether one more command may be looked at.
@@ -107,7 +117,12 @@ impl Pipeline {
             }
             // Whoever hears of a write must be able to read it.
             Action::Publish(_) => self.keys.is_empty(),
-            Action::First(..) | Action::Alone(_) | Action::Wait { .. } | Action::Subscribe(..) | Action::Unsubscribe(..) => false,
+            Action::First(..)
+            | Action::Take(_)
+            | Action::Alone(_)
+            | Action::Wait { .. }
+            | Action::Subscribe(..)
+            | Action::Unsubscribe(..) => false,
         }
     }
 
@@ -157,10 +172,10 @@ impl Pipeline {
     /// Starts a command that asks keys first and then does what follows from their answers.
     pub(crate) fn start_first(&mut self, operations: Vec<Operation>, next: Next, session: &Session, node: &Node) {
         self.alone = true;
-        let (level, node) = (session.level, node.clone());
-        self.push(0, session.protocol, async move {
-            let (mut operations, mut next, mut receipts) = (operations, next, Vec::new());
-            loop {
+        let (level, protocol, node) = (session.level, session.protocol, node.clone());
+        let work = async move {
+            let (mut operations, mut next, mut receipts, mut script) = (operations, next, Vec::new(), Vec::new());
+            let reply = loop {
                 let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
                 let (answers, written) = collect(answers).await;
                 receipts.extend(written);
@@ -168,12 +183,16 @@ impl Pipeline {
                     Ok(answers) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
                     Err(reply) => Action::Reply(reply),
                 };
-                let reply = match action {
+                break match action {
                     Action::First(more, after) => {
                         (operations, next) = (more, after);
                         continue;
                     }
                     Action::Reply(reply) => reply,
+                    Action::Transaction(commands) => {
+                        script = commands;
+                        Reply::ArrayHead(script.len())
+                    }
                     Action::Key(operation, shape) => match perform(&node, level, operation).await {
                         Ok((answer, receipt)) => {
                             receipts.extend(receipt);
@@ -190,8 +209,21 @@ impl Pipeline {
                     }
                     _ => Reply::Error("ERR this does not follow from any keys".to_owned()),
                 };
-                return (reply, receipts, Vec::new());
-            }
+            };
+            Finished { reply, protocol, receipts, complete: Vec::new(), script, keys: 0 }
+        };
+        self.running.push_back(work.boxed());
+    }
+
+    /// Starts to take something out of the first of some keys.
+    pub(crate) fn start_take(&mut self, take: Take, session: &Session, shared: &Arc<Shared>) {
+        self.alone = true;
+        self.blocked = take.patience != Patience::None;
+        let (client, level) = (session.client.id, session.level);
+        let taker = Taker { client, level, node: shared.node.clone(), lines: shared.lines.clone() };
+        self.push(0, session.protocol, async move {
+            let (reply, receipts) = taker.take(take).await;
+            (reply, receipts, Vec::new())
         });
     }
 
@@ -219,7 +251,8 @@ impl Pipeline {
     }
 
     fn push(&mut self, keys: usize, protocol: Protocol, work: impl Future<Output = (Reply, Vec<Receipt>, Vec<Receipt>)> + Send + 'static) {
-        let finished = work.map(move |(reply, receipts, complete)| Finished { reply, protocol, receipts, complete, keys });
+        let finished =
+            work.map(move |(reply, receipts, complete)| Finished { reply, protocol, receipts, complete, script: Vec::new(), keys });
         self.running.push_back(finished.boxed());
     }
 
@@ -230,7 +263,7 @@ impl Pipeline {
             Some(finished) => {
                 self.keys.drain(..finished.keys.min(self.keys.len()));
                 if self.running.is_empty() {
-                    (self.alone, self.waiting) = (false, false);
+                    (self.alone, self.waiting, self.blocked) = (false, false, false);
                 }
                 finished
             }

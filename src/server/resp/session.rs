@@ -1,7 +1,7 @@
 //! What one connection remembers between its commands.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -11,7 +11,8 @@ use super::commands::CommandError;
 use super::commands::spec::Spec;
 use super::reply::{Protocol, Reply};
 use super::subscriptions::Subscriptions;
-use crate::config::{MAX_QUEUED, MAX_RECEIPTS};
+use crate::config::{MAX_QUEUED, MAX_RECEIPTS, MAX_WATCHED};
+use crate::crdt::command::Answer;
 use crate::node::Receipt;
 use crate::pubsub::{Known, Pubsub, Sort};
 use crate::types::Level;
@@ -32,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) subscriptions: Subscriptions,
     /// Which replies the client wants.
     pub(crate) silence: Silence,
+    /// The keys that the next EXEC depends on.
+    pub(crate) watched: Watched,
     transaction: Option<Transaction>,
 }
 
@@ -47,6 +50,40 @@ pub(crate) enum Silence {
     Next,
     /// Not that to this command.
     This,
+}
+
+/// Keys that WATCH named, and the digest of what each showed then. Clones share them: they are read after the command that asks for them was parsed.
+#[derive(Clone, Default)]
+pub(crate) struct Watched {
+    /// Held for an insertion or while it is emptied; never across an `await`.
+    keys: Arc<Mutex<BTreeMap<Bytes, Answer>>>,
+}
+
+impl Watched {
+    /// Adds keys as they showed. One that is watched already stays as it was.
+    ///
+    /// # Errors
+    /// Where that would be too many; none is added.
+    pub(crate) fn add(&self, shown: Vec<(Bytes, Answer)>) -> Result<(), CommandError> {
+        let mut keys = self.lock();
+        let new = shown.iter().filter(|(key, _)| !keys.contains_key(key)).count();
+        if keys.len() + new > MAX_WATCHED {
+            return Err(CommandError::TooManyWatched);
+        }
+        for (key, answer) in shown {
+            keys.entry(key).or_insert(answer);
+        }
+        Ok(())
+    }
+
+    /// Forgets every key; what each showed.
+    pub(crate) fn take(&self) -> BTreeMap<Bytes, Answer> {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Bytes, Answer>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What was queued since MULTI.
@@ -69,8 +106,8 @@ impl Session {
     /// The state of a new connection.
     pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Self {
         let (protocol, level, receipts) = (Protocol::default(), Level::default(), Receipts::default());
-        let (subscriptions, silence) = (Subscriptions::default(), Silence::default());
-        Self { protocol, level, authenticated, client, receipts, subscriptions, silence, transaction: None }
+        let (subscriptions, silence, watched) = (Subscriptions::default(), Silence::default(), Watched::default());
+        Self { protocol, level, authenticated, client, receipts, subscriptions, silence, watched, transaction: None }
     }
 
     /// Changes the version of the protocol.
@@ -92,6 +129,7 @@ impl Session {
         self.end_transaction();
         self.subscriptions.clear();
         self.silence = Silence::None;
+        self.watched.take();
         self.speak(Protocol::default());
         self.level = Level::default();
         self.authenticated = authenticated;
@@ -212,6 +250,18 @@ mod tests {
 
     fn receipt(batch: u64) -> Receipt {
         Receipt { executor: PeerId([1; 32]), batch }
+    }
+
+    #[test]
+    fn a_key_is_watched_as_it_was_first_and_only_so_many_are() {
+        let watched = Watched::default();
+        let shown = |name: String, digest| (Bytes::from(name), Answer::Integer(digest));
+        watched.add(vec![shown("k".to_owned(), 1), shown("k".to_owned(), 2)]).unwrap();
+        watched.add(vec![shown("k".to_owned(), 3)]).unwrap();
+        assert_eq!(watched.add((0..MAX_WATCHED).map(|number| shown(number.to_string(), 0)).collect()), Err(CommandError::TooManyWatched));
+        assert_eq!(watched.take(), BTreeMap::from([shown("k".to_owned(), 1)]));
+        watched.add((0..MAX_WATCHED).map(|number| shown(number.to_string(), 0)).collect()).unwrap();
+        assert_eq!(watched.add(vec![shown("k".to_owned(), 1)]), Err(CommandError::TooManyWatched));
     }
 
     #[test]

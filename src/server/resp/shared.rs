@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::clients::Clients;
 use super::commands::full_names;
+use super::lines::Lines;
 use super::pause::Pause;
 use super::slow_log::SlowLog;
 use super::tallies::Tallies;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) address: SocketAddr,
     /// Who is connected.
     pub(crate) clients: Arc<Clients>,
+    /// Who waits for what.
+    pub(crate) lines: Lines,
     /// What happened.
     pub(crate) statistics: Arc<Statistics>,
     /// Since when.
@@ -53,6 +56,7 @@ impl Shared {
             node,
             address,
             clients: Arc::default(),
+            lines: Lines::default(),
             statistics: Arc::default(),
             started_at: Instant::now(),
             tallies: Tallies::new(full_names().count()),

@@ -23,11 +23,11 @@ pub(crate) const TYPES: [(&str, &[u32]); 6] = [
     ("sets", &[3, 4, 5, 6, 7, 8, 13, 19, 51, 57]),
     ("hashes", &[20, 21, 22, 23, 24, 25, 26, 27, 52, 58]),
     ("sorted-sets", &[28, 29, 30, 31, 32, 33, 34, 35, 53, 59]),
-    ("lists", &[36, 37, 38, 39, 40, 41, 42, 43, 48, 49, 54, 60]),
+    ("lists", &[36, 37, 38, 39, 40, 41, 42, 43, 48, 49, 54, 60, 62, 63, 64, 65]),
     ("hyperloglogs", &[44, 45, 46, 47, 55, 61]),
 ];
 /// How many kinds of commands there are.
-pub(super) const COMMANDS: u32 = 62;
+pub(super) const COMMANDS: u32 = 66;
 /// So far ahead that no key expires.
 pub(super) const FAR_MS: i64 = 1 << 42;
 
@@ -222,6 +222,7 @@ impl World {
             Replaces::Row(row) if delta.replaces.iter().any(|replaced| replaced.scope == expiry) => Replaces::RowAndExpiry(row),
             replaces => replaces,
         };
+        self.note_origins(number, delta);
         let effects = delta.adds.iter().fold(0, |set, (address, dot, entry)| set | self.graph.write(number, address, *dot, &entry.payload));
         self.tell(|_| format!("{number} {name}: {}", describe(delta)));
         self.graph.operations.push(Operation { name, replaces, observed, increment });

@@ -13,6 +13,7 @@ pub(crate) mod random;
 mod trace;
 mod whole;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use ringtide::crdt::answer::{self, KeyView};
 use ringtide::crdt::command::{Answer, Query};
 use ringtide::crdt::delta::{Delta, Kind, RowAddress, Rows, join};
+use ringtide::crdt::list::ItemName;
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::merge::{Voice, merge};
 use ringtide::hlc::Hlc;
@@ -113,6 +115,10 @@ pub(crate) struct World {
     increments: u32,
     /// What the order of the list must be: an item, and one that stands behind it.
     pub(crate) order: Vec<(usize, usize)>,
+    /// The operation that made each position in the list.
+    origins: BTreeMap<Bytes, usize>,
+    /// The names of items that were ever in the list.
+    names: Vec<ItemName>,
     actors: u64,
     pub(crate) time: u64,
     /// What every pull goes through.
@@ -148,6 +154,8 @@ impl World {
             fallback_next: 1,
             increments: 0,
             order: Vec::new(),
+            origins: BTreeMap::new(),
+            names: Vec::new(),
             actors: 100,
             time: 1,
             steps: pulls::steps(fine).into(),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::action::{Action, CommandError};
 use super::introspection::lines;
 use super::options::is;
-use super::spec::{Flags, Group, Parsed, Run, Spec};
+use super::spec::{CATEGORIES, Flags, Group, Parsed, Run, Spec};
 use super::{Call, all, full_name, help};
 use crate::server::resp::reply::Reply;
 
@@ -28,31 +28,6 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
     row("help", 2, Flags::LOADING.and(Flags::STALE), "Show helpful text about the different subcommands", |_, _| {
         Ok(Action::Reply(lines(help::ACL)))
     }),
-];
-
-/// The categories of Redis, in its order.
-const CATEGORIES: [&str; 21] = [
-    "keyspace",
-    "read",
-    "write",
-    "set",
-    "sortedset",
-    "list",
-    "hash",
-    "string",
-    "bitmap",
-    "hyperloglog",
-    "geo",
-    "stream",
-    "pubsub",
-    "admin",
-    "fast",
-    "slow",
-    "blocking",
-    "dangerous",
-    "connection",
-    "transaction",
-    "scripting",
 ];
 
 fn list(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {

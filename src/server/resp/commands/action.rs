@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use std::time::Duration;
 
 use super::super::reply::Reply;
+use super::take::Take;
 use crate::crdt::command::{Answer, DataType, Mutation, Query, TooLong, check_lengths};
 use crate::env::message::Publication;
 use crate::node::OperationError;
@@ -33,6 +34,8 @@ pub(crate) enum Action {
     /// Asks or changes several keys, and goes on with what they answer, as often as it takes. Nothing else of this connection runs meanwhile; other
     /// connections do.
     First(Vec<Operation>, Next),
+    /// Takes something out of the first of some keys that has something. Nothing else of this connection runs meanwhile.
+    Take(Take),
     /// Something that takes its time. Nothing else of this connection runs meanwhile.
     Alone(BoxFuture<'static, Reply>),
     /// Waits until so many replicas have all writes of this connection, or the time is over; `None` is for ever.
@@ -134,7 +137,7 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         Answer::Ok => Reply::OK,
         Answer::Nil => Reply::Null,
         Answer::Integer(number) => Reply::Integer(number),
-        Answer::Bytes(bytes) => Reply::Bulk(bytes),
+        Answer::Bytes(bytes) | Answer::Named { item: bytes, .. } => Reply::Bulk(bytes),
         Answer::Members(members) => Reply::Set(members.into_iter().map(Reply::Bulk).collect()),
         Answer::Items(items) => Reply::Array(items.into_iter().map(Reply::Bulk).collect()),
         Answer::Indexes(indexes) => Reply::Array(indexes.into_iter().map(Reply::Integer).collect()),
@@ -232,6 +235,9 @@ pub(crate) enum CommandError {
     /// What is to be written to a key at once exceeds its limit.
     #[error("TOOBIG what would be written to a key at once exceeds 24 MiB")]
     ContentTooBig,
+    /// More keys are watched than a connection may.
+    #[error("TOOBIG a connection watches 1024 keys at most")]
+    TooManyWatched,
     /// A key that was asked first failed.
     #[error(transparent)]
     Operation(#[from] OperationError),

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 
 use super::action::{Action, CommandError};
 use super::introspection::lines;
-use super::options::is;
+use super::options::{integer, is};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use super::{Call, help, kill};
 use crate::server::resp::clients::ClientType;
 use crate::server::resp::integer::parse_integer;
+use crate::server::resp::lines::Unblocked;
 use crate::server::resp::reply::Reply;
 use crate::server::resp::session::Silence;
 
@@ -44,6 +45,7 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
     row("unpause", 2, ADMIN, "Resume processing of clients that were paused", "6.2.0", unpause),
     row("reply", 3, FLAGS, "Instruct the server whether to reply to commands", "3.2.0", reply),
     row("no-evict", 3, ADMIN, "Set client eviction mode for the current connection", "7.0.0", no_evict),
+    row("unblock", -3, ADMIN, "Unblock a client blocked in a blocking command from a different connection", "5.0.0", unblock),
     row("no-touch", 3, FLAGS, "Accepted for clients that send it: there is nothing to touch", "7.2.0", no_touch),
     row("tracking", -3, FLAGS, "Client side caching is not offered: only OFF is taken", "6.0.0", tracking),
     row("caching", 3, FLAGS, "Client side caching is not offered", "6.0.0", caching),
@@ -186,6 +188,20 @@ fn caching(_arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
 fn tracking_info() -> Reply {
     let flags = Reply::Set(vec![Reply::bulk("off")]);
     Reply::map([("flags", flags), ("redirect", Reply::Integer(-1)), ("prefixes", Reply::Array(Vec::new()))])
+}
+
+/// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`.
+fn unblock(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let why = match &arguments[3..] {
+        [] => Unblocked::TimedOut,
+        [why] if is(why, "timeout") => Unblocked::TimedOut,
+        [why] if is(why, "error") => Unblocked::Refused,
+        [_] => return Err(CommandError::other("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(CommandError::other("ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.")),
+    };
+    let client = u64::try_from(integer(&arguments[2])?).ok();
+    let waited = client.is_some_and(|client| call.shared.lines.unblock(client, why));
+    Ok(Action::Reply(Reply::Integer(i64::from(waited))))
 }
 
 fn no_evict(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {

@@ -36,6 +36,8 @@ mod sorted_set_algebra;
 mod sorted_sets;
 pub(crate) mod spec;
 mod strings;
+mod take;
+mod takes;
 mod transactions;
 
 use std::collections::BTreeMap;
@@ -46,11 +48,13 @@ use bytes::Bytes;
 pub(crate) use action::{Action, CommandError, Gather, Next, Operation, Shape, Work};
 pub(crate) use partial::partly_done;
 use spec::{Flags, Parsed, Run, Spec};
+pub(crate) use take::{Patience, Take, Taking};
 
 use super::parser::Request;
 use super::reply::Reply;
 use super::session::Session;
 use super::shared::Shared;
+use crate::config::MAX_KEY;
 
 /// What a command may need beside its arguments.
 pub(crate) struct Call<'a> {
@@ -78,7 +82,7 @@ pub(crate) struct Note {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 20] = [
+const FAMILIES: [&[Spec]; 21] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
@@ -95,6 +99,7 @@ const FAMILIES: [&[Spec]; 20] = [
     sorted_set_algebra::COMMANDS,
     geo::COMMANDS,
     lists::COMMANDS,
+    takes::COMMANDS,
     hyperloglogs::COMMANDS,
     transactions::COMMANDS,
     pubsub::COMMANDS,
@@ -244,6 +249,7 @@ pub(super) fn within_limits(action: Action) -> Parsed {
     match &action {
         Action::Key(operation, _) => operation.check()?,
         Action::Keys(operations, _) | Action::First(operations, _) => operations.iter().try_for_each(Operation::check)?,
+        Action::Take(take) if take.named().any(|key| key.len() > MAX_KEY) => return Err(CommandError::KeyTooBig),
         _ => {}
     }
     Ok(action)

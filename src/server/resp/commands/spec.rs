@@ -28,6 +28,31 @@ pub(crate) struct Spec {
     pub(crate) run: Run,
 }
 
+/// The categories of Redis, in its order.
+pub(crate) const CATEGORIES: [&str; 21] = [
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+];
+
 /// How a command is carried out. Arguments begin with the command's name.
 pub(crate) enum Run {
     /// Only arguments and the time in milliseconds since 1970 count.
@@ -154,7 +179,10 @@ impl Flags {
     pub(crate) const ALLOW_BUSY: Self = Self(512);
     /// Runs at once where others are queued after MULTI. Not told to clients.
     pub(crate) const UNQUEUED: Self = Self(1024);
-
+    /// It may wait until there is something.
+    pub(crate) const BLOCKING: Self = Self(16384);
+    /// Where its keys are depends on its arguments.
+    pub(crate) const MOVABLEKEYS: Self = Self(32768);
     /// For subscribers and publishers.
     pub(crate) const PUBSUB: Self = Self(2048);
     /// It reaches others, though it writes nothing. Not told to clients.
@@ -162,17 +190,19 @@ impl Flags {
     /// Also for a client that subscribes in version 2 of the protocol. Not told to clients.
     pub(crate) const SUBSCRIBED: Self = Self(8192);
 
-    const NAMES: [(Self, &'static str); 11] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
         (Self::ADMIN, "admin"),
         (Self::PUBSUB, "pubsub"),
         (Self::NOSCRIPT, "noscript"),
+        (Self::BLOCKING, "blocking"),
         (Self::LOADING, "loading"),
         (Self::STALE, "stale"),
         (Self::FAST, "fast"),
         (Self::NO_AUTH, "no_auth"),
+        (Self::MOVABLEKEYS, "movablekeys"),
         (Self::ALLOW_BUSY, "allow_busy"),
     ];
 
@@ -223,6 +253,8 @@ impl Spec {
         }
         categories.push(if self.flags.has(Flags::FAST) { "@fast" } else { "@slow" });
         categories.extend(self.group.category());
+        categories.extend(self.flags.has(Flags::BLOCKING).then_some("@blocking"));
+        categories.sort_by_key(|category| CATEGORIES.iter().position(|known| *known == &category[1..]));
         categories
     }
 }

@@ -54,7 +54,8 @@ fn every_command_that_is_promised_is_there_and_no_other() {
                     zrange zrevrange zrangebyscore zrevrangebyscore zrangebylex zrevrangebylex zremrangebyrank zremrangebyscore \
                     zremrangebylex zpopmin zpopmax zrandmember spop srandmember sadd srem smembers sismember smismember scard \
                     getrange substr setrange msetnx lcs setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
-                    lpush rpush lpushx rpushx lpop rpop llen lrange lindex lset linsert lrem ltrim lpos pfadd pfcount pfmerge \
+                    lpush rpush lpushx rpushx lpop rpop llen lrange lindex lset linsert lrem ltrim lpos \
+                     lmove rpoplpush lmpop zmpop blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop watch unwatch pfadd pfcount pfmerge \
                     expire pexpire expireat pexpireat ttl pttl expiretime persist scan keys randomkey flushall flushdb wait multi exec discard ringtide \
                     publish spublish subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe pubsub \
                     slowlog latency memory acl time role lastsave save bgsave bgrewriteaof lolwut debug \
