@@ -118,7 +118,8 @@ fn dispatch_command(arguments: Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
     call.session.note_command(command, spec);
     if !spec.accepts(arguments.len()) {
         let name = if std::ptr::eq(spec, command) { spec.name.to_owned() } else { format!("{}|{}", command.name, spec.name) };
-        return Err(CommandError::WrongArity(name));
+        let error = CommandError::WrongArity(name);
+        return Err(if spec.name == "exec" { transactions::aborted(call, &error) } else { error });
     }
     if !call.session.authenticated && !spec.flags.has(Flags::NO_AUTH) {
         return Err(CommandError::NoAuthentication);
