@@ -328,7 +328,9 @@ pub(super) async fn compare_histories(protocol: &str, command: impl Strategy<Val
     let result = runner.run(&proptest::collection::vec(command, 1..40), |history| {
         let (ours, theirs) = &mut *clients.borrow_mut();
         for client in [&mut *ours, &mut *theirs] {
-            client.line("DEL a b c");
+            for line in ["DISCARD", "UNWATCH", "DEL a b c"] {
+                client.line(line);
+            }
         }
         for words in &history {
             let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();

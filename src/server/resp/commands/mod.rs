@@ -207,13 +207,13 @@ fn dispatch_command(arguments: &mut Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
     call.note.row = Some(row);
     call.session.note_command(command, spec);
     if !spec.accepts(arguments.len()) {
-        return Err(of_exec(spec, CommandError::WrongArity(full_name(command, spec)), call));
+        return Err(transactions::if_exec(spec, CommandError::WrongArity(full_name(command, spec)), call));
     }
     if !call.session.authenticated && !spec.flags.has(Flags::NO_AUTH) {
         return Err(CommandError::NoAuthentication);
     }
     if call.session.is_restricted() && !call.in_transaction && !spec.flags.has(Flags::SUBSCRIBED) {
-        return Err(of_exec(spec, CommandError::WhileSubscribed(full_name(command, spec)), call));
+        return Err(transactions::if_exec(spec, CommandError::WhileSubscribed(full_name(command, spec)), call));
     }
     if call.session.in_multi() && !spec.flags.has(Flags::UNQUEUED) {
         return call.session.queue(std::mem::take(arguments)).map(|()| Action::Reply(Reply::simple("QUEUED")));
@@ -227,16 +227,6 @@ fn dispatch_command(arguments: &mut Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
     // A command that was not queued can't spoil a transaction.
     let action = action.unwrap_or_else(|error| Action::Reply(error.into()));
     Ok(within_limits(action).unwrap_or_else(|error| Action::Reply(error.into())))
-}
-
-/// An EXEC that is refused ends its transaction, and says so.
-fn of_exec(spec: &Spec, error: CommandError, call: &mut Call<'_>) -> CommandError {
-    if spec.name != "exec" {
-        return error;
-    }
-    call.session.end_transaction();
-    let text = error.to_string();
-    CommandError::Other(format!("EXECABORT Transaction discarded because of: {}", text.trim_start_matches("ERR ")))
 }
 
 /// The name of a command, or of a subcommand as `client|id`.

@@ -67,6 +67,17 @@ fn exec(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     }
 }
 
+/// An EXEC that is refused itself ends its transaction all the same, and says so.
+pub(super) fn if_exec(spec: &Spec, error: CommandError, call: &mut Call<'_>) -> CommandError {
+    if spec.name != "exec" {
+        return error;
+    }
+    call.session.end_transaction();
+    call.session.watched.take();
+    let text = error.to_string();
+    CommandError::Other(format!("EXECABORT Transaction discarded because of: {}", text.strip_prefix("ERR ").unwrap_or(&text)))
+}
+
 fn discard(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     call.session.end_transaction().ok_or_else(|| CommandError::other("ERR DISCARD without MULTI"))?;
     unwatch(&[], call)
