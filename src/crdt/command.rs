@@ -142,6 +142,15 @@ pub enum Selection {
         /// The elements.
         elements: Vec<Bytes>,
     },
+    /// The head, and rows of one kind in the order of their elements' hashes.
+    Hashed {
+        /// The kind.
+        kind: Kind,
+        /// The first hash.
+        from_hash: u64,
+        /// How many rows at most.
+        most: u32,
+    },
     /// Every row.
     All,
 }
@@ -223,7 +232,7 @@ pub enum Answer {
     Integer(i64),
     /// A string.
     Bytes(Bytes),
-    /// Members, in the order of their bytes.
+    /// Members, in no particular order.
     Members(Vec<Bytes>),
     /// Items of a list, in the order of the list.
     Items(Vec<Bytes>),
@@ -235,7 +244,7 @@ pub enum Answer {
     Flags(Vec<bool>),
     /// The value of each field asked for; `None` where there is none.
     Values(Vec<Option<Bytes>>),
-    /// Fields and their values, in the order of the fields' bytes.
+    /// Fields and their values, in no particular order.
     Pairs(Vec<(Bytes, Bytes)>),
     /// A score.
     Score(Score),
@@ -243,6 +252,13 @@ pub enum Answer {
     Scores(Vec<Option<Score>>),
     /// Members and their scores, in the order asked for.
     Scored(Vec<(Bytes, Score)>),
+    /// Some elements of a collection.
+    Scanned {
+        /// Where to go on; 0 where every element was met.
+        next: u64,
+        /// The elements, as the answer for all of them would tell them.
+        elements: Box<Answer>,
+    },
     /// The type; `None` where there is no key.
     Type(Option<DataType>),
     /// The siblings of a string, the one that shows first.
@@ -256,7 +272,31 @@ pub enum Answer {
     Explained(Vec<Explained>),
 }
 
+/// About how many bytes stand around one element of an answer, in a frame and in what it is decoded to.
+const AROUND: usize = 32;
+
 impl Answer {
+    /// About how many bytes the answer takes on its way, and in what bounds a frame's memory.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let of = |bytes: &Bytes| bytes.len() + AROUND;
+        match self {
+            Self::Ok | Self::Nil | Self::Integer(_) | Self::Score(_) | Self::Type(_) => AROUND,
+            Self::Bytes(bytes) => of(bytes),
+            Self::Members(all) | Self::Items(all) => all.iter().map(of).sum(),
+            Self::Indexes(all) => all.len() * AROUND,
+            Self::Fields(all) => all.len() * AROUND,
+            Self::Flags(all) => all.len() * AROUND,
+            Self::Scores(all) => all.len() * AROUND,
+            Self::Values(all) => all.iter().map(|value| value.as_ref().map_or(AROUND, of)).sum(),
+            Self::Pairs(all) => all.iter().map(|(field, value)| of(field) + of(value)).sum(),
+            Self::Scored(all) => all.iter().map(|(member, _)| of(member) + AROUND).sum(),
+            Self::Scanned { elements, .. } => elements.weight(),
+            Self::Siblings { token, values } => of(token) + values.iter().map(of).sum::<usize>(),
+            Self::Explained(all) => all.iter().map(|told| told.element.len() + told.content.len() + 16 * AROUND).sum(),
+        }
+    }
+
     /// A count. One that no `i64` holds stands at its end.
     pub(super) fn count(count: usize) -> Self {
         Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))

@@ -8,4 +8,5 @@ mod families;
 mod hostile;
 mod keyspace;
 mod ringtide;
+mod scans;
 mod wire;

@@ -136,6 +136,7 @@ pub(crate) fn plain(answer: Answer) -> Reply {
             let values = values.into_iter().map(Reply::Bulk).collect();
             Reply::map([("token", Reply::Bulk(token)), ("values", Reply::Array(values))])
         }
+        Answer::Scanned { .. } => Reply::Error("ERR elements are scanned by SSCAN, HSCAN and ZSCAN alone".to_owned()),
         Answer::Explained(_) => Reply::Error("ERR rows are explained by RINGTIDE EXPLAIN alone".to_owned()),
     }
 }

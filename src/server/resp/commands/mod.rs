@@ -17,6 +17,7 @@ mod options;
 mod pick;
 mod ranges;
 mod ringtide;
+mod scans;
 mod server;
 mod sets;
 mod sorted_sets;
@@ -48,13 +49,14 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 13] = [
+const FAMILIES: [&[Spec]; 14] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
     bitmaps::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
+    scans::COMMANDS,
     sets::COMMANDS,
     hashes::COMMANDS,
     sorted_sets::COMMANDS,
