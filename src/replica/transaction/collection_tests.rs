@@ -1,3 +1,5 @@
+//! What is derived of collections, held against what the rows say after each of many random batches.
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
