@@ -70,6 +70,8 @@ pub const KADEMLIA_INTERVAL: Duration = Duration::from_secs(60);
 pub const KADEMLIA_PACKET: usize = 16 * 1024;
 /// Rows that one reply of a read carries, in bytes, before the reader has to ask for the next page.
 pub const READ_PAGE: usize = 4 * 1024 * 1024;
+/// Rows of one key that one question reads, in bytes: beyond, a client has to ask for parts.
+pub const MAX_READ: usize = 256 * 1024 * 1024;
 /// Commands and deltas that wait for the writer before a client is told `BUSY`.
 pub const WRITER_QUEUE: usize = 16 * 1024;
 /// Commands and deltas that the writer puts into one commit at most.

@@ -24,7 +24,7 @@ use ringtide::ring::{Ring, RingMember};
 use ringtide::sim::clock::SimClock;
 use ringtide::sim::storage::SimDisk;
 use ringtide::topology::Topology;
-use ringtide::types::{LEAVES, Partition, PeerId, Place};
+use ringtide::types::{LEAVES, Partition, PeerId, Place, key_hash};
 use tokio::time::Instant;
 
 const PARTITION: Partition = Partition(0);
@@ -243,7 +243,9 @@ async fn a_listed_row_that_differs_here_is_fetched_and_one_that_is_equal_is_not(
 async fn what_comes_late_is_judged_by_whether_its_row_was_compared_before_the_cut() {
     let (mut here, mut there) = (Side::new(1), Side::new(2));
     let set = Bytes::from_static(b"set");
-    let all = members(STEP_ROWS + 200);
+    let mut all = members(STEP_ROWS + 200);
+    // In the order in which they lie.
+    all.sort_by_key(|member| key_hash(member));
     let (early, late) = (all[10].clone(), all[STEP_ROWS + 100].clone());
     // Two adds that the other replica has superseded, and that are still on their way here.
     let (add_early, add_late) =

@@ -62,7 +62,7 @@ impl Coordinator {
         let view = self.view.load();
         let now = view.now(self.clock.wall_ms());
         let Ok(page) = view.read(key, &Selection::Head, None, now) else { return true };
-        let shown = answer::answer(&KeyView { rows: page.rows }, now, key, &key::Query::Type.into());
+        let shown = answer::answer(&KeyView { rows: page.rows, next_hash: None }, now, key, &key::Query::Type.into());
         shown == Ok(Answer::Type(DataType::of(kind)))
     }
 

@@ -1,5 +1,6 @@
 //! Takes commands at any peer: executes them here where this peer holds the key, else at a holder, else keeps them as hints.
 
+pub mod agreement;
 pub mod awaiting;
 pub mod floors;
 pub mod keys;

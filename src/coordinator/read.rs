@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::future::{BoxFuture, join, join_all};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 
 use super::Coordinator;
 use super::operation::OperationError;
+use crate::config::{MAX_READ, READ_PAGE};
 use crate::crdt::answer::{self, KeyView};
 use crate::crdt::command::{Answer, Query, Selection};
 use crate::crdt::delta::{Delta, Kind, Row, RowAddress};
@@ -21,15 +22,46 @@ use crate::env::message::{Message, Page, Reply, Request, Sent, Standing};
 use crate::quorum;
 use crate::replica::layout;
 use crate::topology::Cluster;
-use crate::types::{Level, PeerId, Place, Timestamp};
+use crate::types::{Level, PeerId, Place, Timestamp, key_hash};
 
 /// Pages of one key that a read takes from one peer at most: bounds what a single command holds in memory.
-const MOST_PAGES: usize = 64;
+const MOST_PAGES: usize = MAX_READ / READ_PAGE;
 
 /// What one peer said.
-struct Heard {
+pub(super) struct Heard<T> {
     peer: PeerId,
-    page: Page,
+    pub(super) told: T,
+}
+
+/// What a read asks each peer for.
+pub(super) trait Asked: Sync {
+    /// What a peer tells.
+    type Told: Send;
+
+    /// What this peer tells.
+    fn here(&self, coordinator: &Coordinator, key: &Bytes) -> Result<Self::Told, OperationError>;
+
+    /// What another peer tells; `None` where it does not.
+    fn there<'r>(&'r self, coordinator: &'r Coordinator, peer: PeerId, key: &'r Bytes) -> BoxFuture<'r, Option<Self::Told>>;
+
+    /// What it is worth.
+    fn standing(told: &Self::Told) -> Standing;
+}
+
+impl Asked for Selection {
+    type Told = Page;
+
+    fn here(&self, coordinator: &Coordinator, key: &Bytes) -> Result<Page, OperationError> {
+        coordinator.read_own(key, self)
+    }
+
+    fn there<'r>(&'r self, coordinator: &'r Coordinator, peer: PeerId, key: &'r Bytes) -> BoxFuture<'r, Option<Page>> {
+        coordinator.read_there(peer, key, self).boxed()
+    }
+
+    fn standing(page: &Page) -> Standing {
+        page.standing
+    }
 }
 
 impl Coordinator {
@@ -37,48 +69,61 @@ impl Coordinator {
     pub(super) async fn read_at(&self, level: Level, key: Bytes, query: Query) -> Result<Answer, OperationError> {
         let place = self.topology.place(&key);
         let selection = answer::selection(&query);
-        let heard = self.gather(level, place, &key, &selection).await?;
-        let now = self.view.load().now(self.clock.wall_ms());
-        if let [only] = heard.as_slice() {
-            // Nothing to merge: the common case of a local read.
-            let view = KeyView { rows: only.page.rows.clone() };
-            if selection == Selection::All || !answer::needs_all(&view, &query) {
-                return Ok(answer::answer(&view, now, &key, &query)?);
-            }
-        } else {
-            let (view, complete) = self.merge(place, &key, &selection, heard, now);
-            if selection == Selection::All || complete && !answer::needs_all(&view, &query) {
+        if selection != Selection::All {
+            let heard = self.gather(level, place, &key, &selection).await?;
+            let now = self.view.load().now(self.clock.wall_ms());
+            let (view, complete) = if let [only] = heard.as_slice() {
+                // Nothing to merge: the common case of a local read.
+                (KeyView { rows: only.told.rows.clone(), next_hash: only.told.hashed_until }, true)
+            } else {
+                self.merge(place, &key, &selection, heard, now)
+            };
+            // What the voices showed first may have been refuted by others, or be only the beginning: then only the whole key tells.
+            if complete && !answer::needs_all(&view, &query) {
                 return Ok(answer::answer(&view, now, &key, &query)?);
             }
         }
-        // What the voices showed first was refuted by others, or is only the beginning: only the whole key tells.
+        if let Some(agreed) = self.agreed(level, place, &key, &query).await? {
+            return Ok(agreed?);
+        }
         let heard = self.gather(level, place, &key, &Selection::All).await?;
+        let now = self.view.load().now(self.clock.wall_ms());
         let (view, _) = self.merge(place, &key, &Selection::All, heard, now);
         Ok(answer::answer(&view, now, &key, &query)?)
     }
 
     /// Hears as many peers as the level asks for, and former holders beside them: one of these may have the only copy of a write.
-    async fn gather(&self, level: Level, place: Place, key: &Bytes, selection: &Selection) -> Result<Vec<Heard>, OperationError> {
+    pub(super) async fn gather<A: Asked>(
+        &self,
+        level: Level,
+        place: Place,
+        key: &Bytes,
+        asked: &A,
+    ) -> Result<Vec<Heard<A::Told>>, OperationError> {
         let cluster = self.topology.cluster();
         let former: Vec<PeerId> = if level > Level::One { cluster.reachable_former(place.partition).collect() } else { Vec::new() };
         if former.is_empty() {
-            return self.gather_counted(&cluster, level, place, key, selection).await;
+            return self.gather_counted(&cluster, level, place, key, asked).await;
         }
-        let beside = join_all(former.into_iter().map(|peer| self.read_there(peer, key, selection)));
-        let (heard, beside) = join(self.gather_counted(&cluster, level, place, key, selection), beside).await;
-        let voices = beside.into_iter().flatten().filter(|voice| voice.page.standing != Standing::Absent);
+        let beside = join_all(former.into_iter().map(|peer| self.hear(peer, key, asked)));
+        let (heard, beside) = join(self.gather_counted(&cluster, level, place, key, asked), beside).await;
+        let voices = beside.into_iter().flatten().filter(|voice| A::standing(&voice.told) != Standing::Absent);
         heard.map(|heard| heard.into_iter().chain(voices).collect())
     }
 
+    async fn hear<A: Asked>(&self, peer: PeerId, key: &Bytes, asked: &A) -> Option<Heard<A::Told>> {
+        asked.there(self, peer, key).await.map(|told| Heard { peer, told })
+    }
+
     /// Hears as many holders as the level asks for.
-    async fn gather_counted(
+    async fn gather_counted<A: Asked>(
         &self,
         cluster: &Cluster,
         level: Level,
         place: Place,
         key: &Bytes,
-        selection: &Selection,
-    ) -> Result<Vec<Heard>, OperationError> {
+        question: &A,
+    ) -> Result<Vec<Heard<A::Told>>, OperationError> {
         let local = self.topology.local();
         let standing = self.view.load().partition(place.partition).standing;
         let mut others: Vec<PeerId> = cluster.reachable_holders(place.partition).collect();
@@ -90,25 +135,26 @@ impl Coordinator {
         let mut heard = Vec::new();
         let mut counted = 0;
         if standing != Standing::Absent {
-            heard.push(Heard { peer: local, page: self.read_own(key, selection).await? });
+            heard.push(Heard { peer: local, told: question.here(self, key)? });
             counted += counted_here;
         }
         others.reverse();
-        let mut asked: FuturesUnordered<BoxFuture<'_, Option<Heard>>> = FuturesUnordered::new();
+        let mut asked: FuturesUnordered<BoxFuture<'_, Option<Heard<A::Told>>>> = FuturesUnordered::new();
         let mut heard_extra = false;
         loop {
             while counted + asked.len() < needed {
                 let Some(peer) = others.pop() else { break };
-                asked.push(Box::pin(self.read_there(peer, key, selection)));
+                asked.push(Box::pin(self.hear(peer, key, question)));
             }
             if counted >= needed {
                 break;
             }
             match asked.next().await {
                 Some(Some(voice)) => {
-                    counted += usize::from(voice.page.standing == Standing::Counted);
-                    heard_extra |= voice.page.standing == Standing::Extra;
-                    if voice.page.standing != Standing::Absent {
+                    let standing = A::standing(&voice.told);
+                    counted += usize::from(standing == Standing::Counted);
+                    heard_extra |= standing == Standing::Extra;
+                    if standing != Standing::Absent {
                         heard.push(voice);
                     }
                 }
@@ -124,7 +170,7 @@ impl Coordinator {
         Err(if syncing { OperationError::Syncing } else { OperationError::NoQuorum { reached: counted, needed } })
     }
 
-    async fn read_own(&self, key: &Bytes, selection: &Selection) -> Result<Page, OperationError> {
+    fn read_own(&self, key: &Bytes, selection: &Selection) -> Result<Page, OperationError> {
         let view = self.view.load();
         let now = view.now(self.clock.wall_ms());
         let read = |after: Option<&[u8]>| view.read(key, selection, after, now).map_err(|error| OperationError::Stopped(error.to_string()));
@@ -141,7 +187,7 @@ impl Coordinator {
 
     /// Reads at another peer, page by page. Rows of later pages are judged by the clock of the first: a clock may be older than the
     /// rows it judges, never newer.
-    async fn read_there(&self, peer: PeerId, key: &Bytes, selection: &Selection) -> Option<Heard> {
+    async fn read_there(&self, peer: PeerId, key: &Bytes, selection: &Selection) -> Option<Page> {
         let mut page: Option<Page> = None;
         for _ in 0..MOST_PAGES {
             let after = page.as_ref().and_then(|page| page.next.clone());
@@ -158,29 +204,38 @@ impl Coordinator {
                 break;
             }
         }
-        complete(page?, selection).ok().map(|page| Heard { peer, page })
+        complete(page?, selection).ok()
     }
 
     /// Merges what was heard, repairs who was behind, and tells whether what is left answers for the whole key.
-    fn merge(&self, place: Place, key: &Bytes, selection: &Selection, heard: Vec<Heard>, now: Timestamp) -> (KeyView, bool) {
-        // A page that ended early says nothing of the rows behind its end, but for those that were asked for by name.
-        let bound = heard.iter().filter_map(|heard| heard.page.next.clone()).min();
+    fn merge(&self, place: Place, key: &Bytes, selection: &Selection, heard: Vec<Heard<Page>>, now: Timestamp) -> (KeyView, bool) {
+        // A page that ended early says nothing of the rows behind its end, but for those that were asked for by name or hash.
+        let bound = heard.iter().filter_map(|heard| heard.told.next.clone()).min();
+        let next_hash = heard.iter().filter_map(|heard| heard.told.hashed_until).min();
         let named: BTreeSet<RowAddress> = match selection {
             Selection::Elements { kind, elements } => elements.iter().map(|element| RowAddress::element(key, *kind, element)).collect(),
-            Selection::Head | Selection::All => BTreeSet::new(),
+            Selection::Head | Selection::Hashed { .. } | Selection::All => BTreeSet::new(),
+        };
+        let is_hashed = |address: &RowAddress| {
+            let Selection::Hashed { kind, from_hash, .. } = selection else { return false };
+            let hash = key_hash(&address.element);
+            address.kind == *kind && *from_hash <= hash && next_hash.is_none_or(|next| hash < next)
         };
         let within = |address: &RowAddress| {
-            bound.as_ref().is_none_or(|bound| layout::row_key(place, address).as_slice() < bound.as_ref()) || named.contains(address)
+            bound.as_ref().is_none_or(|bound| layout::row_key(place, address).as_slice() < bound.as_ref())
+                || named.contains(address)
+                || is_hashed(address)
         };
         let (mut voices, mut peers) = (Vec::with_capacity(heard.len()), Vec::with_capacity(heard.len()));
-        for Heard { peer, page } in heard {
+        for Heard { peer, told: page } in heard {
             let rows: BTreeMap<RowAddress, Row> = page.rows.into_iter().filter(|(address, _)| within(address)).collect();
             voices.push(Voice { rows, causal: page.causal });
             peers.push(peer);
         }
-        let merged = merge(&voices);
+        let mut merged = merge(&voices);
+        merged.view.next_hash = next_hash;
         let cluster = self.topology.cluster();
-        for repair in merged.repairs {
+        for repair in std::mem::take(&mut merged.repairs) {
             // A former holder takes nothing in.
             let Some(peer) = peers.get(repair.voice).copied().filter(|peer| cluster.ring.is_holder(place.partition, *peer)) else {
                 continue;

@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 
 use super::command::{Answer, DataType, Query, Refusal, Selection};
-use super::delta::{Kind, Row, RowAddress};
+use super::delta::{Kind, Row, RowAddress, Rows};
 use super::expiry::Expiry;
 use super::shown::{RowShown, Shown};
 use super::{hash, hyperloglog, key, list, set, sorted_set, string};
@@ -17,6 +17,8 @@ use crate::types::Timestamp;
 pub struct KeyView {
     /// Its rows, as far as the query's [`Selection`] goes.
     pub rows: BTreeMap<RowAddress, Row>,
+    /// The hash from which on elements were left out, where rows were read in the order of hashes.
+    pub next_hash: Option<u64>,
 }
 
 /// Which rows of a key a query needs.
@@ -54,32 +56,39 @@ pub fn shows(rows: &BTreeMap<RowAddress, Row>, address: &RowAddress, now: Timest
 /// # Errors
 /// Where the key holds another type than the query is about.
 pub fn answer(view: &KeyView, now: Timestamp, key: &Bytes, query: &Query) -> Result<Answer, Refusal> {
-    let rows = &view.rows;
-    let Ok(shown) = Shown::read(rows, key, now);
+    let Ok::<_, Infallible>(answer) = answer_from(&view.rows, now, key, query);
+    match answer? {
+        Answer::Scanned { next: 0, elements } => Ok(Answer::Scanned { next: view.next_hash.unwrap_or(0), elements }),
+        answer => Ok(answer),
+    }
+}
+
+/// Answers a query from a key's rows, and reads no more of them than it needs.
+///
+/// # Errors
+/// Where the rows could not be read. Within: where the key holds another type than the query is about.
+pub fn answer_from<R: Rows>(rows: &R, now: Timestamp, key: &Bytes, query: &Query) -> Result<Result<Answer, Refusal>, R::Error> {
+    let shown = Shown::read(rows, key, now)?;
     // A member that was asked for by name may show although no row before it does; no type contradicts that.
-    let Ok::<_, Infallible>(answer) = match query {
-        Query::Key(query) => key::answer(rows, &shown, key, query),
-        Query::HyperLogLog(query) => hyperloglog::answer(rows, &shown, key, query)?,
-        Query::String(query) => {
-            string::expect_readable(&shown, query)?;
-            string::answer(rows, &shown, key, query)
-        }
-        Query::Set(query) => {
-            shown.expect(DataType::Set)?;
-            set::answer(rows, &shown, key, query)
-        }
-        Query::Hash(query) => {
-            shown.expect(DataType::Hash)?;
-            hash::answer(rows, &shown, key, query)
-        }
-        Query::SortedSet(query) => {
-            shown.expect(DataType::SortedSet)?;
-            sorted_set::answer(rows, &shown, key, query)
-        }
-        Query::List(query) => {
-            shown.expect(DataType::List)?;
-            list::answer(rows, &shown, key, query)
-        }
+    let fits = match query {
+        Query::Key(_) => Ok(()),
+        Query::HyperLogLog(_) => hyperloglog::expect(&shown),
+        Query::String(query) => string::expect_readable(&shown, query),
+        Query::Set(_) => shown.expect(DataType::Set),
+        Query::Hash(_) => shown.expect(DataType::Hash),
+        Query::SortedSet(_) => shown.expect(DataType::SortedSet),
+        Query::List(_) => shown.expect(DataType::List),
     };
-    Ok(answer)
+    if let Err(refusal) = fits {
+        return Ok(Err(refusal));
+    }
+    Ok(Ok(match query {
+        Query::Key(query) => key::answer(rows, &shown, key, query)?,
+        Query::HyperLogLog(query) => hyperloglog::answer(rows, &shown, key, query)?,
+        Query::String(query) => string::answer(rows, &shown, key, query)?,
+        Query::Set(query) => set::answer(rows, &shown, key, query)?,
+        Query::Hash(query) => hash::answer(rows, &shown, key, query)?,
+        Query::SortedSet(query) => sorted_set::answer(rows, &shown, key, query)?,
+        Query::List(query) => list::answer(rows, &shown, key, query)?,
+    }))
 }

@@ -147,6 +147,15 @@ pub enum Selection {
         /// The elements.
         elements: Vec<Bytes>,
     },
+    /// The head, and rows of one kind in the order of their elements' hashes.
+    Hashed {
+        /// The kind.
+        kind: Kind,
+        /// The first hash.
+        from_hash: u64,
+        /// How many rows at most.
+        most: u32,
+    },
     /// Every row.
     All,
 }
@@ -228,7 +237,7 @@ pub enum Answer {
     Integer(i64),
     /// A string.
     Bytes(Bytes),
-    /// Members, in the order of their bytes.
+    /// Members, in no particular order.
     Members(Vec<Bytes>),
     /// Items of a list, in the order of the list.
     Items(Vec<Bytes>),
@@ -247,7 +256,7 @@ pub enum Answer {
     Flags(Vec<bool>),
     /// The value of each field asked for; `None` where there is none.
     Values(Vec<Option<Bytes>>),
-    /// Fields and their values, in the order of the fields' bytes.
+    /// Fields and their values, in no particular order.
     Pairs(Vec<(Bytes, Bytes)>),
     /// A score.
     Score(Score),
@@ -255,6 +264,13 @@ pub enum Answer {
     Scores(Vec<Option<Score>>),
     /// Members and their scores, in the order asked for.
     Scored(Vec<(Bytes, Score)>),
+    /// Some elements of a collection.
+    Scanned {
+        /// Where to go on; 0 where every element was met.
+        next: u64,
+        /// The elements, as the answer for all of them would tell them.
+        elements: Box<Answer>,
+    },
     /// The type; `None` where there is no key.
     Type(Option<DataType>),
     /// The siblings of a string, and what else the key has.
@@ -290,19 +306,31 @@ pub enum Answer {
     },
 }
 
+/// About how many bytes stand around one element of an answer, in a frame and in what it is decoded to.
+const AROUND: usize = 32;
+
 impl Answer {
-    /// About how many bytes it takes: where many are gathered, that has to be bounded.
+    /// About how many bytes the answer takes on its way, and in what bounds a frame's memory.
     #[must_use]
-    pub fn size(&self) -> usize {
-        let sum = |elements: &[Bytes]| elements.iter().map(Bytes::len).sum();
+    pub fn weight(&self) -> usize {
+        let of = |bytes: &Bytes| bytes.len() + AROUND;
         match self {
-            Self::Bytes(bytes) => bytes.len(),
-            Self::Members(elements) | Self::Items(elements) | Self::Siblings { values: elements, .. } => sum(elements),
-            Self::Values(values) => values.iter().flatten().map(Bytes::len).sum(),
-            Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
-            Self::Scored(members) => members.iter().map(|(member, _)| member.len()).sum(),
-            Self::Content { content, token, .. } => content.as_ref().map_or(0, Content::size) + token.len(),
-            _ => 0,
+            Self::Ok | Self::Nil | Self::Integer(_) | Self::Score(_) | Self::Type(_) => AROUND,
+            Self::Bytes(bytes) => of(bytes),
+            Self::Members(all) | Self::Items(all) => all.iter().map(of).sum(),
+            Self::Indexes(all) => all.len() * AROUND,
+            Self::Fields(all) => all.len() * AROUND,
+            Self::Flags(all) => all.len() * AROUND,
+            Self::Scores(all) => all.len() * AROUND,
+            Self::Values(all) => all.iter().map(|value| value.as_ref().map_or(AROUND, of)).sum(),
+            Self::Pairs(all) => all.iter().map(|(field, value)| of(field) + of(value)).sum(),
+            Self::Scored(all) => all.iter().map(|(member, _)| of(member) + AROUND).sum(),
+            Self::Scanned { elements, .. } => elements.weight(),
+            Self::Siblings { token, values, .. } => of(token) + values.iter().map(of).sum::<usize>(),
+            Self::Content { content, token, .. } => of(token) + content.as_ref().map_or(0, Content::size),
+            Self::Named { item, name } => of(item) + name.dots.len() * AROUND,
+            Self::Watched { answer, .. } => answer.weight() + AROUND,
+            Self::Explained(all) => all.iter().map(|told| told.element.len() + told.content.len() + 16 * AROUND).sum(),
         }
     }
 

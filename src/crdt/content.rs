@@ -87,7 +87,7 @@ pub(super) fn read<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Opti
         DataType::String => Content::String(shown.string.values()),
         DataType::Set => Content::Set(set::members(rows, key, &shown.expiry)?),
         DataType::Hash => Content::Hash(hash::fields(rows, shown, key, |view| view.shown())?),
-        DataType::SortedSet => Content::SortedSet(sorted_set::scored(rows, shown, key)?),
+        DataType::SortedSet => Content::SortedSet(sorted_set::scored(rows, &shown.expiry, key)?),
         DataType::List => Content::List(list::values(rows, key, &shown.expiry)?),
         DataType::HyperLogLog => Content::HyperLogLog(hyperloglog::registers(rows, key, &shown.expiry)?.to_bytes()),
     }))

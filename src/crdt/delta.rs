@@ -22,9 +22,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::dot::{Clock, Dot};
+use super::expiry::Expiry;
 use super::number::Number;
-use super::sorted_set::Score;
-use crate::types::Timestamp;
+use super::sorted_set::{Order, Score, scored};
+use super::summary::{self, Summary};
+use crate::types::{Timestamp, key_hash};
 
 /// What a row is for. The order is the order of rows under one key, in storage and on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -259,6 +261,9 @@ impl Delta {
 /// Dots that a replaced row's or key's writer had seen and this replica has not. Normally empty.
 pub type Pending = BTreeMap<Scope, Clock>;
 
+/// Takes a member and its score.
+pub type VisitRanked<'v> = dyn FnMut(&Bytes, Score) -> ControlFlow<()> + 'v;
+
 /// The rows of one partition, as [`join`] and the commands need them.
 pub trait Rows {
     /// Why rows could not be read.
@@ -293,11 +298,49 @@ pub trait Rows {
     fn visit_back(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>)
     -> Result<(), Self::Error>;
 
-    /// How many rows of items a key has that are not empty.
+    /// What can be told of a key's elements without reading them.
     ///
     /// # Errors
-    /// Where that could not be read.
-    fn items(&self, key: &Bytes) -> Result<u64, Self::Error>;
+    /// Where the rows could not be read.
+    fn summary(&self, key: &Bytes) -> Result<Summary, Self::Error> {
+        summary::of_rows(self, key)
+    }
+
+    /// Visits the rows of one kind of a key that are not empty, in the order of their elements' [hashes](key_hash) and from a hash on, until the
+    /// visitor breaks. For kinds whose order means nothing: members and fields.
+    ///
+    /// # Errors
+    /// Where the rows could not be read.
+    fn visit_hashed(
+        &self,
+        key: &Bytes,
+        kind: Kind,
+        from_hash: u64,
+        visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>,
+    ) -> Result<(), Self::Error> {
+        let mut rows = BTreeMap::new();
+        self.visit_from(key, kind, &mut |address, row| {
+            if address.kind != kind {
+                return ControlFlow::Break(());
+            }
+            rows.insert((key_hash(&address.element), address.element.clone()), (address.clone(), row.clone()));
+            ControlFlow::Continue(())
+        })?;
+        let _ = rows.range((from_hash, Bytes::new())..).try_for_each(|(_, (address, row))| visitor(address, row));
+        Ok(())
+    }
+
+    /// Visits the members of a sorted set with their scores, from either end and a score on, until the visitor breaks. Tells whether it could: where
+    /// not, nobody was visited. Only for a key whose [`summary`](Self::summary) stands.
+    ///
+    /// # Errors
+    /// Where the rows could not be read.
+    fn visit_ranked(&self, key: &Bytes, order: Order, from: Option<Score>, visitor: &mut VisitRanked<'_>) -> Result<bool, Self::Error> {
+        let members = order.of(scored(self, &Expiry::default(), key)?);
+        let from = members.into_iter().skip_while(|(_, score)| from.is_some_and(|from| order.begins_before(*score, from)));
+        let _ = from.into_iter().try_for_each(|(member, score)| visitor(&member, score));
+        Ok(true)
+    }
 
     /// Every row of a key that is not empty, in order of address.
     ///

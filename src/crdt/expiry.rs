@@ -72,6 +72,12 @@ impl Expiry {
         Self { standing: row.values().filter_map(decision).collect(), now }
     }
 
+    /// The time that it is judged at.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
     /// The decisions that stand in the row.
     pub fn standing(&self) -> impl Iterator<Item = &Decision> {
         self.standing.iter()

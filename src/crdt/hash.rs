@@ -13,10 +13,12 @@ use serde::{Deserialize, Serialize};
 use super::additive::Target;
 use super::command::{Answer, DataType, Refusal, Selection, longest_of};
 use super::counter;
-use super::delta::{Delta, Kind, Payload, RowAddress, Rows};
+use super::delta::{Delta, Kind, Payload, Row, RowAddress, Rows};
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::number::Number;
+use super::random::Pick;
+use super::scan::Scan;
 use super::shown::Shown;
 use super::value::{self, ValueView};
 use crate::config::MAX_VALUE;
@@ -58,6 +60,15 @@ pub enum Query {
     Get(Vec<Bytes>),
     /// Every field with its value: [`Answer::Pairs`].
     Pairs,
+    /// Fields picked at random, with their values: [`Answer::Pairs`].
+    Pick {
+        /// How many.
+        pick: Pick,
+        /// What they are picked by.
+        seed: u64,
+    },
+    /// Fields with their values from a hash on: [`Answer::Scanned`].
+    Scan(Scan),
     /// How many fields there are.
     Length,
 }
@@ -81,7 +92,7 @@ impl Query {
     pub fn longest(&self) -> usize {
         match self {
             Self::Get(fields) => longest_of(fields),
-            Self::Pairs | Self::Length => 0,
+            Self::Pairs | Self::Pick { .. } | Self::Scan(_) | Self::Length => 0,
         }
     }
 }
@@ -90,7 +101,8 @@ impl Query {
 pub(super) fn selection(query: &Query) -> Selection {
     match query {
         Query::Get(fields) => Selection::Elements { kind: Kind::Field, elements: fields.clone() },
-        Query::Pairs | Query::Length => Selection::All,
+        Query::Scan(scan) => scan.selection(Kind::Field),
+        Query::Pairs | Query::Pick { .. } | Query::Length => Selection::All,
     }
 }
 
@@ -102,7 +114,16 @@ pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Quer
             Answer::Values(fields.iter().map(value).collect::<Result<_, _>>()?)
         }
         Query::Pairs => Answer::Pairs(fields(rows, shown, key, |view| view.shown())?),
-        Query::Length => Answer::count(fields(rows, shown, key, |view| view.exists().then_some(()))?.len()),
+        Query::Pick { pick, seed } => {
+            Answer::Pairs(pick.of_rows(*seed, (rows, shown, key, Kind::Field), |address, row| pair(shown, address, row))?)
+        }
+        Query::Scan(scan) => scan.answer((rows, key, Kind::Field), |address, row| pair(shown, address, row), Answer::Pairs)?,
+        Query::Length => {
+            let summary = rows.summary(key)?;
+            let number = usize::try_from(summary.count(Kind::Field)).unwrap_or(usize::MAX);
+            let shows = |view: &ValueView| view.exists().then_some(());
+            Answer::count(if summary.stands(&shown.expiry) { number } else { fields(rows, shown, key, shows)?.len() })
+        }
     })
 }
 
@@ -168,6 +189,11 @@ fn address(key: &Bytes, field: &Bytes) -> RowAddress {
 /// The fields with their last values, each once.
 fn distinct(pairs: &[(Bytes, Bytes)]) -> BTreeMap<&Bytes, &Bytes> {
     pairs.iter().map(|(field, value)| (field, value)).collect()
+}
+
+/// The field of a row with its value, where it shows.
+fn pair(shown: &Shown, address: &RowAddress, row: &Row) -> Option<(Bytes, Bytes)> {
+    ValueView::of(row, &shown.expiry).shown().map(|value| (address.element.clone(), value))
 }
 
 /// The fields that show, with what is asked of each.

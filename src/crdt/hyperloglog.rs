@@ -232,7 +232,7 @@ pub(super) fn registers<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Resu
 }
 
 /// Refuses a key that shows another type; a string in the words of Redis, where each of them could be a HyperLogLog.
-fn expect(shown: &Shown) -> Result<(), Refusal> {
+pub(super) fn expect(shown: &Shown) -> Result<(), Refusal> {
     if shown.data_type == Some(DataType::String) { Err(Refusal::NotHyperLogLog) } else { shown.expect(DataType::HyperLogLog) }
 }
 
@@ -245,12 +245,11 @@ pub(super) fn selection(_query: &Query) -> Selection {
 ///
 /// # Errors
 /// Where the key shows another type.
-pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Result<Answer, R::Error>, Refusal> {
+pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
     let Query::Registers = query;
-    expect(shown)?;
     Ok(match shown.data_type {
-        None => Ok(Answer::Nil),
-        Some(_) => registers(rows, key, &shown.expiry).map(|registers| Answer::Bytes(registers.to_bytes())),
+        None => Answer::Nil,
+        Some(_) => Answer::Bytes(registers(rows, key, &shown.expiry)?.to_bytes()),
     })
 }
 

@@ -52,15 +52,6 @@ impl Rows for BTreeMap<RowAddress, Row> {
         }
         Ok(())
     }
-
-    fn items(&self, key: &Bytes) -> Result<u64, Infallible> {
-        let mut items = 0;
-        self.visit_back(key, Kind::Item, &mut |_, _| {
-            items += 1;
-            ControlFlow::Continue(())
-        })?;
-        Ok(items)
-    }
 }
 
 impl RowsMut for BTreeMap<RowAddress, Row> {
@@ -124,10 +115,6 @@ impl Rows for MemoryState {
 
     fn visit_back(&self, key: &Bytes, kind: Kind, visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>) -> Result<(), Infallible> {
         self.rows.visit_back(key, kind, visitor)
-    }
-
-    fn items(&self, key: &Bytes) -> Result<u64, Infallible> {
-        self.rows.items(key)
     }
 }
 

@@ -27,10 +27,12 @@ pub mod number;
 pub mod pull;
 pub mod random;
 pub mod removal;
+pub mod scan;
 pub mod set;
 pub mod shown;
 pub mod sorted_set;
 pub mod string;
+pub mod summary;
 #[cfg(test)]
 mod testing;
 pub mod token;

@@ -1,5 +1,90 @@
 //! Picks at random, as a pure function of a seed: whoever asks draws the seed.
 
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::delta::{Kind, Row, RowAddress, Rows};
+use super::shown::Shown;
+
+/// Collections of so many elements are read as a whole, and each element is picked with the same chance. Of greater ones a pick reads so many rows from a
+/// random hash on, and takes one of them: about the same chance, since the gaps between so many hashes even each other out.
+const WINDOW: usize = 64;
+
+/// How many elements are picked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Pick {
+    /// One, told without an array.
+    One,
+    /// So many, each once; all where there are fewer.
+    Distinct(usize),
+    /// So many, the same one as often as it comes.
+    Repeated(usize),
+}
+
+impl Pick {
+    /// How many there are at most.
+    fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Distinct(count) | Self::Repeated(count) => count,
+        }
+    }
+
+    /// What is picked of some items.
+    #[must_use]
+    pub fn of<T: Clone>(self, items: Vec<T>, seed: u64) -> Vec<T> {
+        let sequence = Sequence::new(seed);
+        match self {
+            Self::One => sequence.pick(items, 1),
+            Self::Distinct(count) => sequence.pick(items, count),
+            Self::Repeated(count) => sequence.pick_repeatedly(&items, count),
+        }
+    }
+
+    /// What is picked of the elements of one kind that show, with what is asked of each.
+    pub(super) fn of_rows<R: Rows, T: Clone>(
+        self,
+        seed: u64,
+        (rows, shown, key, kind): (&R, &Shown, &Bytes, Kind),
+        ask: impl Fn(&RowAddress, &Row) -> Option<T>,
+    ) -> Result<Vec<T>, R::Error> {
+        let summary = rows.summary(key)?;
+        let number = usize::try_from(summary.count(kind)).unwrap_or(usize::MAX);
+        if !summary.stands(&shown.expiry) || self.count().saturating_mul(WINDOW) >= number {
+            let mut all = Vec::new();
+            rows.visit_hashed(key, kind, 0, &mut |address, row| {
+                all.extend(ask(address, row));
+                ControlFlow::Continue(())
+            })?;
+            return Ok(self.of(all, seed));
+        }
+        let (mut sequence, mut picked, mut known) = (Sequence::new(seed), Vec::new(), BTreeSet::new());
+        while picked.len() < self.count() {
+            let mut window: Vec<(Bytes, T)> = Vec::with_capacity(WINDOW);
+            for from in [sequence.next(), 0] {
+                rows.visit_hashed(key, kind, from, &mut |address, row| {
+                    window.extend(ask(address, row).map(|told| (address.element.clone(), told)));
+                    if window.len() < WINDOW { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                })?;
+                if window.len() == WINDOW {
+                    break;
+                }
+            }
+            if window.is_empty() {
+                break;
+            }
+            let (element, told) = window.swap_remove(sequence.below(window.len()));
+            if known.insert(element) || matches!(self, Self::Repeated(_)) {
+                picked.push(told);
+            }
+        }
+        Ok(picked)
+    }
+}
+
 /// A sequence of numbers from a seed: SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]
 pub struct Sequence(u64);
@@ -11,15 +96,19 @@ impl Sequence {
         Self(seed)
     }
 
-    /// A number below a bound; 0 where the bound is.
-    pub fn below(&mut self, bound: usize) -> usize {
+    /// Any number.
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below a bound; 0 where the bound is.
+    pub fn below(&mut self, bound: usize) -> usize {
         // The upper half of the product is spread evenly, but for a bias of less than bound / 2^64.
-        let product = u128::from(mixed) * (bound as u128);
+        let product = u128::from(self.next()) * (bound as u128);
         usize::try_from(product >> 64).unwrap_or(0)
     }
 

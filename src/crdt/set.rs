@@ -9,12 +9,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, DataType, Refusal, Selection, longest_of};
-use super::delta::{Delta, Kind, Payload, RowAddress, Rows};
+use super::delta::{Delta, Kind, Payload, Row, RowAddress, Rows};
 use super::dot::Clock;
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::expiry::Expiry;
-use super::random::Sequence;
+use super::random::Pick;
+use super::scan::Scan;
 use super::shown::Shown;
 use crate::config::MAX_VALUE;
 
@@ -39,6 +40,15 @@ pub enum Mutation {
 pub enum Query {
     /// Every member.
     Members,
+    /// Members picked at random.
+    Pick {
+        /// How many.
+        pick: Pick,
+        /// What they are picked by.
+        seed: u64,
+    },
+    /// Members from a hash on: [`Answer::Scanned`].
+    Scan(Scan),
     /// How many members there are.
     Cardinality,
     /// For each element whether it is a member: [`Answer::Flags`].
@@ -62,7 +72,7 @@ impl Query {
     pub fn longest(&self) -> usize {
         match self {
             Self::Contains(elements) => longest_of(elements),
-            Self::Members | Self::Cardinality => 0,
+            Self::Members | Self::Pick { .. } | Self::Scan(_) | Self::Cardinality => 0,
         }
     }
 }
@@ -71,7 +81,8 @@ impl Query {
 pub(super) fn selection(query: &Query) -> Selection {
     match query {
         Query::Contains(elements) => Selection::Elements { kind: Kind::Member, elements: elements.clone() },
-        Query::Members | Query::Cardinality => Selection::All,
+        Query::Scan(scan) => scan.selection(Kind::Member),
+        Query::Members | Query::Pick { .. } | Query::Cardinality => Selection::All,
     }
 }
 
@@ -79,7 +90,13 @@ pub(super) fn selection(query: &Query) -> Selection {
 pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
     Ok(match query {
         Query::Members => Answer::Members(members(rows, key, &shown.expiry)?),
-        Query::Cardinality => Answer::count(members(rows, key, &shown.expiry)?.len()),
+        Query::Pick { pick, seed } => Answer::Members(picked(rows, shown, key, *pick, *seed)?),
+        Query::Scan(scan) => scan.answer((rows, key, Kind::Member), |address, row| told(shown, address, row), Answer::Members)?,
+        Query::Cardinality => {
+            let summary = rows.summary(key)?;
+            let number = usize::try_from(summary.count(Kind::Member)).unwrap_or(usize::MAX);
+            Answer::count(if summary.stands(&shown.expiry) { number } else { members(rows, key, &shown.expiry)?.len() })
+        }
         Query::Contains(elements) => {
             let is_member = |element| is_member(rows, &shown.expiry, &RowAddress::member(key, element));
             Answer::Flags(elements.iter().map(is_member).collect::<Result<_, _>>()?)
@@ -94,8 +111,8 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
         Mutation::Add(members) => add(rows, shown, draft, members),
         Mutation::Remove(members) => remove(rows, shown, draft, members),
         Mutation::Pop { count, seed } => {
-            let members = members(rows, draft.key, &shown.expiry).map_err(ExecuteError::Rows)?;
-            let picked = Sequence::new(*seed).pick(members, usize::try_from(*count).unwrap_or(usize::MAX));
+            let pick = Pick::Distinct(usize::try_from(*count).unwrap_or(usize::MAX));
+            let picked = picked(rows, shown, draft.key, pick, *seed).map_err(ExecuteError::Rows)?;
             let (delta, _) = remove(rows, shown, draft, &picked)?;
             Ok((delta, Answer::Members(picked)))
         }
@@ -118,6 +135,16 @@ pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> R
 /// Whether the row of a member shows it.
 fn is_member<R: Rows>(rows: &R, expiry: &Expiry, address: &RowAddress) -> Result<bool, R::Error> {
     Ok(rows.row(address)?.values().any(|entry| !expiry.hides(entry)))
+}
+
+/// The member of a row, where it shows.
+fn told(shown: &Shown, address: &RowAddress, row: &Row) -> Option<Bytes> {
+    row.values().any(|entry| !shown.expiry.hides(entry)).then(|| address.element.clone())
+}
+
+/// Members picked at random.
+fn picked<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, pick: Pick, seed: u64) -> Result<Vec<Bytes>, R::Error> {
+    pick.of_rows(seed, (rows, shown, key, Kind::Member), |address, row| told(shown, address, row))
 }
 
 /// The members that show.
@@ -174,8 +201,8 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::super::command;
-    use super::super::delta::Row;
     use super::super::memory::MemoryState;
+    use super::super::summary::Summary;
     use super::super::testing::{DELETE, GET, Replica, TYPE, add, bytes, key, remove, set, settle, text};
     use super::super::{key as any_key, string};
     use super::*;
@@ -269,8 +296,8 @@ mod tests {
             })
         }
 
-        fn items(&self, key: &Bytes) -> Result<u64, Infallible> {
-            self.0.items(key)
+        fn summary(&self, key: &Bytes) -> Result<Summary, Infallible> {
+            self.0.summary(key)
         }
     }
 

@@ -135,7 +135,7 @@ impl Replica {
     }
 
     pub(super) fn query(&self, query: &Query) -> Result<Answer, Refusal> {
-        answer::answer(&KeyView { rows: self.state.rows.clone() }, self.now(), &key(), query)
+        answer::answer(&KeyView { rows: self.state.rows.clone(), next_hash: None }, self.now(), &key(), query)
     }
 
     pub(super) fn get(&self) -> Answer {

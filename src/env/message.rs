@@ -10,7 +10,7 @@ use super::bounds::{self, list};
 use crate::config::{
     EXPIRED_AT_ONCE, MAX_ARGUMENTS, MAX_FRAME, MAX_FRAME_ITEMS, MAX_PARTITIONS, MAX_PUBLICATIONS, MAX_SCANNED, RANGES_AT_ONCE, WRITER_QUEUE,
 };
-use crate::crdt::command::{Answer, DataType, Mutation, Refusal, Selection};
+use crate::crdt::command::{Answer, DataType, Mutation, Query, Refusal, Selection};
 use crate::crdt::delta::{Causal, Decision, Delta, Kind, Row, RowAddress};
 use crate::crdt::dot::{Clock, Dot};
 use crate::members::Members;
@@ -115,6 +115,13 @@ pub enum Request {
         selection: Selection,
         /// Where the page before ended.
         after: Option<Bytes>,
+    },
+    /// Answer a question about a key from this replica's rows alone, and tell their digest.
+    Answer {
+        /// The key.
+        key: Bytes,
+        /// The question; `None` where the digest is enough.
+        query: Option<Query>,
     },
     /// How many replicas have a write that this peer executed.
     Replicated {
@@ -273,6 +280,21 @@ pub struct Page {
     pub causal: Causal,
     /// Where the page ended before the selection did: the storage key after its last row.
     pub next: Option<Bytes>,
+    /// The hash of the next element, where rows in the order of hashes ended before there were no more.
+    pub hashed_until: Option<u64>,
+}
+
+/// What one replica alone answers, with what tells whether another would answer the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Answered {
+    /// What it is worth.
+    pub standing: Standing,
+    /// The digest of every row of the key. Replicas of which it is equal have the same live dots there, so that merging them changes nothing.
+    pub digest: Digest,
+    /// Elements and contents of the rows, in bytes.
+    pub bytes: u64,
+    /// The answer; `None` where none was asked for, or it would be too long for a frame.
+    pub answer: Option<Result<Answer, Refusal>>,
 }
 
 /// A key that shows.
@@ -346,6 +368,8 @@ pub enum Reply {
     Executed(Result<(Answer, u64), Failed>),
     /// To [`Request::Read`].
     Page(Box<Page>),
+    /// To [`Request::Answer`].
+    Answered(Box<Answered>),
     /// To [`Request::Replicated`] and [`Request::Publish`].
     Count(u64),
     /// To [`Inquiry::Channels`] and [`Inquiry::Patterns`].

@@ -187,6 +187,8 @@ impl Dispatch {
             Request::Read { key, selection, after } if selection != Selection::All => {
                 return exchange.answer(peer, lane, id, self.read(&key, &selection, after.as_deref()));
             }
+            // Without a question only a record and a row or two are read.
+            Request::Answer { key, query: None } => return exchange.answer(peer, lane, id, self.coordinator.answer_alone(&key, None)),
             Request::Digests(partitions) => return exchange.answer(peer, lane, id, self.digests(&partitions)),
             Request::KeyCounts(partitions) => return exchange.answer(peer, lane, id, self.key_counts(&partitions)),
             Request::Replicated { batch } => {
@@ -291,6 +293,7 @@ impl Serving {
         let writer = &self.coordinator.writer;
         let reply = match request {
             Request::Read { key, selection, after } => return read(&self.coordinator, &key, &selection, after.as_deref()),
+            Request::Answer { key, query } => return self.coordinator.answer_alone(&key, query.as_ref()),
             Request::PullOpen(asked) => writer.step(move |replica| Ok(Reply::PullStarts(replica.pull_starts(&asked)))).await,
             Request::PullLeaves { partition, state_id, nodes } => {
                 let leaves = writer.step(move |replica| Ok(replica.leaves(partition, state_id, &nodes)));

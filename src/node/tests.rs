@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::crdt::string;
+use crate::crdt::scan::Scan;
+use crate::crdt::{set, string};
 use crate::former::Former;
 use crate::ring::{Ring, RingMember};
 use crate::sim::cluster::SimCluster;
@@ -72,4 +73,53 @@ async fn a_walk_over_the_keys_meets_each_once_at_whatever_peer_it_begins() {
         }
     });
     assert_eq!(met.await.into_iter().collect::<BTreeSet<_>>(), written);
+}
+
+/// Three peers that all have a set of so many members.
+async fn with_members(count: usize) -> (SimCluster, [Node; 3]) {
+    let cluster = SimCluster::start(3, 3, 11, crate::config::Durability::System).await.unwrap();
+    cluster.converge(Duration::from_secs(60)).await.unwrap();
+    let nodes = [0, 1, 2].map(|index| cluster.peers[index].node.clone().unwrap());
+    let members = (0..count).map(|number| Bytes::from(format!("member:{number}"))).collect();
+    nodes[0].write(Level::All, KEY, set::Mutation::Add(members)).await.unwrap();
+    (cluster, nodes)
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_that_have_the_same_rows_send_their_digest_and_no_rows() {
+    let (cluster, [one, other, _]) = with_members(3000).await;
+    let received = one.traffic().1;
+    for (query, number) in [(set::Query::Members, 3000), (set::Query::Cardinality, 3000)] {
+        match one.read(Level::All, KEY, query).await.unwrap() {
+            Answer::Members(members) => assert_eq!(members.len(), number),
+            answer => assert_eq!(answer, Answer::Integer(number as i64)),
+        }
+    }
+    assert!(one.traffic().1 - received < 2048, "{} bytes came", one.traffic().1 - received);
+    // What one of them has not heard of counts all the same: then the rows are merged.
+    cluster.network.set_weather(Weather { lost: 1000, ..CALM });
+    other.write(Level::One, KEY, set::Mutation::Add(vec!["late".into()])).await.unwrap();
+    cluster.network.set_weather(CALM);
+    assert_eq!(one.read(Level::One, KEY, set::Query::Cardinality).await, Ok(Answer::Integer(3000)));
+    assert_eq!(one.read(Level::All, KEY, set::Query::Cardinality).await, Ok(Answer::Integer(3001)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_of_elements_goes_on_at_any_peer() {
+    let (_cluster, nodes) = with_members(1000).await;
+    let (mut met, mut from_hash) = (BTreeSet::new(), 0);
+    for step in 0.. {
+        let scan = Scan { from_hash, count: 40 };
+        let level = [Level::One, Level::Sloppy, Level::All][step % 3];
+        let answer = nodes[step % 2].read(level, KEY, set::Query::Scan(scan)).await.unwrap();
+        let Answer::Scanned { next, elements } = answer else { panic!("a scan was asked for") };
+        let Answer::Members(members) = *elements else { panic!("members were asked for") };
+        assert!(members.len() <= 40);
+        met.extend(members);
+        from_hash = next;
+        if next == 0 {
+            break;
+        }
+    }
+    assert_eq!(met.len(), 1000);
 }

@@ -7,12 +7,14 @@
 //! | `j` number | what one batch changed in clocks and trees since the checkpoint |
 //! | `h` peer number | a hint for that peer |
 //! | `x` time row | nothing: finds rows by the earliest end of a decision in them |
-//! | `c` partition position key | how many items the key's list has, and where they lie; where there is no such record it is not known |
+//! | `c` partition position key | what is derived of a collection's rows: see [`collection`](super::collection) |
+//! | `z` partition position key score member | the score's bits: the members of a sorted set in their order |
 //! | `m` name | settings and the member list |
 //!
 //! Rows lie in the order of their hash, so a leaf of the Merkle tree is one range. Keys and elements longer than
 //! [`LONGEST_INLINE`] bytes stand there by their BLAKE3 hash; the row then carries them in full. A component stands behind its length; only the
-//! position of a list's item, which is never long and always the last, stands there bare, so that items lie in the order of their list.
+//! position of a list's item, which is never long and always the last, stands there bare, so that items lie in the order of their list. Members and
+//! fields lie in the order of their hashes, as keys do: so a scan of a huge collection goes on at a hash, which means the same at every peer.
 //!
 //! A stored row ends with a checksum of itself and its storage key. The digest of its leaf tells that some row is not what it was, and not
 //! which: without a checksum a peer that starts a damaged partition anew would keep a changed entry, or one under a dot that was never
@@ -24,7 +26,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::crdt::codec::DecodeError;
 use crate::crdt::delta::{Kind, Row, RowAddress};
 use crate::crdt::encode;
-use crate::types::{LEAVES, Partition, PeerId, Place};
+use crate::crdt::sorted_set::Score;
+use crate::types::{LEAVES, Partition, PeerId, Place, key_hash};
 
 /// The longest key or element that stands in a storage key as it is, in bytes.
 pub const LONGEST_INLINE: usize = 1000;
@@ -88,21 +91,84 @@ pub fn rows_of_items(place: Place, key: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (start, end)
 }
 
-/// The key of what is known of the items of a key's list.
+/// The range of storage keys of all rows of a key that are elements of a collection.
 #[must_use]
-pub fn items_key(place: Place, key: &[u8]) -> Vec<u8> {
+pub fn rows_of_elements(place: Place, key: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut start = rows_of_key(place, key);
+    let end = end_of(&start);
+    start.push(Kind::Value as u8 + 1);
+    (start, end)
+}
+
+/// The range of storage keys of rows of one kind of a key, from a hash of their elements on.
+#[must_use]
+pub fn rows_from_hash(place: Place, key: &[u8], kind: Kind, hash: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut start = rows_of_key(place, key);
+    start.push(kind as u8);
+    let end = end_of(&start);
+    start.extend(hash.to_be_bytes());
+    (start, end)
+}
+
+/// The hash of the element whose row a storage key of a key and kind names, or begins; `None` where it names none of these.
+#[must_use]
+pub fn hash_in(row_key: &[u8], place: Place, key: &[u8], kind: Kind) -> Option<u64> {
+    let rest = row_key.strip_prefix(rows_of_key(place, key).as_slice())?.strip_prefix(&[kind as u8])?;
+    rest.first_chunk().map(|hash| u64::from_be_bytes(*hash))
+}
+
+/// The key of what is derived of a collection's rows.
+#[must_use]
+pub fn collection_key(place: Place, key: &[u8]) -> Vec<u8> {
     let mut bytes = rows_of_key(place, key);
     bytes[0] = b'c';
     bytes
 }
 
-/// The range of such keys of a partition.
+/// The range of storage keys of the members of a sorted set in their order.
 #[must_use]
-pub fn items_range(partition: Partition) -> (Vec<u8>, Vec<u8>) {
-    let mut start = vec![b'c'];
-    start.extend(partition.0.to_be_bytes());
+pub fn ranks_of_key(place: Place, key: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let mut start = rows_of_key(place, key);
+    start[0] = b'z';
     let end = end_of(&start);
     (start, end)
+}
+
+/// The key that stands for a member of a sorted set in their order: by score, then by its bytes, which must be no more than [`LONGEST_INLINE`].
+#[must_use]
+pub fn rank_key(place: Place, key: &[u8], score: Score, member: &[u8]) -> Vec<u8> {
+    let mut bytes = ranks_of_key(place, key).0;
+    bytes.extend(ordered(score).to_be_bytes());
+    bytes.extend(member);
+    bytes
+}
+
+/// The member that such a key stands for, from the start of its set's range.
+#[must_use]
+pub fn ranked_member(rank_key: &[u8], start: &[u8]) -> Option<Bytes> {
+    rank_key.strip_prefix(start)?.get(8..).map(Bytes::copy_from_slice)
+}
+
+/// Numbers in the order of scores; zero and minus zero have the same.
+fn ordered(score: Score) -> u64 {
+    let bits = (score.value() + 0.0).to_bits();
+    if bits >> 63 == 0 { bits | 1 << 63 } else { !bits }
+}
+
+/// The ranges of all that is derived of collections in a partition.
+#[must_use]
+pub fn derived_ranges(partition: Partition) -> [(Vec<u8>, Vec<u8>); 2] {
+    [b'c', b'z'].map(|tag| {
+        let mut start = vec![tag];
+        start.extend(partition.0.to_be_bytes());
+        let end = end_of(&start);
+        (start, end)
+    })
+}
+
+/// Whether rows of a kind lie in the order of their elements' hashes.
+fn lies_by_hash(kind: Kind) -> bool {
+    matches!(kind, Kind::Member | Kind::Field | Kind::Score)
 }
 
 /// The storage key of a row.
@@ -110,6 +176,9 @@ pub fn items_range(partition: Partition) -> (Vec<u8>, Vec<u8>) {
 pub fn row_key(place: Place, address: &RowAddress) -> Vec<u8> {
     let mut bytes = rows_of_key(place, &address.key);
     bytes.push(address.kind as u8);
+    if lies_by_hash(address.kind) {
+        bytes.extend(key_hash(&address.element).to_be_bytes());
+    }
     if address.kind == Kind::Item {
         bytes.extend_from_slice(&address.element);
     } else {
@@ -222,13 +291,19 @@ pub fn parse_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Bytes), D
     let (key, rest) = take_component(rest, long_key).ok_or_else(|| damaged("its key is not the one it was stored under"))?;
     let (kind, rest) = rest.split_first().ok_or_else(|| damaged("no kind"))?;
     let kind = Kind::of(*kind).ok_or_else(|| damaged("unknown kind"))?;
+    let (hash, rest) = if lies_by_hash(kind) {
+        let (hash, rest) = rest.split_first_chunk().ok_or_else(|| damaged("key cut short"))?;
+        (Some(u64::from_be_bytes(*hash)), rest)
+    } else {
+        (None, rest)
+    };
     let (element, rest) = if kind == Kind::Item && long_element.is_none() {
         (Bytes::copy_from_slice(rest), &[][..])
     } else {
         take_component(rest, long_element).ok_or_else(|| damaged("its element is not the one it was stored under"))?
     };
-    if !rest.is_empty() {
-        return Err(damaged("trailing bytes in its key"));
+    if !rest.is_empty() || hash.is_some_and(|hash| hash != key_hash(&element)) {
+        return Err(damaged("its key is not the one of its element"));
     }
     Ok((RowAddress { key, kind, element }, content))
 }

@@ -7,9 +7,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Replica;
+use super::collection::Deriving;
 use super::layout;
-use super::leaf::{self, Leaf};
+use super::leaf::Leaf;
 use super::partition::{self, FirstSync, PartitionChange, Role};
 use super::transaction::{ReplicaError, counts_for_key};
 use crate::crdt::delta::Causal;
@@ -17,7 +20,7 @@ use crate::crdt::dot::Clock;
 use crate::crdt::encode;
 use crate::env::message::PullStart;
 use crate::merkle::{LEAVES_PER_NODE, NODES, short};
-use crate::types::{Digest, LEAVES, Partition, PeerId};
+use crate::types::{Digest, LEAVES, Partition, PeerId, Place};
 
 impl Replica {
     /// Tells what pulls of these partitions begin with. Clock and pending are read before any digest, in the same step.
@@ -87,13 +90,17 @@ impl Replica {
     /// Where the disk failed.
     pub fn restart_damaged(&mut self, partition: Partition, others: impl IntoIterator<Item = PeerId>) -> Result<(), ReplicaError> {
         let (start, end) = layout::partition_range(partition);
+        let partitions = self.partition_count();
         let mut clock = Clock::new();
         let mut leaves: BTreeMap<u16, Digest> = BTreeMap::new();
         let mut keys = std::collections::BTreeSet::new();
         let mut lost = Vec::new();
+        let mut deriving = Deriving::default();
         self.storage.snapshot().scan(&start, &end, &mut |row_key, value| {
-            match leaf::read(row_key, value) {
-                Ok((address, row, digest)) => {
+            match layout::read_row(row_key, &Bytes::copy_from_slice(value)) {
+                Ok((address, row, content)) => {
+                    let digest = encode::stored_row_digest(&address, &content);
+                    deriving.take_in(Place::of(&address.key, partitions), &address, &row, &content);
                     row.keys().for_each(|dot| clock.insert(*dot));
                     let leaf = leaves.entry(u16::try_from(layout::leaf_of(row_key)).unwrap_or(u16::MAX)).or_default();
                     *leaf = leaf.plus(digest);
@@ -107,7 +114,7 @@ impl Replica {
         })?;
         tracing::error!(%partition, unreadable = lost.len(), "rows of a partition were lost or damaged: it is synced anew from the other holders");
         let mut transaction = self.begin();
-        transaction.drop_damaged(partition, lost)?;
+        transaction.drop_damaged(partition, lost, deriving.finish())?;
         let mut prepared = transaction.finish()?;
         let first_sync = FirstSync { former: others.into_iter().collect(), ..FirstSync::default() };
         prepared.changes.push(PartitionChange {

@@ -3,7 +3,9 @@
 //! Only the writer ([`owner`]) holds a [`Replica`]; everybody else reads the last published [`view`]. Every change, wherever
 //! it comes from, ends in the same join and the same commit.
 
+pub mod answering;
 pub mod awaited;
+pub mod collection;
 pub mod comparing;
 pub mod execution;
 pub mod expired;

@@ -3,7 +3,7 @@
 //! Rows, clock and tree of a partition change together: everything that a transaction did becomes durable and visible
 //! in one commit, or nothing does.
 
-pub(super) mod items;
+mod collections;
 mod visiting;
 
 use std::cell::RefCell;
@@ -13,13 +13,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use self::items::Items;
+use self::collections::{Collections, content_before};
 use self::visiting::Order;
+use super::collection::Content;
 use super::layout::{self, Damaged};
 use super::partition::{FirstSync, PartitionChange, PartitionState};
-use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
+use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, VisitRanked, join};
 use crate::crdt::dot::Dot;
 use crate::crdt::removal::earliest_end;
+use crate::crdt::sorted_set::{self, Score};
+use crate::crdt::summary::Summary;
 use crate::crdt::{counter, encode};
 use crate::env::{Batch, Snapshot, StorageError};
 use crate::types::{Digest, Partition, Place};
@@ -76,7 +79,7 @@ pub struct Transaction<'a> {
     /// Starts of keys of which every row is in `rows`.
     whole: RefCell<BTreeSet<Vec<u8>>>,
     touched: BTreeMap<Partition, Touched>,
-    items: Items,
+    collections: Collections,
     batch: Batch,
     /// The key whose place was asked for last: one command asks for it many times.
     last_place: RefCell<Option<(Vec<u8>, Place)>>,
@@ -105,7 +108,7 @@ impl<'a> Transaction<'a> {
             rows: RefCell::default(),
             whole: RefCell::default(),
             touched: BTreeMap::new(),
-            items: Items::default(),
+            collections: Collections::default(),
             batch: Batch::default(),
             last_place: RefCell::default(),
             failure: None,
@@ -176,13 +179,15 @@ impl<'a> Transaction<'a> {
         joined
     }
 
-    /// Takes rows of a partition away that do not decode.
+    /// Takes rows of a partition away that do not decode, and puts in place of all that is derived what was derived from the others.
     ///
     /// # Errors
-    /// Where the numbers of items, which are not known then, could not be listed.
-    pub fn drop_damaged(&mut self, partition: Partition, row_keys: Vec<Vec<u8>>) -> Result<(), ReplicaError> {
+    /// Where what is derived could not be listed.
+    pub fn drop_damaged(&mut self, partition: Partition, row_keys: Vec<Vec<u8>>, mut derived: Batch) -> Result<(), ReplicaError> {
         row_keys.into_iter().for_each(|row_key| self.batch.delete(row_key));
-        self.items.forget(partition, &*self.snapshot, &mut self.batch)
+        self.collections.forget(partition, &*self.snapshot, &mut self.batch)?;
+        self.batch.changes.append(&mut derived.changes);
+        Ok(())
     }
 
     /// Drops every row of a partition, its clock and its pending.
@@ -201,7 +206,7 @@ impl<'a> Transaction<'a> {
             ControlFlow::Continue(())
         })?;
         self.rows.get_mut().retain(|key, _| !(start.as_slice()..end.as_slice()).contains(&key.as_slice()));
-        self.items.forget(partition, &*self.snapshot, &mut self.batch)?;
+        self.collections.forget(partition, &*self.snapshot, &mut self.batch)?;
         let touched = self.touch(partition);
         touched.causal = Causal::default();
         touched.first_sync = None;
@@ -243,15 +248,12 @@ impl<'a> Transaction<'a> {
         {
             self.failure.get_or_insert(error);
         }
-        let items_key = (address.kind == Kind::Item).then(|| layout::items_key(self.place(&address.key), &address.key));
-        if let Some(cached) = self.rows.get_mut().get_mut(&key) {
-            if let Some(items_key) = items_key
-                && cached.row.is_empty() != row.is_empty()
-            {
-                self.items.note(items_key, &cached.address.element, cached.row.is_empty());
-            }
-            cached.row = row;
+        let before = self.rows.get_mut().get_mut(&key).map(|cached| {
             cached.dirty = true;
+            std::mem::replace(&mut cached.row, row.clone())
+        });
+        if let Some(before) = before.filter(|_| address.kind.has_elements()) {
+            self.follow_element(&address, &before, &row);
         }
     }
 
@@ -276,7 +278,7 @@ impl<'a> Transaction<'a> {
             let state = &self.partitions[usize::from(partition.0)];
             let emptied = self.touch(partition).emptied;
             let leaf = layout::leaf_of(&key);
-            let before = cached.stored.as_ref().map_or(Digest::default(), |stored| encode::stored_row_digest(&cached.address, stored));
+            let before = content_before(&cached);
             let ending = earliest_end(&cached.row);
             if ending != cached.ending {
                 cached.ending.into_iter().for_each(|end| self.batch.delete(layout::ending_key(end, &key)));
@@ -285,12 +287,14 @@ impl<'a> Transaction<'a> {
             if cached.address.kind.counts() {
                 floors.push((partition, cached.address.clone(), counter::floored_runs(&cached.row)));
             }
-            let mut after = Digest::default();
+            let mut after = Content::default();
+            let collection_key =
+                cached.address.kind.has_elements().then(|| layout::collection_key(self.place(&cached.address.key), &cached.address.key));
             if cached.row.is_empty() {
                 self.batch.delete(key);
             } else {
                 let content = encode::row_to_bytes(&cached.row);
-                after = encode::stored_row_digest(&cached.address, &content);
+                after = Content::of(&cached.address, &content);
                 let value = layout::row_value(&key, &cached.address, &content);
                 self.batch.put(key, value);
             }
@@ -300,7 +304,10 @@ impl<'a> Transaction<'a> {
                 .or_default()
                 .entry(index)
                 .or_insert_with(|| if emptied { Digest::default() } else { state.tree.leaf(leaf) });
-            *digest = digest.minus(before).plus(after);
+            *digest = digest.minus(before.digest).plus(after.digest);
+            if let Some(collection_key) = collection_key {
+                self.collections.follow_content(&collection_key, before, after);
+            }
         }
         let changes = std::mem::take(&mut self.touched).into_iter().map(|(partition, touched)| {
             let before = if touched.emptied { 0 } else { self.partitions[usize::from(partition.0)].keys };
@@ -314,7 +321,7 @@ impl<'a> Transaction<'a> {
             }
         });
         let changes = changes.collect();
-        std::mem::take(&mut self.items).write(&*self.snapshot, &mut self.batch)?;
+        std::mem::take(&mut self.collections).write(&mut self.batch);
         Ok(Prepared { batch: self.batch, changes, floors })
     }
 
@@ -338,21 +345,14 @@ impl<'a> Transaction<'a> {
                     (before, after) = (before || was, after || is);
                 }
             } else {
-                let mut data = start.clone();
-                data.push(Kind::Expiry as u8 + 1);
-                self.merged_of_key(&key, (&data, &layout::end_of(&start)), Order::Forward, false, &mut |row_key, stored, cached| {
-                    let (was, is) = match (cached, stored) {
-                        (Some(cached), _) => was_and_is(cached),
-                        (None, Some(value)) => {
-                            let (address, row, _) = layout::read_row(row_key, &value)?;
-                            let there = counts_for_key(&address, &row);
-                            (there, there)
-                        }
-                        (None, None) => (false, false),
-                    };
+                (before, after) = self.had_and_has_elements(&key)?;
+                let value = RowAddress::value(&key);
+                let row_key = layout::row_key(place, &value);
+                self.row_at(&row_key, &value)?;
+                if let Some(cached) = self.rows.borrow().get(&row_key) {
+                    let (was, is) = was_and_is(cached);
                     (before, after) = (before || was, after || is);
-                    Ok(if before && after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-                })?;
+                }
             }
             counts.push((place.partition, i64::from(after) - i64::from(before)));
         }
@@ -377,6 +377,7 @@ impl Rows for Transaction<'_> {
         let end = layout::end_of(&start);
         let mut first = start.clone();
         first.push(kind as u8);
+        self.read_without_elements(key, &start)?;
         if self.whole.borrow().contains(&start) {
             for (_, cached) in self.rows.borrow().range(first..end).filter(|(_, cached)| !cached.row.is_empty()) {
                 if visitor(&cached.address, &cached.row).is_break() {
@@ -391,8 +392,29 @@ impl Rows for Transaction<'_> {
         Ok(())
     }
 
-    fn items(&self, key: &Bytes) -> Result<u64, ReplicaError> {
-        self.count_items(key)
+    fn summary(&self, key: &Bytes) -> Result<Summary, ReplicaError> {
+        self.summarize(key)
+    }
+
+    fn visit_hashed(
+        &self,
+        key: &Bytes,
+        kind: Kind,
+        from_hash: u64,
+        visitor: &mut dyn FnMut(&RowAddress, &Row) -> ControlFlow<()>,
+    ) -> Result<(), ReplicaError> {
+        let (start, end) = layout::rows_from_hash(self.place(key), key, kind, from_hash);
+        self.visit_rows(key, &start, &end, Order::Forward, visitor).map(drop)
+    }
+
+    fn visit_ranked(
+        &self,
+        key: &Bytes,
+        order: sorted_set::Order,
+        from: Option<Score>,
+        visitor: &mut VisitRanked<'_>,
+    ) -> Result<bool, ReplicaError> {
+        self.visit_ranks(key, order, from, visitor)
     }
 
     fn visit_back(
@@ -413,5 +435,7 @@ impl RowsMut for Transaction<'_> {
     }
 }
 
+#[cfg(test)]
+mod collection_tests;
 #[cfg(test)]
 mod tests;

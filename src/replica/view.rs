@@ -10,17 +10,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::collection::Collection;
 use super::layout::{self, Damaged};
 use super::minter::Minter;
 use super::partition::{PartitionState, Role};
 use super::transaction::ReplicaError;
-use super::transaction::items::range_on_record;
 use crate::config::READ_PAGE;
 use crate::crdt::answer;
 use crate::crdt::command::Selection;
 use crate::crdt::delta::{Causal, Kind, Row, RowAddress, Scope};
 use crate::env::Snapshot;
 use crate::env::message::{Page, Standing};
+use crate::env::storage::Visitor;
 use crate::hlc::Hlc;
 use crate::types::{Actor, Digest, Partition, Place, Timestamp};
 
@@ -113,7 +114,8 @@ impl View {
     pub fn read(&self, key: &Bytes, selection: &Selection, after: Option<&[u8]>, now: Timestamp) -> Result<Page, ReplicaError> {
         let place = self.place(key);
         let view = self.partition(place.partition);
-        let mut page = Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None };
+        let mut page =
+            Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None, hashed_until: None };
         if view.standing == Standing::Absent {
             return Ok(page);
         }
@@ -143,33 +145,94 @@ impl View {
                 }
             }
         };
-        // Steps over the ends of a list where nothing is any more: most keys end before, and those that don't exist look for a record that is not there.
+        let (elements, _) = layout::rows_of_elements(place, key);
+        let mut is_over = false;
+        if head_only && after.is_none() {
+            // Most keys are strings: their rows are found by their addresses, which costs less than a search.
+            for address in [RowAddress::expiry(key), RowAddress::value(key)] {
+                let row_key = layout::row_key(place, &address);
+                let value = if is_over { None } else { self.snapshot.get(&row_key)? };
+                is_over = value.is_some_and(|value| take(&row_key, &value).is_break()) || is_over;
+            }
+        }
+        if !is_over {
+            let from = if head_only { from.max(elements.as_slice()) } else { from };
+            self.scan_rows(place, key, from, &mut take)?;
+        }
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        match selection {
+            Selection::Head | Selection::All => {}
+            Selection::Elements { kind, elements } => {
+                for element in elements {
+                    page.rows.extend(self.row(place, &RowAddress::element(key, *kind, element))?);
+                }
+            }
+            Selection::Hashed { kind, from_hash, most } => self.read_hashed(place, key, (*kind, *from_hash, *most), &mut page)?,
+        }
+        Ok(page)
+    }
+
+    /// Adds rows of one kind to a page, in the order of their elements' hashes. Those of one hash are not parted.
+    fn read_hashed(
+        &self,
+        place: Place,
+        key: &Bytes,
+        (kind, from_hash, most): (Kind, u64, u32),
+        page: &mut Page,
+    ) -> Result<(), ReplicaError> {
+        let (start, end) = layout::rows_from_hash(place, key, kind, from_hash);
+        let (mut looked_at, mut size, mut last_hash, mut failure) = (0, 0, None, None);
+        self.snapshot.scan(&start, &end, &mut |row_key, value| {
+            let hash = layout::hash_in(row_key, place, key, kind);
+            if hash != last_hash && (looked_at >= most || size > READ_PAGE) {
+                page.hashed_until = hash;
+                return ControlFlow::Break(());
+            }
+            last_hash = hash;
+            looked_at += 1;
+            size += row_key.len() + value.len();
+            match decode(row_key, value) {
+                Ok((address, row)) => {
+                    page.rows.insert(address, row);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        failure.map_or(Ok(()), |failure| Err(failure.into()))
+    }
+
+    /// Scans the rows of a key from a storage key on, and steps over the ends of its list where nothing is any more.
+    pub(super) fn scan_rows(&self, place: Place, key: &[u8], from: &[u8], visit: Visitor<'_>) -> Result<(), ReplicaError> {
+        // Most keys end before their items would begin, and those that don't exist look for a record that is not there.
         let (items, is_over) = (layout::rows_of_items(place, key), Cell::new(false));
         let mut part = |from: &[u8], until: &[u8]| {
             if is_over.get() || from >= until {
                 return Ok(());
             }
             self.snapshot.scan(from, until, &mut |row_key, value| {
-                let flow = take(row_key, value);
+                let flow = visit(row_key, value);
                 is_over.set(flow.is_break());
                 flow
             })
         };
         part(from, &items.0)?;
         if from < items.1.as_slice() && !is_over.get() {
-            let (first, last) = range_on_record(&*self.snapshot, place, key)?;
+            let (first, last) = self.range_of_items(place, key)?;
             part(from.max(first.as_slice()), &last)?;
         }
-        part(from.max(items.1.as_slice()), &layout::end_of(&start))?;
-        if let Some(error) = failure {
-            return Err(error.into());
-        }
-        if let Selection::Elements { kind, elements } = selection {
-            for element in elements {
-                page.rows.extend(self.row(place, &RowAddress::element(key, *kind, element))?);
-            }
-        }
-        Ok(page)
+        Ok(part(from.max(items.1.as_slice()), &layout::end_of(&layout::rows_of_key(place, key)))?)
+    }
+
+    /// The range of storage keys in which the items of a key lie.
+    pub(super) fn range_of_items(&self, place: Place, key: &[u8]) -> Result<(Vec<u8>, Vec<u8>), ReplicaError> {
+        let on_record = Collection::read(&*self.snapshot, place, key)?;
+        Ok(on_record.map_or_else(|| layout::rows_of_items(place, key), |collection| collection.range_of_items(place, key)))
     }
 
     /// Reads the expiry row and these rows of a key, and no others.
@@ -179,20 +242,21 @@ impl View {
     pub fn read_rows(&self, key: &Bytes, addresses: &BTreeSet<RowAddress>) -> Result<Page, ReplicaError> {
         let place = self.place(key);
         let view = self.partition(place.partition);
-        let mut page = Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None };
+        let mut page =
+            Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None, hashed_until: None };
         for address in addresses.iter().chain([&RowAddress::expiry(key)]) {
             page.rows.extend(self.row(place, address)?);
         }
         Ok(page)
     }
 
-    fn row(&self, place: Place, address: &RowAddress) -> Result<Option<(RowAddress, Row)>, ReplicaError> {
+    pub(super) fn row(&self, place: Place, address: &RowAddress) -> Result<Option<(RowAddress, Row)>, ReplicaError> {
         let row_key = layout::row_key(place, address);
         Ok(self.snapshot.get(&row_key)?.map(|value| decode(&row_key, &value)).transpose()?)
     }
 }
 
-fn decode(row_key: &[u8], value: &[u8]) -> Result<(RowAddress, Row), Damaged> {
+pub(super) fn decode(row_key: &[u8], value: &[u8]) -> Result<(RowAddress, Row), Damaged> {
     layout::read_row(row_key, &Bytes::copy_from_slice(value)).map(|(address, row, _)| (address, row))
 }
 

@@ -10,6 +10,7 @@ use rand::rngs::SmallRng;
 use tokio::time::sleep;
 
 use super::cluster::SimCluster;
+use super::derived;
 use super::expiry::{Fate, fate};
 use super::storage::Crash;
 use super::workload::History;
@@ -42,6 +43,10 @@ pub async fn check(cluster: &mut SimCluster, history: &History, doubt_ms: u64) -
     }
     quiet(&nodes).await?;
     whole(cluster).await?;
+    for (index, peer) in cluster.peers.iter().enumerate().filter(|(_, peer)| peer.node.is_some()) {
+        let partitions = nodes.first().map_or(1, |node| node.status().partitions);
+        derived::check(&peer.disk, partitions).map_err(|wrong| format!("what node {index} derived is not so: {wrong}"))?;
+    }
     cluster.network.check_dots(cluster.peers.iter().map(|peer| &peer.disk))
 }
 

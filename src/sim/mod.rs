@@ -6,6 +6,7 @@ pub mod checker;
 pub mod clock;
 pub mod cluster;
 pub mod damage;
+pub mod derived;
 pub mod dots;
 pub mod expiry;
 pub mod faults;

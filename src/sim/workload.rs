@@ -8,6 +8,7 @@
 //! | `set n` | `SADD` of members never used before, `SREM` of some | what was added and not removed is there |
 //! | `string n` | one writer, a new value each time | the last acknowledged value, or one written after it, is among the siblings |
 //! | `expiring n` | one writer, `SET`s with and without an end, `EXPIRE`, `PERSIST` | see [`super::expiry`] |
+//! | `ranked n`, `list n` | `ZADD`, `ZINCRBY`, `ZREM`, `ZPOPMIN`; pushes and pops; `EXPIRE` | what each peer derived is what its rows say |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,9 @@ use super::expiry::{BRIEF_MS, Command, Outcome, Step};
 use super::network::SimNetwork;
 use crate::crdt::command::{Answer, Mutation};
 use crate::crdt::key::{self, ExpireCondition};
+use crate::crdt::list::{self, Side};
 use crate::crdt::set;
+use crate::crdt::sorted_set::{self, AddCondition, Order, Score};
 use crate::crdt::string::{self, SetCondition, SetExpiry};
 use crate::env::Clock;
 use crate::node::{Node, OperationError, Written};
@@ -135,12 +138,14 @@ impl Clients {
         let level = [Level::Sloppy, Level::Sloppy, Level::Quorum, Level::All][random.random_range(0..4)];
         let key = |kind: &str, number: u64| Bytes::from(format!("{kind} {number}"));
         let number = random.random_range(0..KEYS);
-        match random.random_range(0..13) {
+        match random.random_range(0..15) {
             0..3 => self.increment(node, level, key("counter", number), random.random_range(-3..10)),
             3..5 => self.add(node, level, key("set", number), random),
             5 => self.remove(node, level, &key("set", number), random),
             6..8 => self.set(node, level, key("string", number), random.random()),
             8..11 => self.expire(node, number, random),
+            11 => self.rank(node, level, key("ranked", number), random),
+            12 => self.list(node, level, key("list", number), random),
             _ => self.read(node, level, key("string", number)),
         }
     }
@@ -195,6 +200,38 @@ impl Clients {
             member.clone()
         };
         self.spawn(node.write(level, key.clone(), set::Mutation::Remove(vec![member])), |_, _, _| {});
+    }
+
+    /// Changes a sorted set of which nothing is promised.
+    fn rank(&self, node: &Node, level: Level, key: Bytes, random: &mut SmallRng) {
+        let member = Bytes::from(format!("m{}", random.random_range(0..8)));
+        let (score, condition) = (Score::new(f64::from(random.random_range(-4..5))), AddCondition::default());
+        let mutation = match random.random_range(0..9) {
+            0..4 => sorted_set::Mutation::Add { members: vec![(member, score)], condition, changed: false }.into(),
+            4..6 => sorted_set::Mutation::Increment { member, amount: score, condition }.into(),
+            6 => sorted_set::Mutation::Remove(vec![member]).into(),
+            7 => sorted_set::Mutation::Pop { count: 1, order: Order::Ascending }.into(),
+            _ => self.brief_end(random),
+        };
+        self.spawn(node.write(level, key, mutation), |_, _, _| {});
+    }
+
+    /// Changes a list of which nothing is promised.
+    fn list(&self, node: &Node, level: Level, key: Bytes, random: &mut SmallRng) {
+        let side = if random.random_bool(0.5) { Side::Left } else { Side::Right };
+        let items = (0..random.random_range(1..4)).map(|number| Bytes::from(format!("{number}"))).collect();
+        let mutation = match random.random_range(0..9) {
+            0..5 => list::Mutation::Push { side, items, only_existing: false }.into(),
+            5..7 => list::Mutation::Pop { side, count: 2 }.into(),
+            7 => list::Mutation::Trim { start: 1, stop: -2 }.into(),
+            _ => self.brief_end(random),
+        };
+        self.spawn(node.write(level, key, mutation), |_, _, _| {});
+    }
+
+    /// An end that comes soon.
+    fn brief_end(&self, random: &mut SmallRng) -> Mutation {
+        mutation(Step::Decide(Some(self.truth.wall_ms() + random.random_range(500..4_000))))
     }
 
     fn set(&self, node: &Node, level: Level, key: Bytes, value: u64) {

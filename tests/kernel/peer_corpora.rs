@@ -16,10 +16,11 @@ use ringtide::crdt::hyperloglog;
 use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::list::{self, ItemName, Side};
 use ringtide::crdt::memory::MemoryState;
+use ringtide::crdt::set::Query;
 use ringtide::crdt::string;
 use ringtide::env::message::{
-    Attestation, Failed, Inquiry, KeyPage, ListedKey, Message, Page, Publication, PullStart, RangeContent, Refused, Reply, Request,
-    RowRange, RowsThere, Sent, Standing as Worth,
+    Answered, Attestation, Failed, Inquiry, KeyPage, ListedKey, Message, Page, Publication, PullStart, RangeContent, Refused, Reply,
+    Request, RowRange, RowsThere, Sent, Standing as Worth,
 };
 use ringtide::members::{Member, Members, Standing};
 use ringtide::merkle::Tree;
@@ -85,6 +86,8 @@ fn requests() -> Vec<Request> {
         execute(key::Mutation::Expire { at_ms: 1 << 41, condition: ExpireCondition::Later }.into()),
         execute(string::Mutation::Resolve { token: Bytes::from_static(&[2, 0, 0]), value: KEY }.into()),
         Request::Read { key: KEY, selection: Selection::Elements { kind: Kind::Member, elements: vec![KEY] }, after: Some(KEY) },
+        Request::Read { key: KEY, selection: Selection::Hashed { kind: Kind::Score, from_hash: 1 << 60, most: 128 }, after: None },
+        Request::Answer { key: KEY, query: Some(Query::Cardinality.into()) },
         Request::Replicated { batch: 1 << 40 },
         Request::PullOpen(vec![(PARTITION, Digest(1 << 100), 5), (Partition(4), Digest(0), 6)]),
         Request::PullLeaves { partition: PARTITION, state_id: u64::MAX, nodes: vec![0, 31] },
@@ -121,7 +124,19 @@ fn replies() -> Vec<Reply> {
         Reply::Executed(Ok((Answer::Named { item: KEY, name: item_name() }, 7))),
         Reply::Executed(Ok((Answer::Fields(vec![Some(-1), None]), 6))),
         Reply::Executed(Err(Failed::NoQuorum { reached: 1, needed: 2 })),
-        Reply::Page(Box::new(Page { standing: Worth::Extra, rows: state.rows.clone(), causal: state.causal.clone(), next: Some(KEY) })),
+        Reply::Page(Box::new(Page {
+            standing: Worth::Extra,
+            rows: state.rows.clone(),
+            causal: state.causal.clone(),
+            next: Some(KEY),
+            hashed_until: Some(9),
+        })),
+        Reply::Answered(Box::new(Answered {
+            standing: Worth::Counted,
+            digest: Digest(3),
+            bytes: 4,
+            answer: Some(Ok(Answer::Scanned { next: 5, elements: Box::new(Answer::Members(vec![KEY])) })),
+        })),
         Reply::Count(3),
         Reply::PullStarts(vec![(PARTITION, open), (Partition(4), PullStart::Equal), (Partition(5), PullStart::Nothing)]),
         Reply::PullLeaves(vec![(31, vec![1 << 60; 32])]),

@@ -12,5 +12,6 @@ mod notifications;
 mod places;
 mod pubsub;
 mod ringtide;
+mod scans;
 mod server;
 mod wire;

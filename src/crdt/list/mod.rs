@@ -186,14 +186,15 @@ pub(super) fn selection(_query: &Query) -> Selection {
 
 /// Answers a query of a key that shows no other type.
 pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
-    let items = read::values(rows, key, &shown.expiry)?;
     Ok(match query {
-        Query::Length => Answer::count(items.len()),
-        Query::Range { start, stop } => Answer::Items(items[read::range(*start, *stop, items.len())].to_vec()),
+        Query::Length => Answer::count(read::length(rows, &shown.expiry, key)?),
+        Query::Range { start, stop } => Answer::Items(read::between(rows, key, &shown.expiry, *start, *stop)?),
         Query::Index(index) => {
-            read::index(*index, items.len()).and_then(|index| items.get(index)).cloned().map_or(Answer::Nil, Answer::Bytes)
+            read::between(rows, key, &shown.expiry, *index, *index)?.into_iter().next().map_or(Answer::Nil, Answer::Bytes)
         }
-        Query::Find { item, rank, count, most } => Answer::Indexes(read::find(&items, item, *rank, *count, *most)),
+        Query::Find { item, rank, count, most } => {
+            Answer::Indexes(read::find(&read::values(rows, key, &shown.expiry)?, item, *rank, *count, *most))
+        }
     })
 }
 

@@ -40,10 +40,41 @@ pub(in crate::crdt) fn values<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -
     Ok(values)
 }
 
-/// What an index names among so many items; `None` where there is none such.
-pub(super) fn index(index: i64, length: usize) -> Option<usize> {
-    let index = if index < 0 { index.checked_add(i64::try_from(length).ok()?)? } else { index };
-    usize::try_from(index).ok().filter(|index| *index < length)
+/// How many items show. Read one by one only while the removal of expired ones is due.
+pub(super) fn length<R: Rows>(rows: &R, expiry: &Expiry, key: &Bytes) -> Result<usize, R::Error> {
+    let summary = rows.summary(key)?;
+    if summary.stands(expiry) {
+        return Ok(usize::try_from(summary.count(ITEM)).unwrap_or(usize::MAX));
+    }
+    let mut length = 0;
+    visit(rows, key, Side::Left, &mut |_, row| {
+        length += usize::from(item(row, expiry).is_some());
+        ControlFlow::Continue(())
+    })?;
+    Ok(length)
+}
+
+/// The items that show between two indexes, both included, read from the end that is nearer.
+pub(super) fn between<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry, start: i64, stop: i64) -> Result<Vec<Bytes>, R::Error> {
+    let length = length(rows, expiry, key)?;
+    let wanted = range(start, stop, length);
+    let (side, mut skipped) =
+        if wanted.start <= length - wanted.end { (Side::Left, wanted.start) } else { (Side::Right, length - wanted.end) };
+    let mut items = Vec::new();
+    if wanted.is_empty() {
+        return Ok(items);
+    }
+    visit(rows, key, side, &mut |_, row| {
+        match item(row, expiry) {
+            Some(_) if skipped > 0 => skipped -= 1,
+            item => items.extend(item),
+        }
+        if items.len() < wanted.len() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    if side == Side::Right {
+        items.reverse();
+    }
+    Ok(items)
 }
 
 /// What two indexes, both included, name among so many items.

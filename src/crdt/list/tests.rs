@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use super::super::command;
 use super::super::delta::{Row, RowAddress};
 use super::super::memory::MemoryState;
+use super::super::summary::Summary;
 use super::super::testing::{DELETE, Replica, TYPE, add, bytes, expire, key, set as set_string, settle, text};
 use super::*;
 use crate::config::MAX_VALUE;
@@ -224,8 +225,8 @@ impl Rows for Counted<'_> {
         })
     }
 
-    fn items(&self, key: &Bytes) -> Result<u64, Infallible> {
-        self.0.items(key)
+    fn summary(&self, key: &Bytes) -> Result<Summary, Infallible> {
+        self.0.summary(key)
     }
 }
 

@@ -12,7 +12,7 @@ use super::super::execute::{ExecuteError, Outcome};
 use super::super::key;
 use super::super::shown::Shown;
 use super::position::{Growth, Position};
-use super::read::{item, range, visit};
+use super::read::{self, item, range, visit};
 use super::{ITEM, Side};
 use crate::config::{MAX_REMOVED_BYTES, MAX_VALUE};
 
@@ -41,18 +41,9 @@ fn outermost<R: Rows>(rows: &R, key: &Bytes, side: Side) -> Result<Option<Positi
     Ok(outermost)
 }
 
-/// How many items show. Read one by one only while the removal of expired ones is due.
+/// How many items show.
 fn length<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<i64, R::Error> {
-    let mut length = 0u64;
-    if shown.expiry.standing().any(|decision| shown.expiry.has_passed(decision)) {
-        visit(rows, key, Side::Left, &mut |_, row| {
-            length += u64::from(item(row, &shown.expiry).is_some());
-            ControlFlow::Continue(())
-        })?;
-    } else {
-        length = rows.items(key)?;
-    }
-    Ok(i64::try_from(length).unwrap_or(i64::MAX))
+    Ok(i64::try_from(read::length(rows, &shown.expiry, key)?).unwrap_or(i64::MAX))
 }
 
 /// The items between which one stands, each missing where there is none.
@@ -267,11 +258,17 @@ pub(super) fn remove<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>,
 
 /// LTRIM. A list of which nothing stays is deleted.
 pub(super) fn trim<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, start: i64, stop: i64) -> Outcome<R::Error> {
-    let all = items(rows, shown, draft.key, Side::Left, |_| true)?;
-    let kept = range(start, stop, all.len());
+    let length = read::length(rows, &shown.expiry, draft.key).map_err(ExecuteError::Rows)?;
+    let kept = range(start, stop, length);
     if kept.is_empty() {
         return Ok((key::delete(rows, shown, draft)?.0, Answer::Ok));
     }
-    remove_all(&mut draft, all[..kept.start].iter().chain(&all[kept.end..]))?;
+    let (before, behind) = (kept.start, length - kept.end);
+    if before.saturating_add(behind).saturating_mul(NAMING_BYTES) > MAX_REMOVED_BYTES {
+        return Err(Refusal::TooManyItems.into());
+    }
+    let mut unwanted = items(rows, shown, draft.key, Side::Left, |taken| taken < before)?;
+    unwanted.extend(items(rows, shown, draft.key, Side::Right, |taken| taken < behind)?);
+    remove_all(&mut draft, &unwanted)?;
     Ok((draft.finish(), Answer::Ok))
 }

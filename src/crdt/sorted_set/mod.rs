@@ -3,11 +3,11 @@
 //! A member is in the set while its row shows something: so adding it, or to its score, wins over a concurrent ZREM, and concurrent increments add up.
 //! The sum is exact (see [`super::number`]) and shown as the double nearest to it. A base that is infinite swallows what is added.
 //!
-//! Order and rank come from reading every row of the key. An index by score would be local and derived: under the key a second row of storage a
-//! member, in order of (score, member), put and taken in the batch that changes the member's row, and dropped with it; the score must be the
-//! one that shows, so whatever hides or raises entries later (expiry, a removal) would have to touch it too.
+//! Order and rank are counted off from an end ([`Rows::visit_ranked`]), which a replica does by an index of its own: of the scores as they are while
+//! nothing has ended. Once something of the key may have ended, every row is read until what ended is removed.
 
 mod range;
+mod ranked;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +25,8 @@ use super::delta::{Kind, Payload, Row, RowAddress, Rows};
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::number::Number;
+use super::random::Pick;
+use super::scan::Scan;
 use super::shown::Shown;
 use crate::config::MAX_VALUE;
 
@@ -117,6 +119,15 @@ pub enum Query {
     Range(Range),
     /// How many members a range has.
     Count(Range),
+    /// Members picked at random, with their scores: [`Answer::Scored`].
+    Pick {
+        /// How many.
+        pick: Pick,
+        /// What they are picked by.
+        seed: u64,
+    },
+    /// Members with their scores from a hash on: [`Answer::Scanned`].
+    Scan(Scan),
     /// The place of a member in an order, from 0; [`Answer::Nil`] where it is none.
     Rank {
         /// The member.
@@ -148,6 +159,7 @@ impl Query {
             Self::Scores(members) => longest_of(members),
             Self::Range(range) | Self::Count(range) => range.longest(),
             Self::Rank { member, .. } => member.len(),
+            Self::Pick { .. } | Self::Scan(_) => 0,
         }
     }
 }
@@ -183,7 +195,8 @@ impl Additive<Score> {
 pub(super) fn selection(query: &Query) -> Selection {
     match query {
         Query::Scores(members) => Selection::Elements { kind: Kind::Score, elements: members.clone() },
-        Query::Range(_) | Query::Count(_) | Query::Rank { .. } => Selection::All,
+        Query::Scan(scan) => scan.selection(Kind::Score),
+        Query::Range(_) | Query::Count(_) | Query::Rank { .. } | Query::Pick { .. } => Selection::All,
     }
 }
 
@@ -191,19 +204,26 @@ pub(super) fn selection(query: &Query) -> Selection {
 pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Query) -> Result<Answer, R::Error> {
     Ok(match query {
         Query::Scores(members) => {
-            let score = |member| {
-                let row = rows.row(&address(key, member))?;
-                Ok(ScoreView::of(&row, &shown.expiry).score().map(Score::new))
-            };
-            Answer::Scores(members.iter().map(score).collect::<Result<_, _>>()?)
+            Answer::Scores(members.iter().map(|member| score_of(rows, shown, key, member)).collect::<Result<_, _>>()?)
         }
-        Query::Range(range) => Answer::Scored(range.of(scored(rows, shown, key)?)),
-        Query::Count(range) => Answer::count(range.of(scored(rows, shown, key)?).len()),
-        Query::Rank { member, order } => {
-            let members = order.of(scored(rows, shown, key)?);
-            members.iter().position(|(other, _)| other == member).map_or(Answer::Nil, Answer::count)
+        Query::Range(range) => Answer::Scored(ranked::range(rows, shown, key, range)?),
+        Query::Count(range) => Answer::count(ranked::number(rows, shown, key, range)?),
+        Query::Pick { pick, seed } => {
+            Answer::Scored(pick.of_rows(*seed, (rows, shown, key, Kind::Score), |address, row| scored_in(shown, address, row))?)
         }
+        Query::Scan(scan) => scan.answer((rows, key, Kind::Score), |address, row| scored_in(shown, address, row), Answer::Scored)?,
+        Query::Rank { member, order } => ranked::rank(rows, shown, key, member, *order)?.map_or(Answer::Nil, Answer::count),
     })
+}
+
+/// The score of a member; `None` where it is none.
+fn score_of<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, member: &Bytes) -> Result<Option<Score>, R::Error> {
+    Ok(ScoreView::of(&rows.row(&address(key, member))?, &shown.expiry).score().map(Score::new))
+}
+
+/// The member of a row with its score, where it shows.
+fn scored_in(shown: &Shown, address: &RowAddress, row: &Row) -> Option<(Bytes, Score)> {
+    ScoreView::of(row, &shown.expiry).score().map(|score| (address.element.clone(), Score::new(score)))
 }
 
 /// Executes a mutation on what a key shows.
@@ -212,7 +232,7 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
     if mutation.longest() > MAX_VALUE {
         return Err(Refusal::TooBig.into());
     }
-    let all = |draft: &Draft<'_, '_>| scored(rows, shown, draft.key).map_err(ExecuteError::Rows);
+    let members_of = |draft: &Draft<'_, '_>, range: &Range| ranked::range(rows, shown, draft.key, range).map_err(ExecuteError::Rows);
     match mutation {
         Mutation::Add { members, condition, changed } => add(rows, shown, draft, members, *condition, *changed),
         Mutation::Increment { member, amount, condition } => increment(rows, shown, draft, member, *amount, *condition),
@@ -221,13 +241,13 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
             Ok((draft.finish(), Answer::count(removed)))
         }
         Mutation::RemoveRange(range) => {
-            let members = range.of(all(&draft)?);
+            let members = members_of(&draft, range)?;
             let (draft, removed) = remove(rows, shown, draft, members.iter().map(|(member, _)| member).collect())?;
             Ok((draft.finish(), Answer::count(removed)))
         }
         Mutation::Pop { count, order } => {
-            let mut members = order.of(all(&draft)?);
-            members.truncate(usize::try_from(*count).unwrap_or(usize::MAX));
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            let members = members_of(&draft, &Range { span: Span::Places(0, -1), order: *order, limit: Some((0, count)) })?;
             let (draft, _) = remove(rows, shown, draft, members.iter().map(|(member, _)| member).collect())?;
             Ok((draft.finish(), Answer::Scored(members)))
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::super::delta::{Kind, Rows};
-use super::super::shown::Shown;
+use super::super::expiry::Expiry;
 use super::ScoreView;
 
 /// A score: a double that is not NaN. Equal are those of the same bits; zero and minus zero order alike.
@@ -71,13 +71,13 @@ impl std::fmt::Debug for Score {
 pub(in crate::crdt) type Scored = Vec<(Bytes, Score)>;
 
 /// The members that show, in order of (score, member).
-pub(in crate::crdt) fn scored<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Scored, R::Error> {
+pub(in crate::crdt) fn scored<R: Rows + ?Sized>(rows: &R, expiry: &Expiry, key: &Bytes) -> Result<Scored, R::Error> {
     let mut members = Vec::new();
     rows.visit_from(key, Kind::Score, &mut |address, row| {
         if address.kind != Kind::Score {
             return ControlFlow::Break(());
         }
-        members.extend(ScoreView::of(row, &shown.expiry).score().map(|score| (address.element.clone(), Score::new(score))));
+        members.extend(ScoreView::of(row, expiry).score().map(|score| (address.element.clone(), Score::new(score))));
         ControlFlow::Continue(())
     })?;
     members.sort_by(|(one, score), (other, other_score)| compare(*score, *other_score).then_with(|| one.cmp(other)));
@@ -99,8 +99,20 @@ pub enum Order {
 }
 
 impl Order {
+    /// The order from the other end.
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        if self == Self::Ascending { Self::Descending } else { Self::Ascending }
+    }
+
+    /// Whether a score comes before another in this order.
+    #[must_use]
+    pub fn begins_before(self, score: Score, other: Score) -> bool {
+        compare(score, other) == if self == Self::Ascending { Ordering::Less } else { Ordering::Greater }
+    }
+
     /// Members in this order, from those in order of (score, member).
-    pub(super) fn of(self, mut members: Scored) -> Scored {
+    pub(in crate::crdt) fn of(self, mut members: Scored) -> Scored {
         if self == Self::Descending {
             members.reverse();
         }
@@ -199,14 +211,13 @@ impl Range {
     /// The part of all members, which are given in order of (score, member).
     pub(super) fn of(&self, members: Scored) -> Scored {
         let members = self.order.of(members);
-        let told =
-            match &self.span {
-                Span::Places(start, stop) => places(members, *start, *stop),
-                Span::Scores(least, greatest) => self
-                    .between(members, |(_, score), upper| if upper { greatest.admits(*score, true) } else { least.admits(*score, false) }),
-                Span::Members(least, greatest) => self
-                    .between(members, |(member, _), upper| if upper { greatest.admits(member, true) } else { least.admits(member, false) }),
-            };
+        let told = match &self.span {
+            Span::Places(start, stop) => places(members, *start, *stop),
+            Span::Scores(..) | Span::Members(..) => {
+                let inner = members.into_iter().skip_while(|(member, score)| !self.begins(member, *score));
+                inner.take_while(|(member, score)| self.goes_on(member, *score)).collect()
+            }
+        };
         match self.limit {
             None => told,
             Some((offset, count)) => {
@@ -216,11 +227,23 @@ impl Range {
         }
     }
 
-    /// From the first member on the right side of the end where the order begins, to the last on that of the other.
-    fn between(&self, members: Scored, admits: impl Fn(&(Bytes, Score), bool) -> bool) -> Scored {
-        let descending = self.order == Order::Descending;
-        let inner = members.into_iter().skip_while(|member| !admits(member, descending));
-        inner.take_while(|member| admits(member, !descending)).collect()
+    /// Whether a member lies on the right side of the end where the order begins. Places are not looked at.
+    pub(super) fn begins(&self, member: &Bytes, score: Score) -> bool {
+        self.admits(member, score, self.order == Order::Descending)
+    }
+
+    /// Whether a member lies on the right side of the end that the order leads to. Places are not looked at.
+    pub(super) fn goes_on(&self, member: &Bytes, score: Score) -> bool {
+        self.admits(member, score, self.order == Order::Ascending)
+    }
+
+    /// Whether a member lies on the right side of the lesser end, or with `upper` of the greater.
+    fn admits(&self, member: &Bytes, score: Score, upper: bool) -> bool {
+        match &self.span {
+            Span::Places(..) => true,
+            Span::Scores(least, greatest) => if upper { greatest } else { least }.admits(score, upper),
+            Span::Members(least, greatest) => if upper { greatest } else { least }.admits(member, upper),
+        }
     }
 }
 

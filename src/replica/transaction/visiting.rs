@@ -124,7 +124,7 @@ impl Transaction<'_> {
         let mut read: Vec<(Vec<u8>, Cached)> = Vec::new();
         let (mut wanted, mut whole) = (true, true);
         let mut outermost = None;
-        self.merged_of_key(key, (start, end), order, true, &mut |row_key, stored, cached| {
+        self.merged_of_key(key, (start, end), order, &mut |row_key, stored, cached| {
             // Most keys have one row. To look one row further than the visitor wants tells so, and spares the next visit its search.
             if !wanted {
                 whole = false;
@@ -151,7 +151,7 @@ impl Transaction<'_> {
         })?;
         self.rows.borrow_mut().extend(read);
         if let Some(position) = outermost {
-            self.items.note_outermost(layout::items_key(self.place(key), key), order, &position);
+            self.collections.note_outermost(layout::collection_key(self.place(key), key), order, &position);
         }
         Ok(whole)
     }

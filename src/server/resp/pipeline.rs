@@ -345,7 +345,7 @@ async fn collect(
     let (mut results, mut receipts, mut length) = (Vec::new(), Vec::new(), 0);
     let mut answers = std::pin::pin!(answers);
     while let Some(result) = answers.next().await {
-        length += result.as_ref().map_or(0, |(answer, _)| answer.size());
+        length += result.as_ref().map_or(0, |(answer, _)| answer.weight());
         if length > MAX_GATHERED {
             return (Err(Reply::Error("TOOBIG reply would exceed 256 MiB".to_owned())), receipts);
         }

@@ -320,7 +320,7 @@ pub(crate) fn random_deltas(random: &mut Random) -> Vec<Rc<Delta>> {
 /// What a replica answers at a moment.
 pub(crate) fn answer(state: &MemoryState, key: &Bytes, query: &Query, now: Timestamp) -> Answer {
     let rows = state.rows_of(key).unwrap_or_else(|never| match never {});
-    let view = KeyView { rows };
+    let view = KeyView { rows, ..KeyView::default() };
     answer::answer(&view, now, key, query).unwrap_or(Answer::Nil)
 }
 

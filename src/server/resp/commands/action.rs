@@ -163,6 +163,7 @@ pub(crate) fn plain(answer: Answer) -> Reply {
             }
             Reply::Map(told)
         }
+        Answer::Scanned { .. } => Reply::Error("ERR elements are scanned by SSCAN, HSCAN and ZSCAN alone".to_owned()),
         Answer::Watched { answer, .. } => plain(*answer),
         Answer::Explained(_) => Reply::Error("ERR rows are explained by RINGTIDE EXPLAIN alone".to_owned()),
         Answer::Content { .. } => Reply::Error("ERR the content of a key is for other keys alone".to_owned()),

@@ -5,11 +5,12 @@ use bytes::Bytes;
 use super::Call;
 use super::action::{CommandError, Operation, bulks, plain};
 use super::options::{integer, is};
-use super::pick::{Pick, random_count};
+use super::pick::{check_pairs, picked, random_count};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::Answer;
 use crate::crdt::float::{Float, parse_long_double};
 use crate::crdt::hash::{Mutation, Query};
+use crate::crdt::random::Pick;
 use crate::server::resp::reply::Reply;
 
 const READ: Flags = Flags::READONLY.and(Flags::FAST);
@@ -147,12 +148,12 @@ fn hrandfield(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         [] | [_] => false,
         _ => return Err(CommandError::Syntax),
     };
-    pick.check_pairs(with_values)?;
-    Ok(Operation::read(&arguments[1], Query::Pairs).shaped(move |answer| match answer {
+    check_pairs(pick, with_values)?;
+    Ok(Operation::read(&arguments[1], Query::Pick { pick, seed }).shaped(move |answer| match answer {
         Answer::Pairs(pairs) if with_values => {
-            Reply::Pairs(pick.of(pairs, seed).into_iter().map(|(field, value)| (Reply::Bulk(field), Reply::Bulk(value))).collect())
+            Reply::Pairs(pairs.into_iter().map(|(field, value)| (Reply::Bulk(field), Reply::Bulk(value))).collect())
         }
-        Answer::Pairs(pairs) => pick.reply(pairs.into_iter().map(|(field, _)| field).collect(), seed),
+        Answer::Pairs(pairs) => picked(pick, pairs.into_iter().map(|(field, _)| field).collect()),
         other => plain(other),
     }))
 }

@@ -6,7 +6,8 @@ use futures::{FutureExt, TryStreamExt};
 
 use super::Call;
 use super::action::{Action, CommandError};
-use super::options::{integer, is};
+use super::options::is;
+use super::scans;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::config::{MAX_GATHERED, MAX_RUNNING, MAX_SCANNED};
 use crate::crdt::key;
@@ -42,16 +43,12 @@ struct Wanted {
 }
 
 fn scan(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
-    let cursor = std::str::from_utf8(&arguments[1]).ok().and_then(|text| text.parse().ok());
-    let cursor: u64 = cursor.ok_or_else(|| CommandError::other("ERR invalid cursor"))?;
+    let cursor = scans::cursor(&arguments[1])?;
     let (mut wanted, mut count) = (Wanted::default(), 10);
     for option in arguments[2..].chunks(2) {
         match option {
             [name, pattern] if is(name, "match") => wanted.pattern = Some(pattern.clone()),
-            [name, number] if is(name, "count") => {
-                let number = integer(number)?;
-                count = usize::try_from(number).ok().filter(|count| *count > 0).ok_or(CommandError::Syntax)?;
-            }
+            [name, number] if is(name, "count") => count = scans::count(number)?,
             [name, data_type] if is(name, "type") => wanted.data_type = Some(data_type.clone()),
             _ => return Err(CommandError::Syntax),
         }

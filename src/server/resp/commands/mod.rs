@@ -28,6 +28,7 @@ mod pick;
 mod pubsub;
 mod ranges;
 mod ringtide;
+mod scans;
 mod server;
 mod set_algebra;
 mod sets;
@@ -82,13 +83,14 @@ pub(crate) struct Note {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 21] = [
+const FAMILIES: [&[Spec]; 22] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
     bitmaps::COMMANDS,
     keys::COMMANDS,
     keyspace::COMMANDS,
+    scans::COMMANDS,
     moving::COMMANDS,
     object::COMMANDS,
     sort::COMMANDS,

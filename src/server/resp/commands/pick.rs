@@ -4,22 +4,11 @@ use bytes::Bytes;
 
 use super::action::{CommandError, bulks};
 use super::options::integer;
-use crate::crdt::random::Sequence;
+use crate::crdt::random::Pick;
 use crate::server::resp::reply::Reply;
 
 /// Most picks of one command that may repeat themselves: a client could ask for more than any memory holds.
 const MOST_REPEATED: usize = 1024 * 1024;
-
-/// How many are picked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Pick {
-    /// One, told without an array.
-    One,
-    /// So many, each once.
-    Distinct(usize),
-    /// So many, the same one as often as it comes.
-    Repeated(usize),
-}
 
 /// The count of such a command: a negative one lets picks repeat themselves.
 ///
@@ -39,34 +28,21 @@ pub(super) fn random_count(argument: &[u8]) -> Result<Pick, CommandError> {
     }
 }
 
-impl Pick {
-    /// Checks a count of pairs, which Redis counts twice.
-    ///
-    /// # Errors
-    /// Where twice as many are beyond what may be asked for.
-    pub(super) fn check_pairs(self, paired: bool) -> Result<(), CommandError> {
-        let most = usize::try_from(i64::MAX / 2).unwrap_or(usize::MAX);
-        match self {
-            Self::Distinct(count) | Self::Repeated(count) if paired && count > most => Err(CommandError::OutOfRange),
-            _ => Ok(()),
-        }
+/// Checks a count of pairs, which Redis counts twice.
+///
+/// # Errors
+/// Where twice as many are beyond what may be asked for.
+pub(super) fn check_pairs(pick: Pick, paired: bool) -> Result<(), CommandError> {
+    let most = usize::try_from(i64::MAX / 2).unwrap_or(usize::MAX);
+    match pick {
+        Pick::Distinct(count) | Pick::Repeated(count) if paired && count > most => Err(CommandError::OutOfRange),
+        _ => Ok(()),
     }
+}
 
-    /// What is picked of some items.
-    pub(super) fn of<T: Clone>(self, items: Vec<T>, seed: u64) -> Vec<T> {
-        let sequence = Sequence::new(seed);
-        match self {
-            Self::One => sequence.pick(items, 1),
-            Self::Distinct(count) => sequence.pick(items, count),
-            Self::Repeated(count) => sequence.pick_repeatedly(&items, count),
-        }
-    }
-
-    /// What is picked of some elements, as a reply.
-    pub(super) fn reply(self, elements: Vec<Bytes>, seed: u64) -> Reply {
-        let picked = self.of(elements, seed);
-        if self == Self::One { picked.into_iter().next().map_or(Reply::Null, Reply::Bulk) } else { bulks(picked) }
-    }
+/// Elements that were picked, as a reply.
+pub(super) fn picked(pick: Pick, elements: Vec<Bytes>) -> Reply {
+    if pick == Pick::One { elements.into_iter().next().map_or(Reply::Null, Reply::Bulk) } else { bulks(elements) }
 }
 
 #[cfg(test)]
@@ -80,15 +56,15 @@ mod tests {
         assert_eq!(random_count(b"-9999999999"), Err(CommandError::OutOfRange), "no memory holds so many");
         assert_eq!(random_count(b"9999999999"), Ok(Pick::Distinct(9_999_999_999)), "there are never so many");
         assert_eq!(random_count(b"x"), Err(CommandError::NotAnInteger));
-        assert_eq!(Pick::Distinct(usize::MAX).check_pairs(false), Ok(()));
-        assert_eq!(Pick::Distinct(usize::MAX).check_pairs(true), Err(CommandError::OutOfRange));
+        assert_eq!(check_pairs(Pick::Distinct(usize::MAX), false), Ok(()));
+        assert_eq!(check_pairs(Pick::Distinct(usize::MAX), true), Err(CommandError::OutOfRange));
     }
 
     #[test]
     fn what_is_picked_of_nothing_is_nothing() {
-        assert_eq!(Pick::One.reply(Vec::new(), 1), Reply::Null);
-        assert_eq!(Pick::Repeated(3).reply(Vec::new(), 1), Reply::Array(Vec::new()));
-        assert_eq!(Pick::One.reply(vec!["a".into()], 1), Reply::bulk("a"));
-        assert_eq!(Pick::Repeated(2).reply(vec!["a".into()], 1), bulks(["a".into(), "a".into()]));
+        assert_eq!(picked(Pick::One, Vec::new()), Reply::Null);
+        assert_eq!(picked(Pick::Repeated(3), Vec::new()), Reply::Array(Vec::new()));
+        assert_eq!(picked(Pick::One, vec!["a".into()]), Reply::bulk("a"));
+        assert_eq!(picked(Pick::Repeated(2), vec!["a".into(), "a".into()]), bulks(["a".into(), "a".into()]));
     }
 }

@@ -5,9 +5,10 @@ use bytes::Bytes;
 use super::Call;
 use super::action::{CommandError, Operation, plain};
 use super::options::positive;
-use super::pick::{Pick, random_count};
+use super::pick::{picked, random_count};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::Answer;
+use crate::crdt::random::Pick;
 use crate::crdt::set::{Mutation, Query};
 use crate::server::resp::reply::Reply;
 
@@ -77,8 +78,8 @@ fn srandmember(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         [count] => random_count(count)?,
         _ => return Err(CommandError::Syntax),
     };
-    Ok(Operation::read(&arguments[1], Query::Members).shaped(move |answer| match answer {
-        Answer::Members(members) => pick.reply(members, seed),
+    Ok(Operation::read(&arguments[1], Query::Pick { pick, seed }).shaped(move |answer| match answer {
+        Answer::Members(members) => picked(pick, members),
         other => plain(other),
     }))
 }

@@ -5,11 +5,12 @@ use bytes::Bytes;
 use super::Call;
 use super::action::{CommandError, Operation, plain};
 use super::options::{is, positive};
-use super::pick::{Pick, random_count};
+use super::pick::{check_pairs, picked, random_count};
 use super::ranges::{self, By, range_query};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::Answer;
 use crate::crdt::float::parse_double;
+use crate::crdt::random::Pick;
 use crate::crdt::sorted_set::{AddCondition, Comparison, Mutation, Order, Presence, Query, Range, Score};
 use crate::server::resp::reply::Reply;
 
@@ -283,10 +284,9 @@ fn zrandmember(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         [] | [_] => false,
         _ => return Err(CommandError::Syntax),
     };
-    pick.check_pairs(with_scores)?;
-    Ok(Operation::read(&arguments[1], Query::Range(Range::all())).shaped(move |answer| match answer {
-        Answer::Scored(members) if with_scores => plain(Answer::Scored(pick.of(members, seed))),
-        Answer::Scored(members) => pick.reply(members.into_iter().map(|(member, _)| member).collect(), seed),
+    check_pairs(pick, with_scores)?;
+    Ok(Operation::read(&arguments[1], Query::Pick { pick, seed }).shaped(move |answer| match answer {
+        Answer::Scored(members) if !with_scores => picked(pick, members.into_iter().map(|(member, _)| member).collect()),
         other => plain(other),
     }))
 }

@@ -52,7 +52,7 @@ fn every_command_that_is_promised_is_there_and_no_other() {
                     mget mset append strlen del unlink exists type incr decr incrby decrby incrbyfloat hset hsetnx hmset hget hmget hexists hstrlen hdel hlen \
                     hgetall hkeys hvals hincrby hincrbyfloat hrandfield zadd zincrby zrem zscore zmscore zcard zcount zlexcount zrank zrevrank \
                     zrange zrevrange zrangebyscore zrevrangebyscore zrangebylex zrevrangebylex zremrangebyrank zremrangebyscore \
-                    zremrangebylex zpopmin zpopmax zrandmember spop srandmember sadd srem smembers sismember smismember scard \
+                    zremrangebylex zpopmin zpopmax zrandmember spop srandmember sadd srem smembers sismember smismember scard sscan hscan zscan \
                     getrange substr setrange msetnx lcs setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
                     lpush rpush lpushx rpushx lpop rpop llen lrange lindex lset linsert lrem ltrim lpos \
                      lmove rpoplpush lmpop zmpop blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop watch unwatch pfadd pfcount pfmerge \
