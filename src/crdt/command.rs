@@ -231,6 +231,8 @@ pub enum Answer {
     Indexes(Vec<i64>),
     /// Numbers of fields, `None` for one that was not changed since it would not fit.
     Fields(Vec<Option<i64>>),
+    /// A number for each element asked for.
+    Numbers(Vec<i64>),
     /// Yes or no for each element asked for.
     Flags(Vec<bool>),
     /// The value of each field asked for; `None` where there is none.

@@ -92,7 +92,11 @@ fn requests() -> Vec<Request> {
         Request::KeyCounts(vec![PARTITION]),
         Request::Keys { partition: PARTITION, from_hash: 1 << 60, most: 10 },
         Request::DurableClocks(vec![PARTITION]),
-        Request::Attest(vec![Attestation { key: KEY, decision: decision(), standing: vec![Dot { actor: Actor(1), counter: 9 }] }]),
+        Request::Attest(vec![Attestation {
+            row: RowAddress::expiry(&KEY),
+            decision: decision(),
+            standing: vec![Dot { actor: Actor(1), counter: 9 }],
+        }]),
     ]
 }
 

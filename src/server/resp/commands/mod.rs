@@ -5,6 +5,7 @@ mod bitmaps;
 mod client;
 mod config;
 mod connection;
+mod fields;
 mod hashes;
 mod hyperloglogs;
 mod info;
@@ -48,7 +49,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 13] = [
+const FAMILIES: [&[Spec]; 14] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
@@ -57,6 +58,7 @@ const FAMILIES: [&[Spec]; 13] = [
     keyspace::COMMANDS,
     sets::COMMANDS,
     hashes::COMMANDS,
+    fields::COMMANDS,
     sorted_sets::COMMANDS,
     lists::COMMANDS,
     hyperloglogs::COMMANDS,

@@ -55,6 +55,7 @@ fn every_command_that_is_promised_is_there_and_no_other() {
                     zremrangebylex zpopmin zpopmax zrandmember spop srandmember sadd srem smembers sismember smismember scard \
                     getrange substr setrange msetnx lcs setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
                     lpush rpush lpushx rpushx lpop rpop llen lrange lindex lset linsert lrem ltrim lpos pfadd pfcount pfmerge \
+                    hexpire hpexpire hexpireat hpexpireat httl hpttl hexpiretime hpexpiretime hpersist hgetdel hgetex hsetex \
                     expire pexpire expireat pexpireat ttl pttl expiretime persist scan keys randomkey flushall flushdb wait multi exec discard ringtide";
     let promised: BTreeSet<&str> = promised.split(' ').filter(|name| !name.is_empty()).collect();
     assert_eq!(all().map(|spec| spec.name).collect::<BTreeSet<_>>(), promised);
