@@ -5,6 +5,7 @@
 mod connections;
 mod differential;
 mod families;
+mod fields;
 mod hostile;
 mod keyspace;
 mod ringtide;
