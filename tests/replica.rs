@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ringtide::config::EXPIRY_GRACE;
@@ -374,7 +375,7 @@ async fn a_decision_that_comes_too_late_is_joined_and_not_acknowledged() {
         let set = execute(&mut writer, hash::Mutation::Set(vec![(field().remove(0), Bytes::from_static(b"v"))]).into());
         let delta = execute(&mut writer, decision);
         assert_eq!((in_time.hear(&set), in_time.hear(&delta)), (None, None));
-        tokio::time::sleep(EXPIRY_GRACE).await;
+        tokio::time::sleep(EXPIRY_GRACE + Duration::from_millis(1)).await;
         assert_eq!((late.hear(&set), late.hear(&delta)), (None, Some(Refused::Late)), "{delta:?}");
         assert_eq!(late.rows(), in_time.rows());
     }

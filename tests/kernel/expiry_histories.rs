@@ -1,7 +1,9 @@
 //! The proof of expiry by histories, of keys and of fields: 2 to 5 replicas with clocks that are wrong by up to 3 seconds either way. Judged by definition: a write shows
 //! at the end unless some decision may rightly have ended it, and does not show if one that its writer knew of, or that knew of it, has.
 
-use ringtide::crdt::delta::Decision;
+use std::rc::Rc;
+
+use ringtide::crdt::delta::{Decision, Delta};
 use ringtide::crdt::expiry::Subject;
 use ringtide::crdt::wire::rows_to_bytes;
 use ringtide::types::Timestamp;
@@ -10,9 +12,6 @@ use crate::expiry_plot::{Aspect, Plot};
 use crate::expiry_world::{EVENTS, ExpiryWorld, Operation, SKEW, Written};
 use crate::history::Event;
 use crate::history::random::Random;
-
-/// Histories per test.
-const HISTORIES: u64 = 5_000;
 
 #[derive(Clone)]
 struct History {
@@ -200,34 +199,60 @@ fn judge(world: &ExpiryWorld) -> Result<(), String> {
     Ok(())
 }
 
-fn prove(plot: Plot, first_seed: u64) {
-    for seed in first_seed..first_seed + HISTORIES {
-        let history = History::random(plot, seed);
-        if let (Err(text), _) = history.play(false) {
-            let class = text.split(' ').next().unwrap_or_default().to_owned();
-            let shortest = history.shrink(&class);
-            let (verdict, trace) = shortest.play(true);
-            panic!("seed {seed}: {text}\nclocks wrong by {:?} s: {verdict:?}\n{trace}", shortest.skews);
+/// Plays the history of a plot that belongs to a seed.
+///
+/// # Errors
+/// What is wrong after it, with the shortest trace found.
+pub(crate) fn play(plot: Plot, seed: u64) -> Result<(), String> {
+    let history = History::random(plot, seed);
+    let Err(text) = history.play(false).0 else { return Ok(()) };
+    let class = text.split(' ').next().unwrap_or_default().to_owned();
+    let shortest = history.shrink(&class);
+    let (verdict, trace) = shortest.play(true);
+    Err(format!("{text}\nclocks wrong by {:?} s: {verdict:?}\n{trace}", shortest.skews))
+}
+
+/// The deltas of a random history of a field that expires.
+pub(crate) fn random_deltas(seed: u64) -> Vec<Rc<Delta>> {
+    let history = History::random(Plot::Fields, seed);
+    let mut world = ExpiryWorld::new(history.plot, &history.skews, history.expiry_first, false);
+    history.events.iter().for_each(|event| world.step(*event));
+    world.deltas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::histories::replay;
+
+    /// Histories per test; there are two of each plot, run side by side.
+    const HISTORIES: u64 = 5_000;
+
+    fn prove(plot: Plot, first_seed: u64) {
+        for seed in first_seed..first_seed + HISTORIES {
+            if let Err(text) = play(plot, seed) {
+                panic!("{}\n{text}", replay(plot.title(), seed));
+            }
         }
     }
-}
 
-#[test]
-fn expiry_ends_what_it_should_and_nothing_else_1() {
-    prove(Plot::Keys, 1);
-}
+    #[test]
+    fn expiry_ends_what_it_should_and_nothing_else_1() {
+        prove(Plot::Keys, 1);
+    }
 
-#[test]
-fn expiry_ends_what_it_should_and_nothing_else_2() {
-    prove(Plot::Keys, 1_000_001);
-}
+    #[test]
+    fn expiry_ends_what_it_should_and_nothing_else_2() {
+        prove(Plot::Keys, 1_000_001);
+    }
 
-#[test]
-fn fields_end_as_keys_do_1() {
-    prove(Plot::Fields, 1);
-}
+    #[test]
+    fn fields_end_as_keys_do_1() {
+        prove(Plot::Fields, 1);
+    }
 
-#[test]
-fn fields_end_as_keys_do_2() {
-    prove(Plot::Fields, 1_000_001);
+    #[test]
+    fn fields_end_as_keys_do_2() {
+        prove(Plot::Fields, 1_000_001);
+    }
 }

@@ -50,6 +50,14 @@ fn member(name: &'static str) -> RowAddress {
 }
 
 impl Plot {
+    /// Its name for people.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Keys => "expiry",
+            Self::Fields => "field-expiry",
+        }
+    }
+
     /// The name of a command.
     pub(crate) fn name(self, command: usize) -> &'static str {
         let keys = ["SET", "SETEX", "DEL", "INCR", "SADD 1", "SADD 2", "EXPIRE", "PERSIST", "EXPIRE far"];

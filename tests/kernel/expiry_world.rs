@@ -2,6 +2,7 @@
 //! ask a quorum. Beside the real states stands what the judge of `expiry_histories.rs` needs to know.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -104,6 +105,8 @@ pub(crate) struct ExpiryWorld {
     /// What is behind each dot.
     pub(crate) dots: BTreeMap<Dot, Written>,
     messages: Vec<Message>,
+    /// Every delta that was sent.
+    pub(crate) deltas: Vec<Rc<Delta>>,
     sessions: Vec<Session>,
     askings: Vec<Asking>,
     /// The true time, in seconds.
@@ -132,6 +135,7 @@ impl ExpiryWorld {
             operations: Vec::new(),
             dots: BTreeMap::new(),
             messages: Vec::new(),
+            deltas: Vec::new(),
             sessions: Vec::new(),
             askings: Vec::new(),
             time: 10,
@@ -252,6 +256,7 @@ impl ExpiryWorld {
     fn spread(&mut self, here: usize, delta: &Delta, operation: Option<usize>) {
         self.replicas[here].state.join(delta);
         self.observe(here, delta, operation);
+        self.deltas.push(Rc::new(delta.clone()));
         for to in (0..self.replicas.len()).filter(|to| *to != here) {
             self.messages.push(Message { to, delta: delta.clone(), operation });
         }

@@ -3,10 +3,11 @@
 //! leave and return, coordinators without a replica, quorum reads with repair. After healing every replica equals every other, and all of them
 //! equal the meaning of the history (see `history/graph.rs`).
 //!
-//! A failure prints its seed and the shortest trace that still fails.
+//! A failure prints its seed and the shortest trace that still fails. `cargo run --release --example histories` plays any number of them.
 
 use crate::history::graph::{Effects, INCREMENT_BITS, Operations, UNIT, sum_of_runs};
 use crate::history::random::Random;
+use crate::history::types::Type;
 use crate::history::{Event, LOSSES, SET, World, counters};
 use bytes::Bytes;
 use ringtide::crdt::command::{Answer, Query};
@@ -17,12 +18,10 @@ use ringtide::crdt::wire::rows_to_bytes;
 use ringtide::crdt::{hash, set, string};
 use ringtide::types::Timestamp;
 
-/// Histories per test; there are several tests, run side by side.
-const HISTORIES: u64 = 6_000;
-
 /// One history in numbers.
 #[derive(Clone)]
 struct History {
+    of: Type,
     /// Whether nothing is lost for good: nobody dies, no backup is restored, no row lost.
     calm: bool,
     replicas: usize,
@@ -35,21 +34,22 @@ struct History {
 }
 
 impl History {
-    fn random(seed: u64, calm: bool) -> Self {
-        let mut random = Random::new(seed);
+    /// The history that belongs to a seed: every other one is calm.
+    fn random(of: Type, seed: u64) -> Self {
+        let (mut random, calm) = (Random::new(seed), seed.is_multiple_of(2));
         let replicas = 2 + random.below(4) as usize;
         let everybody = (1 << replicas) - 1;
         let survivors = if calm { everybody } else { random.next() as u32 & everybody };
         let absent = usize::from(random.below(3) == 0);
         let (fine, late_hints) = (random.below(2) == 0, random.below(2) == 0);
-        let mut events = random.history();
+        let mut events = random.history(of);
         events.retain(|event| !(calm && LOSSES.contains(&event.0)));
-        Self { calm, replicas, absent, fine, survivors, late_hints, events }
+        Self { of, calm, replicas, absent, fine, survivors, late_hints, events }
     }
 
     /// Plays it, heals, and judges. Returns the trace beside, if one was asked for.
     fn play(&self, traced: bool) -> (Result<(), String>, String) {
-        let mut world = World::new(self.replicas, self.absent, self.fine, traced);
+        let mut world = World::new(self.of, self.replicas, self.absent, self.fine, traced);
         for event in &self.events {
             world.step(*event);
         }
@@ -181,38 +181,82 @@ fn judge_members(state: &MemoryState) -> Result<(), String> {
     }
 }
 
-fn prove(first_seed: u64, calm: bool) {
-    for seed in first_seed..first_seed + HISTORIES {
-        let history = History::random(seed, calm);
-        if let (Err(text), _) = history.play(false) {
-            let class = text.split(' ').next().unwrap_or_default().to_owned();
-            let shortest = history.shrink(&class);
-            let (verdict, trace) = shortest.play(true);
-            panic!(
-                "seed {seed}: {text}\nshrunk to {} events of {} replicas: {verdict:?}\n{trace}",
-                shortest.events.len(),
-                shortest.replicas
-            );
+/// Plays the history of a type that belongs to a seed.
+///
+/// # Errors
+/// What is wrong after it, with the shortest trace found.
+pub(crate) fn play(of: Type, seed: u64) -> Result<(), String> {
+    let history = History::random(of, seed);
+    let Err(text) = history.play(false).0 else { return Ok(()) };
+    let class = text.split(' ').next().unwrap_or_default().to_owned();
+    let shortest = history.shrink(&class);
+    let (verdict, trace) = shortest.play(true);
+    let (events, replicas) = (shortest.events.len(), shortest.replicas);
+    Err(format!("{text}\nshrunk to {events} events of {replicas} replicas: {verdict:?}\n{trace}"))
+}
+
+/// The line that plays a history again.
+pub(crate) fn replay(name: &str, seed: u64) -> String {
+    format!("cargo run --release --example histories {name} 1 {seed}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Histories of each type.
+    const HISTORIES: u64 = 10_000;
+
+    fn prove(of: Type) {
+        for seed in 1..=HISTORIES {
+            if let Err(text) = play(of, seed) {
+                panic!("{}\n{text}", replay(of.name(), seed));
+            }
         }
     }
-}
 
-#[test]
-fn histories_in_which_nothing_is_lost_for_good_1() {
-    prove(1, true);
-}
+    #[test]
+    fn strings() {
+        prove(Type::String);
+    }
 
-#[test]
-fn histories_in_which_nothing_is_lost_for_good_2() {
-    prove(1_000_001, true);
-}
+    #[test]
+    fn counters() {
+        prove(Type::Counter);
+    }
 
-#[test]
-fn histories_with_deaths_and_losses_1() {
-    prove(2_000_001, false);
-}
+    #[test]
+    fn sets() {
+        prove(Type::Set);
+    }
 
-#[test]
-fn histories_with_deaths_and_losses_2() {
-    prove(3_000_001, false);
+    #[test]
+    fn hashes() {
+        prove(Type::Hash);
+    }
+
+    #[test]
+    fn sorted_sets() {
+        prove(Type::SortedSet);
+    }
+
+    #[test]
+    fn lists() {
+        prove(Type::List);
+    }
+
+    #[test]
+    fn hyperloglogs() {
+        prove(Type::HyperLogLog);
+    }
+
+    #[test]
+    fn bitmaps() {
+        prove(Type::Bitmap);
+    }
+
+    #[test]
+    fn all_types_side_by_side() {
+        prove(Type::All);
+    }
 }

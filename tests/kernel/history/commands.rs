@@ -1,7 +1,5 @@
 //! Commands of the small world: executed by the real kernel, recorded in the graph.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use ringtide::crdt::command::Mutation;
 use ringtide::crdt::counter::clear_floors;
@@ -16,13 +14,11 @@ use ringtide::types::{Actor, Timestamp};
 
 use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces, UNIT};
 use super::trace::describe;
-use super::{COUNTER, HASH, LIST, LOG, SCORES, SET, World, counters, field, scored};
+use super::{BITS, COUNTER, HASH, LIST, LOG, SCORES, SET, World, counters, field, scored};
 use crate::peer::{DELETE, PERSIST};
 
-/// Kinds of commands, family by family: on strings and sets, on hashes and sorted sets, on lists and HyperLogLogs.
-pub(super) const FAMILIES: [Range<u32>; 3] = [0..20, 20..36, 36..COMMANDS];
 /// How many kinds of commands there are.
-pub(super) const COMMANDS: u32 = 50;
+pub(super) const COMMANDS: u32 = 54;
 /// So far ahead that no key expires.
 pub(super) const FAR_MS: i64 = 1 << 42;
 
@@ -54,8 +50,8 @@ impl World {
         self.note_order(here, number, &mutation);
         if key == LIST && replaces == Replaces::Nothing {
             replaces = self.replaced_in_list(&executed.delta);
-        } else if key == LOG && replaces == Replaces::Nothing {
-            (observed, replaces) = self.replaced_in_log(&executed.delta);
+        } else if (key == LOG || key == BITS) && replaces == Replaces::Nothing {
+            (observed, replaces) = self.replaced_as_named(&executed.delta);
         }
         let effects = self.record(number, format!("{name} at {here}"), &key, &mutation, replaces, observed, &executed.delta);
         let replica = &mut self.replicas[here];
@@ -71,9 +67,9 @@ impl World {
             return;
         }
         let number = self.graph.operations.len();
-        let (name, key, mutation, _) = match choice as usize % 16 {
-            choice @ 0..12 => self.command([0, 4, 6, 8, 12, 15, 16, 19, 20, 24, 28, 32][choice], number),
-            choice => self.command_on_collection(0, [36, 37, 44, 45][choice - 12], number),
+        let (name, key, mutation, _) = match choice % COMMANDS {
+            choice @ 0..36 => self.command(choice, number),
+            _ => self.command_on_collection(0, choice, number),
         };
         let next = &mut self.fallback_next;
         let actor = Actor(99);

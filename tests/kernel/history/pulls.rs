@@ -1,7 +1,9 @@
 //! Pulls of the small world: the real decisions of [`ringtide::crdt::pull`], taken apart into the steps between which anything may happen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
+use bytes::Bytes;
 use ringtide::crdt::delta::{Causal, Row, RowAddress, RowsMut};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::pull::{Pull, compare_row};
@@ -28,7 +30,7 @@ pub(crate) struct Session {
 }
 
 /// A leaf and the rows of it from an address to another that one step compares.
-type Step = (usize, Option<RowAddress>, Option<RowAddress>);
+pub(crate) type Step = (usize, Option<RowAddress>, Option<RowAddress>);
 
 impl Session {
     /// Whether both replicas are those that it began with.
@@ -47,9 +49,11 @@ fn leaf_of(address: &RowAddress) -> usize {
     KEYS.iter().position(|key| *key == address.key).unwrap_or(0)
 }
 
-fn steps(fine: bool) -> Vec<Step> {
+/// The steps of a pull where only these keys have rows.
+pub(super) fn steps(fine: bool, keys: &[Bytes]) -> Rc<[Step]> {
+    let is_used = |(leaf, ..): &Step| keys.contains(&KEYS[*leaf]);
     if !fine {
-        return (0..KEYS.len()).map(|leaf| (leaf, None, None)).collect();
+        return (0..KEYS.len()).map(|leaf| (leaf, None, None)).filter(is_used).collect();
     }
     let all = addresses();
     let bound = |leaf: usize, index: usize| all.get(index).filter(|address| leaf_of(address) == leaf).cloned();
@@ -59,7 +63,7 @@ fn steps(fine: bool) -> Vec<Step> {
         let from = if index > 0 && leaf_of(&all[index - 1]) == leaf { bound(leaf, index) } else { None };
         steps.push((leaf, from, bound(leaf, index + 1)));
     }
-    steps
+    steps.into_iter().filter(is_used).collect()
 }
 
 fn within((leaf, from, until): &Step, address: &RowAddress) -> bool {
@@ -112,7 +116,7 @@ impl World {
         if !session.is_valid(&self.replicas) {
             return;
         }
-        let steps = steps(self.fine);
+        let steps = Rc::clone(&self.steps);
         let Some(step) = steps.get(session.next) else { return self.finish_pull(session) };
         let Some((theirs, their_causal)) = session.listed.take() else {
             let source = &self.replicas[from].now.state;

@@ -124,7 +124,7 @@ fn hset_takes_the_end_away_and_hincrby_and_keepttl_keep_it() {
     a.write(&increment("f", 2));
     assert_eq!((value(&a, "f").as_deref(), end(&a, "f")), (Some("3"), 50));
     a.write(&set_expiring("f", "7", SetExpiry::Keep));
-    assert_eq!((value(&a, "f").as_deref(), end(&a, "f")), (Some("7"), 50));
+    assert_eq!((value(&a, "f").as_deref(), end(&a, "f"), standing(&a, "f")), (Some("7"), 50, vec![Some(50)]));
     a.write(&set("f", "8"));
     assert_eq!((value(a.at(50), "f").as_deref(), end(&a, "f"), standing(&a, "f").len()), (Some("8"), -1, 0));
     a.write(&set_expiring("f", "9", SetExpiry::At(40)));
@@ -169,6 +169,7 @@ fn of_the_ends_of_key_and_field_the_earlier_hides_and_neither_lengthens_the_othe
     a.write(&expire_key(70));
     let (mut early, mut late) = (a.clone(), a.clone());
     assert_eq!((a.end(), end(&a, "f")), (70, 50));
+    assert_eq!((value(a.clone().at(50), "f"), value(a.clone().at(50), "g").as_deref()), (None, Some("w")));
     early.write(&PERSIST);
     assert_eq!((value(early.at(50), "f"), value(early.at(80), "g").as_deref()), (None, Some("w")));
     late.write(&persist(&["f"]));
@@ -234,6 +235,18 @@ fn a_write_to_a_hidden_field_takes_nothing_and_carries_nothing() {
     let [(_, dot, entry)] = delta.adds.as_slice() else { panic!("one entry was expected") };
     assert_eq!((entry.field_decision, &entry.payload), (None, &Payload::Run { run: *dot, total: Number::Integer(2) }));
     assert_eq!((value(&a, "f").as_deref(), end(&a, "f"), row(&a, "f").len()), (Some("2"), -1, 3));
+}
+
+#[test]
+fn a_write_to_a_field_that_is_hidden_with_its_key_leaves_the_decisions_alone() {
+    let mut a = Replica::new(1);
+    a.at(10).write(&increment("f", 5));
+    a.write(&expire(&["f"], 90));
+    a.write(&expire_key(50));
+    // By another clock the field still shows, until 90.
+    let delta = a.at(60).write(&increment("f", 2));
+    assert!(delta.replaces.is_empty() && delta.adds.iter().all(|(_, _, entry)| entry.field_decision.is_none()));
+    assert_eq!((standing(&a, "f"), end(&a, "f"), value(&a, "f").as_deref()), (vec![Some(90)], -1, Some("2")));
 }
 
 #[test]
