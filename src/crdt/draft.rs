@@ -160,11 +160,13 @@ impl<'d, 'a> Draft<'d, 'a> {
     }
 
     /// Leaves floors for every counter run of the key. Of elements those floors are kept whose run has no entry here any more: they say all
-    /// there is to say already, and a collection whose elements come and go may have a great many. Of fields passed decisions are kept, too.
+    /// there is to say already, and a collection whose elements come and go may have a great many. As many as names of removed dots are told once more,
+    /// since nobody else may have them yet, and the key's replacement takes the older ones that they stand for. Of fields passed decisions are kept, too.
     fn reset_runs<R: Rows>(&mut self, rows: &R, keeps: &mut Vec<Dot>) -> Result<(), ExecuteError<R::Error>> {
         let value = RowAddress::value(self.key);
         self.add_floors(&value, counter::observed(&rows.row(&value).map_err(ExecuteError::Rows)?, |_| true));
         let (mut bytes, mut is_too_much, now) = (0, false, self.author.now);
+        let (mut told, mut told_bytes) = (0, 0);
         let resetting = rows.visit_from(self.key, Kind::Field, &mut |address, row| {
             if address.kind > Kind::Score {
                 return ControlFlow::Break(());
@@ -172,6 +174,13 @@ impl<'d, 'a> Draft<'d, 'a> {
             let (ended, kept) = counter::reset(row);
             bytes += ended.len() * (address.element.len() + FLOOR_BYTES);
             self.add_floors(address, ended);
+            told_bytes += kept.len() * address.element.len();
+            for (dot, entry) in kept.iter().filter_map(|dot| row.get_key_value(dot)) {
+                told += 1;
+                if told <= NAMED_REMOVES && told_bytes <= NAMED_REMOVE_BYTES {
+                    self.delta.adds.push((address.clone(), *dot, entry.clone()));
+                }
+            }
             keeps.extend(kept);
             keeps.extend(row.iter().filter(|(_, entry)| stays(entry, now)).map(|(dot, _)| *dot));
             is_too_much = bytes > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_FLOORS;

@@ -397,6 +397,20 @@ mod tests {
     }
 
     #[test]
+    fn a_delete_tells_of_the_floors_that_it_keeps() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&increment("f", 5));
+        b.pull(&a);
+        // Of the remove nobody hears, and its author is lost after the delete.
+        b.write(&remove(&["f"]));
+        b.write(&set(&[("g", "x")]));
+        let delete = b.write(&DELETE);
+        a.write(&increment("f", 2));
+        a.hear(&delete);
+        shows(&a, &[("f", "2")]);
+    }
+
+    #[test]
     fn a_hash_with_more_counters_than_one_delta_may_reset_is_emptied_in_parts() {
         let mut a = Replica::new(1);
         let names: Vec<String> = (0..16).map(|n| format!("{n:02}").repeat(512 * 1024)).collect();

@@ -1,10 +1,13 @@
+//! Fields that expire: at one replica as Redis has them, and at several as they come together.
+
 use std::time::Duration;
 
 use super::super::super::command::Mutation as Command;
+use super::super::super::counter::holds_data;
 use super::super::super::delta::{Delta, Entry, Kind, Payload, Row, RowAddress, Scope};
 use super::super::super::dot::Dot;
 use super::super::super::number::Number;
-use super::super::super::removal::{Passed, attests, dots_of, removable, removal};
+use super::super::super::removal::{Passed, attests, dots_of, earliest_end, removable, removal};
 use super::super::super::testing::{DELETE, PERSIST, Replica, TYPE, bytes, expire as expire_key, key, set as set_string, settle};
 use super::super::{Mutation, Query};
 use super::*;
@@ -332,11 +335,7 @@ fn decisions_alone_are_no_data() {
     a.write(&expire(&["f"], 50));
     let mut decisions = row(&a, "f");
     decisions.retain(|_, entry| matches!(entry.payload, Payload::Decision(_)));
-    assert!(counter_holds(&row(&a, "f")) && !counter_holds(&decisions));
-}
-
-fn counter_holds(row: &Row) -> bool {
-    super::super::super::counter::holds_data(row)
+    assert!(holds_data(&row(&a, "f")) && !holds_data(&decisions));
 }
 
 #[test]
@@ -378,10 +377,10 @@ fn a_row_is_found_by_the_earliest_end_in_it() {
     let mut a = Replica::new(1);
     a.at(10).write(&set_expiring("f", "v", SetExpiry::At(50)));
     a.write(&increment("n", 1));
-    let ends: Vec<Option<u64>> = a.state.rows.values().map(super::super::super::removal::earliest_end).collect();
+    let ends: Vec<Option<u64>> = a.state.rows.values().map(earliest_end).collect();
     assert_eq!(ends, [Some(50), None]);
     let address = RowAddress::element(&key(), Kind::Field, &bytes("f"));
     let mut carried = a.state.rows[&address].clone();
     carried.retain(|_, entry| !matches!(entry.payload, Payload::Decision(_)));
-    assert_eq!(super::super::super::removal::earliest_end(&carried), Some(50));
+    assert_eq!(earliest_end(&carried), Some(50));
 }
