@@ -260,7 +260,10 @@ fn of_hash(mutation: &hash::Mutation) -> (Event, When) {
     let (name, when) = match mutation {
         hash::Mutation::Set(_) => ("hset", When::Done),
         hash::Mutation::SetNew { .. } => ("hset", When::Answered),
-        hash::Mutation::Remove(_) => ("hdel", When::Answered),
+        hash::Mutation::Remove(_) | hash::Mutation::GetRemove(_) => ("hdel", When::Changed),
+        hash::Mutation::SetExpiring { .. } => ("hset", When::Answered),
+        hash::Mutation::Expire { .. } | hash::Mutation::GetExpire { expiry: SetExpiry::At(_), .. } => ("hexpire", When::Changed),
+        hash::Mutation::Persist(_) | hash::Mutation::GetExpire { .. } => ("hpersist", When::Changed),
         hash::Mutation::Increment { .. } => ("hincrby", When::Done),
         hash::Mutation::IncrementFloat { .. } => ("hincrbyfloat", When::Done),
     };

@@ -50,10 +50,13 @@ fn entry_of(dot: Dot) -> impl Strategy<Value = Entry> {
             upto: first + more,
             total
         }),
+        decision().prop_map(Payload::Decision),
     ];
-    (any::<u64>(), proptest::option::of(decision()), payload).prop_map(|(timestamp, decision, payload)| Entry {
+    let carried = || proptest::option::of(decision());
+    (any::<u64>(), carried(), carried(), payload).prop_map(|(timestamp, decision, field_decision, payload)| Entry {
         timestamp: Timestamp(timestamp),
         decision,
+        field_decision,
         payload,
     })
 }
@@ -117,7 +120,7 @@ fn delta() -> impl Strategy<Value = Delta> {
                 Kind::Register => Payload::Value(Bytes::from_static(&[hyperloglog::MAX_RANK])),
                 Kind::Member => Payload::Present,
             };
-            Entry { timestamp: Timestamp(time), decision: None, payload }
+            Entry { timestamp: Timestamp(time), decision: None, field_decision: None, payload }
         };
         let adds = adds.into_iter().map(|(dot, (address, time))| (address.clone(), dot, entry(&address, time))).collect();
         Delta { replaces, seen, removes, adds }
@@ -144,9 +147,10 @@ proptest! {
         prop_assert_eq!(encode::address_from_bytes(&encode::address_to_bytes(&address).into()), Ok(address.clone()));
         prop_assert_eq!(encode::row_from_bytes(&encode::row_to_bytes(&row).into()), Ok(row.clone()));
 
-        let of_value = |entry: &Entry| entry.payload.fits(Kind::Value);
-        let row: Row = row.into_iter().filter(|(_, entry)| of_value(entry)).collect();
-        let rows = if row.is_empty() { BTreeMap::new() } else { BTreeMap::from([(RowAddress::value(&address.key), row.clone())]) };
+        let of_field = |entry: &Entry| entry.fits(Kind::Field);
+        let row: Row = row.into_iter().filter(|(_, entry)| of_field(entry)).collect();
+        let field = RowAddress::element(&address.key, Kind::Field, &address.element);
+        let rows = if row.is_empty() { BTreeMap::new() } else { BTreeMap::from([(field, row.clone())]) };
         let message = Message { clock, causal, delta, address, row: encode::WireRow(row), rows };
         let mut sent = Vec::new();
         ciborium::into_writer(&message, &mut sent).unwrap();
@@ -175,7 +179,7 @@ proptest! {
 
     #[test]
     fn equal_rows_have_equal_digests_in_whatever_order_they_were_built(writes in proptest::collection::btree_map(dot(), any::<u64>(), 1..6), address in address()) {
-        let entry = |time: &u64| Entry { timestamp: Timestamp(*time), decision: None, payload: Payload::Present };
+        let entry = |time: &u64| Entry { timestamp: Timestamp(*time), decision: None, field_decision: None, payload: Payload::Present };
         let forward: Row = writes.iter().map(|(dot, time)| (*dot, entry(time))).collect();
         let backward: Row = writes.iter().rev().map(|(dot, time)| (*dot, entry(time))).collect();
         prop_assert_eq!(encode::row_digest(&address, &forward), encode::row_digest(&address, &backward));
@@ -193,8 +197,10 @@ proptest! {
 fn an_empty_row_contributes_nothing_and_an_address_counts() {
     let key = Bytes::from_static(b"key");
     assert_eq!(encode::row_digest(&RowAddress::value(&key), &Row::new()), Digest(0));
-    let row =
-        Row::from([(Dot { actor: Actor(1), counter: 1 }, Entry { timestamp: Timestamp(1), decision: None, payload: Payload::Present })]);
+    let row = Row::from([(
+        Dot { actor: Actor(1), counter: 1 },
+        Entry { timestamp: Timestamp(1), decision: None, field_decision: None, payload: Payload::Present },
+    )]);
     let digests = [b"a", b"b"].map(|member| encode::row_digest(&RowAddress::member(&key, &Bytes::from_static(member)), &row));
     assert_ne!(digests[0], digests[1]);
 }
@@ -203,7 +209,7 @@ fn an_empty_row_contributes_nothing_and_an_address_counts() {
 fn values_are_slices_of_what_was_read() {
     let dot = Dot { actor: Actor(1), counter: 1 };
     let value = Bytes::from(vec![7; 1000]);
-    let row = Row::from([(dot, Entry { timestamp: Timestamp(1), decision: None, payload: Payload::Value(value) })]);
+    let row = Row::from([(dot, Entry { timestamp: Timestamp(1), decision: None, field_decision: None, payload: Payload::Value(value) })]);
     let stored = Bytes::from(encode::row_to_bytes(&row));
     let read = encode::row_from_bytes(&stored).unwrap();
     let Payload::Value(value) = &read[&dot].payload else { panic!("not a value") };
@@ -240,7 +246,7 @@ fn clocks_that_cannot_be_are_refused() {
 
 #[test]
 fn rows_that_cannot_be_are_refused() {
-    let entry = |payload| Entry { timestamp: Timestamp(9), decision: None, payload };
+    let entry = |payload| Entry { timestamp: Timestamp(9), decision: None, field_decision: None, payload };
     let read = |row: &Row| encode::row_from_bytes(&encode::row_to_bytes(row).into());
     let dot = |actor, counter| Dot { actor: Actor(actor), counter };
     let refused = |row: Row| read(&row).unwrap_err().to_string();
@@ -263,13 +269,19 @@ fn rows_that_cannot_be_are_refused() {
 #[test]
 fn deltas_that_cannot_be_are_refused() {
     let key = Bytes::from_static(b"key");
-    let entry = |payload| Entry { timestamp: Timestamp(9), decision: None, payload };
+    let entry = |payload| Entry { timestamp: Timestamp(9), decision: None, field_decision: None, payload };
     let dot = Dot { actor: Actor(1), counter: 1 };
     let twice = Delta { adds: vec![(RowAddress::member(&key, &key), dot, entry(Payload::Present)); 2], ..Delta::default() };
     let read = |delta: &Delta| encode::delta_from_bytes(&encode::delta_to_bytes(delta).into()).unwrap_err().to_string();
     assert_eq!(read(&twice), "a delta adds two entries under one dot");
     let misplaced = Delta { adds: vec![(RowAddress::value(&key), dot, entry(Payload::Present))], ..Delta::default() };
     assert_eq!(read(&misplaced), "an entry does not fit the kind of its row");
+    let decision = Decision { time: None, timestamp: Timestamp(9), since: Timestamp(9) };
+    let of_field = Entry { field_decision: Some(decision), ..entry(Payload::Present) };
+    for (address, entry) in [(RowAddress::member(&key, &key), of_field), (RowAddress::value(&key), entry(Payload::Decision(decision)))] {
+        let misplaced = Delta { adds: vec![(address, dot, entry)], ..Delta::default() };
+        assert_eq!(read(&misplaced), "an entry does not fit the kind of its row");
+    }
     let one = |kind, element: &'static [u8], value: &'static [u8]| {
         let address = RowAddress::element(&key, kind, &Bytes::from_static(element));
         Delta { adds: vec![(address, dot, entry(Payload::Value(Bytes::from_static(value))))], ..Delta::default() }
@@ -300,7 +312,7 @@ fn what_exceeds_a_limit_by_one_byte_is_refused_wherever_it_stands() {
     let (key, value) = (Bytes::from(vec![1; MAX_KEY + 1]), Bytes::from(vec![2; MAX_VALUE + 1]));
     let dot = Dot { actor: Actor(1), counter: 1 };
     let added = |address: RowAddress, payload| {
-        let entry = Entry { timestamp: Timestamp(9), decision: None, payload };
+        let entry = Entry { timestamp: Timestamp(9), decision: None, field_decision: None, payload };
         Delta { adds: vec![(address, dot, entry)], ..Delta::default() }
     };
     let replaced = |scope| Delta { replaces: vec![Replacement::of(scope, Clock::new())], ..Delta::default() };
@@ -415,7 +427,7 @@ fn a_score_is_a_number_and_its_sums_lie_within_what_doubles_add_up_to() {
     let key = Bytes::from_static(b"key");
     let address = RowAddress::element(&key, Kind::Score, &key);
     let read = |payload| {
-        let entry = Entry { timestamp: Timestamp(9), decision: None, payload };
+        let entry = Entry { timestamp: Timestamp(9), decision: None, field_decision: None, payload };
         encode::delta_from_bytes(&encode::delta_to_bytes(&Delta { adds: vec![(address.clone(), dot, entry)], ..Delta::default() }).into())
     };
     let run = |total| Payload::Run { run: dot, total };

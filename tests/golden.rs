@@ -29,7 +29,7 @@ fn decision() -> Decision {
 }
 
 fn entry(payload: Payload) -> Entry {
-    Entry { timestamp: Timestamp(Timestamp::from_millis(1_700_000_000_000).0 + 5), decision: None, payload }
+    Entry { timestamp: Timestamp(Timestamp::from_millis(1_700_000_000_000).0 + 5), decision: None, field_decision: None, payload }
 }
 
 fn string() -> Row {
@@ -53,6 +53,18 @@ fn fraction() -> Row {
         (dot(2, 4), entry(Payload::Floor { run, upto: 8, total: fraction(1e300) })),
         (dot(3, 1), entry(Payload::Score(Score::new(-2.5)))),
     ])
+}
+
+fn field() -> BTreeMap<RowAddress, Row> {
+    let run = dot(1, 7);
+    let under =
+        |payload| Entry { decision: Some(decision()), field_decision: Some(Decision { time: None, ..decision() }), ..entry(payload) };
+    let row = Row::from([
+        (dot(1, 9), under(Payload::Run { run, total: Number::Integer(3) })),
+        (dot(2, 4), Entry { decision: None, ..under(Payload::Value(Bytes::from_static(b"10"))) }),
+        (dot(3, 1), entry(Payload::Decision(decision()))),
+    ]);
+    BTreeMap::from([(RowAddress::element(&KEY, Kind::Field, &Bytes::from_static(b"f")), row)])
 }
 
 fn set() -> BTreeMap<RowAddress, Row> {
@@ -120,6 +132,7 @@ fn the_bytes_of_version_1_are_what_they_were() {
     assert_kept("row-counter.v1", &encode::row_to_bytes(&counter()));
     assert_kept("row-fraction.v1", &encode::row_to_bytes(&fraction()));
     assert_kept("rows-set.v1", &wire::rows_to_bytes(&set()));
+    assert_kept("rows-field.v1", &wire::rows_to_bytes(&field()));
     assert_kept("clock.v1", &encode::clock_to_bytes(&clock()));
     assert_kept("causal.v1", &encode::causal_to_bytes(&causal()));
     assert_kept("delta.v1", &encode::delta_to_bytes(&delta()));
@@ -142,6 +155,7 @@ fn what_is_kept_is_read() {
     assert_eq!(encode::row_from_bytes(&encode::row_to_bytes(&counter()).into()), Ok(counter()));
     assert_eq!(encode::row_from_bytes(&encode::row_to_bytes(&fraction()).into()), Ok(fraction()));
     assert_eq!(wire::rows_from_bytes(&wire::rows_to_bytes(&set()).into()), Ok(set()));
+    assert_eq!(wire::rows_from_bytes(&wire::rows_to_bytes(&field()).into()), Ok(field()));
     assert_eq!(encode::causal_from_bytes(&encode::causal_to_bytes(&causal()).into()), Ok(causal()));
     assert_eq!(encode::delta_from_bytes(&encode::delta_to_bytes(&delta()).into()), Ok(delta()));
     assert_eq!(Lease::from_bytes(&lease().to_bytes()), Ok(lease()));

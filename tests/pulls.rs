@@ -11,7 +11,7 @@ use ringtide::config::{ANSWER_BYTES, Durability, STEP_ROWS};
 use ringtide::crdt::command::Mutation;
 use ringtide::crdt::delta::{Delta, RowAddress};
 use ringtide::crdt::string::{SetCondition, SetExpiry};
-use ringtide::crdt::{key, set, string};
+use ringtide::crdt::{hash, key, set, string};
 use ringtide::env::message::{PullStart, RangeContent, Refused, Reply, RowRange, Sent};
 use ringtide::env::{Batch, Storage};
 use ringtide::members::Members;
@@ -272,6 +272,23 @@ async fn what_comes_late_is_judged_by_whether_its_row_was_compared_before_the_cu
     // The same once more, to the end: the row is compared now and the add found superseded.
     pull(&mut here, &mut there, ANSWER_BYTES);
     assert_eq!(here.digest(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_with_decisions_comes_with_all_that_was_seen_of_it_when_it_was_read() {
+    let (mut here, mut there) = (Side::new(1), Side::new(2));
+    let (hash, fields) = (Bytes::from_static(b"hash"), || vec![Bytes::from_static(b"f")]);
+    let end = |at_ms| hash::Mutation::Expire { fields: fields(), at_ms, condition: key::ExpireCondition::Always };
+    there.execute(&hash, hash::Mutation::Set(vec![(fields().remove(0), Bytes::from_static(b"v"))]));
+    let pulling = begin(&mut here, &mut there);
+    // Taken and replaced since the pull began, and still on its way here.
+    let late = there.execute(&hash, end(i64::MAX >> 20));
+    there.execute(&hash, hash::Mutation::Persist(fields()));
+    let told = tell(&mut there, &pulling, &pulling.leaves);
+    here.replica.compare(pulling.id, told).unwrap().unwrap();
+    assert_eq!(here.digest(), there.digest());
+    here.receive(late);
+    assert_eq!(here.digest(), there.digest(), "a decision is back that the other replica had seen go");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,9 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use ringtide::config::EXPIRY_GRACE;
 use ringtide::crdt::delta::{Delta, RowAddress};
+use ringtide::crdt::hash;
+use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
 use ringtide::env::message::{PullStart, RangeContent, Refused, RowRange, Sent, Standing};
 use ringtide::replica::Replica;
@@ -350,4 +354,29 @@ fn a_sealed_partition_is_sealed_again_after_a_restart_and_asks_for_new_confirmat
     a.confirmed(seal, &[4], &[2, 3, 4]);
     assert!(matches!(a.replica.partition(PARTITION).role, Role::Sealed { .. }));
     assert_eq!(a.rows(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_that_comes_too_late_is_joined_and_not_acknowledged() {
+    let holders = [1, 2, 3];
+    let execute = |peer: &mut Peer, mutation: ringtide::crdt::command::Mutation| {
+        let command = Command { key: Bytes::from_static(b"key"), change: Change::Mutation(mutation), blind_for: None };
+        match peer.replica.apply(&[Work::Execute(command)]).unwrap().remove(0) {
+            Outcome::Executed(Ok(executed)) => executed.delta,
+            other => panic!("not executed: {other:?}"),
+        }
+    };
+    let field = || vec![Bytes::from_static(b"f")];
+    let (at_ms, condition) = (i64::MAX >> 20, ExpireCondition::Always);
+    let decisions =
+        [key::Mutation::Expire { at_ms, condition }.into(), hash::Mutation::Expire { fields: field(), at_ms, condition }.into()];
+    for decision in decisions {
+        let (mut writer, mut in_time, mut late) = (Peer::new(1, &holders), Peer::new(2, &holders), Peer::new(3, &holders));
+        let set = execute(&mut writer, hash::Mutation::Set(vec![(field().remove(0), Bytes::from_static(b"v"))]).into());
+        let delta = execute(&mut writer, decision);
+        assert_eq!((in_time.hear(&set), in_time.hear(&delta)), (None, None));
+        tokio::time::sleep(EXPIRY_GRACE + Duration::from_millis(1)).await;
+        assert_eq!((late.hear(&set), late.hear(&delta)), (None, Some(Refused::Late)), "{delta:?}");
+        assert_eq!(late.rows(), in_time.rows());
+    }
 }

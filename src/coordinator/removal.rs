@@ -1,4 +1,4 @@
-//! Removes expired keys for good, with a quorum's consent: until then they are only hidden.
+//! Removes expired keys, and expired fields of hashes, for good, with a quorum's consent: until then they are only hidden.
 //!
 //! One replica may not decide alone: its clock may be fast, and a PERSIST that it never heard of may stand elsewhere. So the first holder that can
 //! be reached looks for decisions that are past by the grace time, asks its co-holders whether they say so too, and removes what a
@@ -12,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Coordinator, Started};
 use crate::config::{EXPIRED_AT_ONCE, EXPIRY_GRACE, EXPIRY_SWEEP};
 use crate::crdt::command::Answer;
-use crate::crdt::delta::{Decision, Row, RowAddress};
-use crate::crdt::removal::{attests, dots_of, removable};
+use crate::crdt::delta::{Kind, Row, RowAddress};
+use crate::crdt::removal::{Passed, attests, dots_of, removable};
 use crate::env::Lane;
 use crate::env::message::{Attestation, MAX_ATTESTED, Reply, Request, Standing};
 use crate::quorum;
@@ -87,7 +87,7 @@ impl Coordinator {
         let needed = quorum::majority(self.topology.replicas()).min(cluster.members.iter().count());
         for ((_, question), consents) in asked.into_iter().zip(consents) {
             if consents >= needed {
-                self.remove_hidden(&question.key, question.decision).await;
+                self.remove_hidden(Passed { row: question.row, decision: question.decision }).await;
             }
         }
     }
@@ -104,10 +104,13 @@ impl Coordinator {
         if page.standing != Standing::Counted {
             return Ok(Vec::new());
         }
-        let Ok(decisions) = removable(&page.rows, &page.causal, key, rows, now, EXPIRY_GRACE);
-        let expiry_row = page.rows.get(&RowAddress::expiry(key)).cloned().unwrap_or_else(Row::new);
-        let question = |decision: Decision| Attestation { key: key.clone(), standing: dots_of(&expiry_row, &decision), decision };
-        Ok(decisions.into_iter().map(question).collect())
+        let Ok(found) = removable(&page.rows, &page.causal, key, rows, now, EXPIRY_GRACE);
+        let none = Row::new();
+        let question = |Passed { row, decision }| {
+            let standing = dots_of(page.rows.get(&row).unwrap_or(&none), &decision);
+            Attestation { row, decision, standing }
+        };
+        Ok(found.into_iter().map(question).collect())
     }
 
     /// For each question how many holders consent, this peer among them.
@@ -133,15 +136,15 @@ impl Coordinator {
     }
 
     /// Removes what a decision hides, part by part.
-    async fn remove_hidden(&self, key: &Bytes, decision: Decision) {
+    async fn remove_hidden(&self, passed: Passed) {
         for part in 0..MOST_PARTS {
-            let command = Command { key: key.clone(), change: Change::RemoveExpired(decision), blind_for: None };
+            let command = Command { key: passed.row.key.clone(), change: Change::RemoveExpired(passed.clone()), blind_for: None };
             let Started::Here(result) = self.command(Level::One, command) else { return };
             match result.await {
                 Ok(Ok(written)) if written.answer != Answer::Integer(0) => {
-                    if part == 0 {
+                    if part == 0 && passed.row.kind == Kind::Expiry {
                         // Where nobody keeps up with them, some are not told of.
-                        let _ = self.expired.try_send(key.clone());
+                        let _ = self.expired.try_send(passed.row.key.clone());
                     }
                 }
                 _ => return,
@@ -149,14 +152,14 @@ impl Coordinator {
         }
     }
 
-    /// Whether this peer consents to each removal. It does not where it can't read what the key's end is.
+    /// Whether this peer consents to each removal. It does not where it can't read what the end of the key or field is.
     #[must_use]
     pub fn attest(&self, asked: &[Attestation]) -> Vec<bool> {
         let view = self.view.load();
         let now = view.now(self.clock.wall_ms());
-        let consents = |asked: &Attestation| match view.read_rows(&asked.key, &BTreeSet::new()) {
+        let consents = |asked: &Attestation| match view.read_rows(&asked.row.key, &BTreeSet::from([asked.row.clone()])) {
             Ok(page) => {
-                let Ok(attested) = attests(&page.rows, &page.causal, &asked.key, &asked.decision, &asked.standing, now, EXPIRY_GRACE);
+                let Ok(attested) = attests(&page.rows, &page.causal, &asked.row, &asked.decision, &asked.standing, now, EXPIRY_GRACE);
                 page.standing == Standing::Counted && attested
             }
             Err(error) => {

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::Refusal;
 use super::counter::{self, Observed, Run};
-use super::delta::{Decision, Entry, Payload, Row, RowAddress};
+use super::delta::{Entry, Payload, Row, RowAddress, Terms};
 use super::dot::{Clock, Dot};
 use super::draft::Draft;
-use super::expiry::Expiry;
+use super::expiry::{Ends, Expiry};
 use super::number::Number;
 
 /// What sets such a row as a whole.
@@ -37,13 +37,14 @@ impl<B> Default for Additive<B> {
 }
 
 impl<B: Base> Additive<B> {
-    /// Reads a row.
+    /// Reads a row of a key whose decisions are these.
     #[must_use]
     pub fn of(row: &Row, expiry: &Expiry) -> Self {
+        let ends = Ends::of(row, expiry);
         let mut view = Self::default();
         for (dot, entry) in row {
             if let Some(base) = B::of(&entry.payload) {
-                if expiry.hides(entry) {
+                if ends.hides(entry) {
                     view.hides_data = true;
                 } else {
                     view.siblings.push((*dot, entry.clone(), base));
@@ -53,7 +54,7 @@ impl<B: Base> Additive<B> {
         view.siblings.sort_by_key(|(dot, entry, _)| std::cmp::Reverse((entry.timestamp, *dot)));
         for run in counter::runs(row).into_iter().filter(|run| run.counts.is_some()) {
             match row.get(&run.latest) {
-                Some(entry) if !expiry.hides(entry) => view.runs.push((run, entry.clone())),
+                Some(entry) if !ends.hides(entry) => view.runs.push((run, entry.clone())),
                 _ => view.hides_data = true,
             }
         }
@@ -129,24 +130,37 @@ pub(super) struct Target<'v, B> {
 
 impl<B> Target<'_, B> {
     /// Writes a base in place of the whole row.
-    pub(super) fn set(&self, draft: &mut Draft<'_, '_>, decision: Option<Decision>, base: Payload) {
+    pub(super) fn set(&self, draft: &mut Draft<'_, '_>, terms: impl Into<Terms>, base: Payload) {
         self.clear(draft);
-        draft.add(self.address.clone(), decision, base);
+        self.add_base(draft, terms.into(), base);
     }
 
-    /// Removes all that was observed of the row, and leaves floors for the runs that this ends.
+    /// Writes a base in place of all but the decisions in the row.
+    pub(super) fn set_beside_decisions(&self, draft: &mut Draft<'_, '_>, terms: Terms, base: Payload) {
+        let named = self.row.iter().filter(|(_, entry)| !matches!(entry.payload, Payload::Decision(_))).map(|(dot, _)| *dot).collect();
+        self.replace(draft, named);
+        self.add_base(draft, terms, base);
+    }
+
+    /// Writes a base beside whatever the row holds.
+    pub(super) fn add_base(&self, draft: &mut Draft<'_, '_>, terms: Terms, base: Payload) {
+        let dot = (draft.author.mint)();
+        draft.add_under(dot, self.address.clone(), terms, base);
+    }
+
+    /// Removes all that was observed of the row but decisions that have passed, and leaves floors for the runs that this ends.
     pub(super) fn clear(&self, draft: &mut Draft<'_, '_>) {
-        draft.replace_row(self.address.clone(), &self.row, Vec::new(), &Clock::new());
+        draft.overwrite_row(self.address.clone(), &self.row);
         draft.add_floors(&self.address, counter::observed(&self.row, |_| true));
     }
 
     /// Writes a base in place of exactly the one that shows and the runs that were added to it. Other siblings stay.
-    pub(super) fn set_shown(&self, draft: &mut Draft<'_, '_>, decision: Option<Decision>, base: Payload) {
+    pub(super) fn set_shown(&self, draft: &mut Draft<'_, '_>, terms: impl Into<Terms>, base: Payload) {
         if self.view.exists() {
             let named = self.view.base_dot().into_iter().chain(self.view.run_dots()).collect();
             self.replace(draft, named);
         }
-        draft.add(self.address.clone(), decision, base);
+        self.add_base(draft, terms.into(), base);
     }
 
     /// Replaces these live dots of the row, with the floors that they need.
@@ -163,7 +177,7 @@ impl<B> Target<'_, B> {
     ///
     /// # Errors
     /// Where the run's total would not fit.
-    pub(super) fn add(&self, draft: &mut Draft<'_, '_>, decision: Option<Decision>, amount: &Number) -> Result<(), Refusal> {
-        counter::continue_run(draft, &self.address, &self.row, self.expiry, decision, amount)
+    pub(super) fn add(&self, draft: &mut Draft<'_, '_>, terms: impl Into<Terms>, amount: &Number) -> Result<(), Refusal> {
+        counter::continue_run(draft, &self.address, &self.row, self.expiry, terms.into(), amount)
     }
 }

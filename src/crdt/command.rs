@@ -252,6 +252,8 @@ pub enum Answer {
     Indexes(Vec<i64>),
     /// Numbers of fields, `None` for one that was not changed since it would not fit.
     Fields(Vec<Option<i64>>),
+    /// A number for each element asked for.
+    Numbers(Vec<i64>),
     /// Yes or no for each element asked for.
     Flags(Vec<bool>),
     /// The value of each field asked for; `None` where there is none.
@@ -318,7 +320,7 @@ impl Answer {
             Self::Ok | Self::Nil | Self::Integer(_) | Self::Score(_) | Self::Type(_) => AROUND,
             Self::Bytes(bytes) => of(bytes),
             Self::Members(all) | Self::Items(all) => all.iter().map(of).sum(),
-            Self::Indexes(all) => all.len() * AROUND,
+            Self::Indexes(all) | Self::Numbers(all) => all.len() * AROUND,
             Self::Fields(all) => all.len() * AROUND,
             Self::Flags(all) => all.len() * AROUND,
             Self::Scores(all) => all.len() * AROUND,

@@ -18,10 +18,10 @@
 use std::collections::BTreeMap;
 
 use super::command::Refusal;
-use super::delta::{Decision, Delta, Entry, Payload, Row, RowAddress};
+use super::delta::{Decision, Delta, Entry, Payload, Row, RowAddress, Terms};
 use super::dot::{Clock, Dot};
 use super::draft::Draft;
-use super::expiry::Expiry;
+use super::expiry::{Ends, Expiry};
 use super::number::Number;
 use crate::types::Actor;
 
@@ -132,11 +132,12 @@ pub(super) fn continue_run(
     address: &RowAddress,
     row: &Row,
     expiry: &Expiry,
-    decision: Option<Decision>,
+    terms: Terms,
     amount: &Number,
 ) -> Result<(), Refusal> {
+    let ends = Ends::of(row, expiry);
     let (actor, since) = (draft.author.actor, draft.author.runs_since);
-    match continued(row, actor, since, |entry| expiry.hides(entry)) {
+    match continued(row, actor, since, |entry| ends.hides(entry)) {
         Some(run) => {
             let total = run.total.plus(amount);
             if !total.fits(address.kind) {
@@ -147,24 +148,29 @@ pub(super) fn continue_run(
                     draft.remove(address.clone(), *dot);
                 }
             }
-            draft.add(address.clone(), decision, Payload::Run { run: run.name, total });
+            let dot = (draft.author.mint)();
+            draft.add_under(dot, address.clone(), terms, Payload::Run { run: run.name, total });
         }
         None if !amount.fits(address.kind) => return Err(Refusal::Overflow),
-        None => begin_run(draft, address.clone(), decision, amount.clone()),
+        None => begin_run_under(draft, address.clone(), terms, amount.clone()),
     }
     Ok(())
 }
 
 /// Begins a run, named by the dot of this first increment.
 pub(super) fn begin_run(draft: &mut Draft<'_, '_>, address: RowAddress, decision: Option<Decision>, amount: Number) {
-    let run = (draft.author.mint)();
-    draft.add_as(run, address, decision, Payload::Run { run, total: amount });
+    begin_run_under(draft, address, decision.into(), amount);
 }
 
-/// Whether a row holds anything but traces of counters that are gone: floors, and runs that they have observed in full.
+fn begin_run_under(draft: &mut Draft<'_, '_>, address: RowAddress, terms: Terms, amount: Number) {
+    let run = (draft.author.mint)();
+    draft.add_under(run, address, terms, Payload::Run { run, total: amount });
+}
+
+/// Whether a row holds anything but decisions and the traces of counters that are gone: floors, and runs that they have observed in full.
 #[must_use]
 pub fn holds_data(row: &Row) -> bool {
-    let is_trace = |entry: &Entry| matches!(entry.payload, Payload::Run { .. } | Payload::Floor { .. });
+    let is_trace = |entry: &Entry| matches!(entry.payload, Payload::Run { .. } | Payload::Floor { .. } | Payload::Decision(_));
     row.values().any(|entry| !is_trace(entry)) || runs(row).iter().any(|run| run.counts.is_some())
 }
 
@@ -305,7 +311,7 @@ mod tests {
         let mut running = row.clone();
         let run = Dot { actor: a.actor, counter: 1 };
         let payload = Payload::Run { run, total: Number::Integer(3) };
-        running.insert(Dot { actor: a.actor, counter: 7 }, Entry { timestamp: a.now(), decision: None, payload });
+        running.insert(Dot { actor: a.actor, counter: 7 }, Entry { timestamp: a.now(), decision: None, field_decision: None, payload });
         assert!(clear_floors(&address, &running, a.actor, 1, &[all]).is_empty(), "the run goes on");
     }
 

@@ -38,7 +38,7 @@ pub enum Kind {
     Value = 1,
     /// A member of a set: the element is the member.
     Member = 2,
-    /// A field of a hash: the element is its name, the content that of a string or counter.
+    /// A field of a hash: the element is its name, the content that of a string or counter, and the decisions on when the field expires.
     Field = 3,
     /// The score of a member of a sorted set: the element is the member.
     Score = 4,
@@ -122,15 +122,30 @@ impl RowAddress {
     }
 }
 
-/// A decision on when a key expires; see [`super::expiry`] for the rules.
+/// A decision on when a key, or a field of a hash, expires; see [`super::expiry`] for the rules.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Decision {
-    /// When the key expires, in milliseconds since 1970; `None`: never.
+    /// When it expires, in milliseconds since 1970; `None`: never.
     pub time: Option<u64>,
     /// When the decision was taken.
     pub timestamp: Timestamp,
-    /// From when on this life of the key is unbroken.
+    /// From when on this life of the key or field is unbroken.
     pub since: Timestamp,
+}
+
+/// The decisions that an entry is written under.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// On its key.
+    pub key: Option<Decision>,
+    /// On its field.
+    pub field: Option<Decision>,
+}
+
+impl From<Option<Decision>> for Terms {
+    fn from(key: Option<Decision>) -> Self {
+        Self { key, field: None }
+    }
 }
 
 /// What one write put into a row. Belongs to its dot for ever and never changes.
@@ -138,8 +153,10 @@ pub struct Decision {
 pub struct Entry {
     /// When it was written. Chooses the sibling that shows, never what is deleted.
     pub timestamp: Timestamp,
-    /// The expiry decision that the entry was written under.
+    /// The decision on the key's expiry that the entry was written under.
     pub decision: Option<Decision>,
+    /// The decision on the field's own expiry that it was written under (rows of [`Kind::Field`] only).
+    pub field_decision: Option<Decision>,
     /// What was written.
     pub payload: Payload,
 }
@@ -154,6 +171,12 @@ impl Entry {
             Payload::Score(_) | Payload::Present | Payload::Decision(_) => 0,
         };
         value + 64
+    }
+
+    /// Whether rows of a kind hold such entries.
+    #[must_use]
+    pub fn fits(&self, kind: Kind) -> bool {
+        self.payload.fits(kind) && (self.field_decision.is_none() || kind == Kind::Field)
     }
 }
 
@@ -182,7 +205,7 @@ pub enum Payload {
     Score(Score),
     /// A member of a set is present.
     Present,
-    /// An expiry decision (rows of [`Kind::Expiry`] only).
+    /// A decision on the expiry of the key, or of the field whose row it stands in.
     Decision(Decision),
 }
 
@@ -195,7 +218,7 @@ impl Payload {
             Self::Run { total, .. } | Self::Floor { total, .. } => total.fits(kind),
             Self::Score(_) => kind == Kind::Score,
             Self::Present => kind == Kind::Member,
-            Self::Decision(_) => kind == Kind::Expiry,
+            Self::Decision(_) => matches!(kind, Kind::Expiry | Kind::Field),
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::command::Refusal;
 use super::counter;
-use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Rows, Scope};
+use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Rows, Scope, Terms};
 use super::dot::{Clock, Dot};
 use super::execute::ExecuteError;
 use super::expiry::deadline;
@@ -54,7 +54,13 @@ impl<'d, 'a> Draft<'d, 'a> {
 
     /// Writes an entry under a dot that was minted for it.
     pub(super) fn add_as(&mut self, dot: Dot, address: RowAddress, decision: Option<Decision>, payload: Payload) {
-        self.delta.adds.push((address, dot, Entry { timestamp: self.author.now, decision, payload }));
+        self.add_under(dot, address, decision.into(), payload);
+    }
+
+    /// Writes an entry under a dot that was minted for it, and under these decisions.
+    pub(super) fn add_under(&mut self, dot: Dot, address: RowAddress, terms: Terms, payload: Payload) {
+        let entry = Entry { timestamp: self.author.now, decision: terms.key, field_decision: terms.field, payload };
+        self.delta.adds.push((address, dot, entry));
     }
 
     /// Puts a decision into the expiry row.
@@ -88,7 +94,22 @@ impl<'d, 'a> Draft<'d, 'a> {
         self.overwrites = true;
     }
 
-    /// Says that everything seen of the key is overwritten, but for some live dots of its expiry row. What is pending for a single
+    /// Overwrites a row, but for decisions that have passed: only a removal by a quorum may take these.
+    pub(super) fn overwrite_row(&mut self, address: RowAddress, row: &Row) {
+        let now = self.author.now;
+        let keeps = row.iter().filter(|(_, entry)| stays(entry, now)).map(|(dot, _)| *dot).collect();
+        self.replace_row(address, row, keeps, &Clock::new());
+    }
+
+    /// Overwrites the decisions in a row that have not passed. What else it holds stays.
+    pub(super) fn replace_decisions(&mut self, address: RowAddress, row: &Row) {
+        let now = self.author.now;
+        let goes = |entry: &Entry| matches!(entry.payload, Payload::Decision(_)) && !stays(entry, now);
+        let keeps = row.iter().filter(|(_, entry)| !goes(entry)).map(|(dot, _)| *dot).collect();
+        self.replace_row(address, row, keeps, &Clock::new());
+    }
+
+    /// Says that everything seen of the key is overwritten, but for some live dots. What is pending for a single
     /// row is told for that row alone.
     pub(super) fn replace_key(&mut self, keeps: &[Dot]) {
         self.overwrites = true;
@@ -107,7 +128,8 @@ impl<'d, 'a> Draft<'d, 'a> {
     }
 
     /// Overwrites the whole key: names what it removes as far as the limits go, and leaves floors for the counter runs that it
-    /// ends. `keeps_expiry` leaves the expiry row alone; else passed decisions stay, since only a removal by a quorum may take these.
+    /// ends. Passed decisions stay, on the key and on its fields, since only a removal by a quorum may take these; `keeps_expiry` leaves the expiry
+    /// row alone.
     ///
     /// # Errors
     /// Where rows could not be read, or the key holds more runs and floors than one delta may tell of.
@@ -121,7 +143,7 @@ impl<'d, 'a> Draft<'d, 'a> {
                     continue;
                 }
                 // Most floors of elements stay, see below; those that do not are told by the key that is replaced.
-                if address.kind.has_elements() && matches!(entry.payload, Payload::Floor { .. }) {
+                if address.kind.has_elements() && (matches!(entry.payload, Payload::Floor { .. }) || stays(entry, now)) {
                     continue;
                 }
                 named_bytes += address.element.len();
@@ -144,11 +166,13 @@ impl<'d, 'a> Draft<'d, 'a> {
     }
 
     /// Leaves floors for every counter run of the key. Of elements those floors are kept whose run has no entry here any more: they say all
-    /// there is to say already, and a collection whose elements come and go may have a great many.
+    /// there is to say already, and a collection whose elements come and go may have a great many. As many as names of removed dots are told once more,
+    /// since nobody else may have them yet, and the key's replacement takes the older ones that they stand for. Of fields passed decisions are kept, too.
     fn reset_runs<R: Rows>(&mut self, rows: &R, keeps: &mut Vec<Dot>) -> Result<(), ExecuteError<R::Error>> {
         let value = RowAddress::value(self.key);
         self.add_floors(&value, counter::observed(&rows.row(&value).map_err(ExecuteError::Rows)?, |_| true));
-        let (mut bytes, mut is_too_much) = (0, false);
+        let (mut bytes, mut is_too_much, now) = (0, false, self.author.now);
+        let (mut told, mut told_bytes) = (0, 0);
         let resetting = rows.visit_from(self.key, Kind::Field, &mut |address, row| {
             if address.kind > Kind::Score {
                 return ControlFlow::Break(());
@@ -156,7 +180,15 @@ impl<'d, 'a> Draft<'d, 'a> {
             let (ended, kept) = counter::reset(row);
             bytes += ended.len() * (address.element.len() + FLOOR_BYTES);
             self.add_floors(address, ended);
+            told_bytes += kept.len() * address.element.len();
+            for (dot, entry) in kept.iter().filter_map(|dot| row.get_key_value(dot)) {
+                told += 1;
+                if told <= NAMED_REMOVES && told_bytes <= NAMED_REMOVE_BYTES {
+                    self.delta.adds.push((address.clone(), *dot, entry.clone()));
+                }
+            }
             keeps.extend(kept);
+            keeps.extend(row.iter().filter(|(_, entry)| stays(entry, now)).map(|(dot, _)| *dot));
             is_too_much = bytes > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_FLOORS;
             if is_too_much { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
@@ -188,11 +220,15 @@ impl<'d, 'a> Draft<'d, 'a> {
             for (run, observed) in counter::observed(row, |dot| goes.contains(dot)) {
                 token::raise(floors.entry((address.kind, address.element.clone())).or_default(), run, observed);
             }
+            let is_data = |entry: &Entry| !matches!(entry.payload, Payload::Floor { .. } | Payload::Decision(_));
+            let keeps_row = row.iter().any(|(dot, entry)| is_data(entry) && !goes.contains(dot));
+            keeps_data |= keeps_row;
             for (dot, entry) in row {
-                if goes.contains(dot) {
+                // The decisions of a field go with the last of its data.
+                let goes_with_data = !keeps_row && matches!(entry.payload, Payload::Decision(_)) && !stays(entry, self.author.now);
+                if goes.contains(dot) || goes_with_data {
                     named.push((address.clone(), *dot));
                 } else {
-                    keeps_data |= !matches!(entry.payload, Payload::Floor { .. });
                     keeps.push(*dot);
                 }
             }
@@ -231,15 +267,9 @@ impl<'d, 'a> Draft<'d, 'a> {
         }));
     }
 
-    /// Overwrites the decisions in the expiry row that have not passed.
-    pub(super) fn replace_decisions(&mut self, row: &Row) {
-        let keeps = row.iter().filter(|(_, entry)| stays(entry, self.author.now)).map(|(dot, _)| *dot).collect();
-        self.replace_row(RowAddress::expiry(self.key), row, keeps, &Clock::new());
-    }
-
-    /// Whether something superseded the expiry row that this replica has not seen.
-    pub(super) fn is_behind(&self) -> bool {
-        is_behind(self.causal, self.key)
+    /// Whether something superseded a row of decisions that this replica has not seen.
+    pub(super) fn is_behind(&self, address: &RowAddress) -> bool {
+        is_behind(self.causal, address)
     }
 
     /// The finished delta.
@@ -256,8 +286,8 @@ fn stays(entry: &Entry, now: Timestamp) -> bool {
     matches!(&entry.payload, Payload::Decision(decision) if deadline(decision) <= now)
 }
 
-/// Whether something is pending for a key's expiry row: a decision may be on its way here that changes everything.
-pub(super) fn is_behind(causal: &Causal, key: &Bytes) -> bool {
+/// Whether something is pending for a row in which decisions stand: one may be on its way here that changes everything.
+pub(super) fn is_behind(causal: &Causal, address: &RowAddress) -> bool {
     !causal.pending.is_empty()
-        && (causal.pending.contains_key(&Scope::Key(key.clone())) || causal.pending.contains_key(&Scope::Row(RowAddress::expiry(key))))
+        && (causal.pending.contains_key(&Scope::Key(address.key.clone())) || causal.pending.contains_key(&Scope::Row(address.clone())))
 }

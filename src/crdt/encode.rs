@@ -9,7 +9,7 @@
 //! dot      actor (8), counter
 //! address  kind, key, element; kind + 128 and no key: the same key as in the address before
 //! row      dots, then for each in order: dot, entry
-//! entry    payload kind (+ 128 with a decision), timestamp (8), [decision], payload
+//! entry    payload kind (+ 128 with a decision, + 64 with one on its field), timestamp (8), [decision], [decision], payload
 //! ```
 //!
 //! A range is told by its distance from the one before, so ranges that overlap, adjoin or run backwards cannot even be written down:
@@ -39,8 +39,10 @@ pub const VERSION: u8 = 1;
 
 /// Added to the first byte of an address: its key is that of the address before.
 const SAME_KEY: u8 = 0x80;
-/// Added to the first byte of an entry: a decision follows.
+/// Added to the first byte of an entry: a decision on its key follows.
 const WITH_DECISION: u8 = 0x80;
+/// Added to the first byte of an entry: a decision on its field follows, behind one on its key.
+const WITH_FIELD_DECISION: u8 = 0x40;
 
 /// The bytes of a clock.
 #[must_use]
@@ -376,9 +378,10 @@ fn write_entry(writer: &mut Writer, entry: &Entry) {
         Payload::Floor { .. } => 6,
         Payload::Score(_) => 7,
     };
-    writer.byte(if entry.decision.is_some() { kind | WITH_DECISION } else { kind });
+    let flag = |decision: Option<Decision>, flag| if decision.is_some() { flag } else { 0 };
+    writer.byte(kind | flag(entry.decision, WITH_DECISION) | flag(entry.field_decision, WITH_FIELD_DECISION));
     writer.word(entry.timestamp.0);
-    if let Some(decision) = &entry.decision {
+    for decision in [&entry.decision, &entry.field_decision].into_iter().flatten() {
         write_decision(writer, decision);
     }
     match &entry.payload {
@@ -401,8 +404,9 @@ fn write_entry(writer: &mut Writer, entry: &Entry) {
 fn read_entry(reader: &mut Reader<'_>, dot: Dot) -> Result<Entry, DecodeError> {
     let tag = reader.byte("entry")?;
     let timestamp = Timestamp(reader.word("timestamp")?);
-    let decision = if tag & WITH_DECISION == 0 { None } else { Some(read_decision(reader)?) };
-    let payload = match tag & !WITH_DECISION {
+    let mut carried = |flag| if tag & flag == 0 { Ok(None) } else { read_decision(reader).map(Some) };
+    let (decision, field_decision) = (carried(WITH_DECISION)?, carried(WITH_FIELD_DECISION)?);
+    let payload = match tag & !(WITH_DECISION | WITH_FIELD_DECISION) {
         0 => Payload::Value(reader.bytes("value", MAX_VALUE)?),
         tag @ (1 | 5) => {
             let run = read_dot(reader)?;
@@ -424,7 +428,7 @@ fn read_entry(reader: &mut Reader<'_>, dot: Dot) -> Result<Entry, DecodeError> {
         7 => Payload::Score(Score::from_bits(reader.word("score")?).ok_or(DecodeError::Invalid("a score is not a number"))?),
         _ => return Err(DecodeError::Tag { what: "payload", tag }),
     };
-    Ok(Entry { timestamp, decision, payload })
+    Ok(Entry { timestamp, decision, field_decision, payload })
 }
 
 /// Writes a number as an integer, or as its power of two and mantissa. Which of them is told by the kind of the payload.
@@ -473,7 +477,7 @@ fn read_decision(reader: &mut Reader<'_>) -> Result<Decision, DecodeError> {
 pub(super) fn check_kind(address: &RowAddress, entry: &Entry) -> Result<(), DecodeError> {
     let fits = match address.kind {
         Kind::Register => hyperloglog::index_of(&address.element).is_some() && hyperloglog::rank_of(entry).is_some(),
-        kind => entry.payload.fits(kind),
+        kind => entry.fits(kind),
     };
     if fits { Ok(()) } else { Err(DecodeError::Invalid("an entry does not fit the kind of its row")) }
 }

@@ -1,7 +1,7 @@
 //! Expiry: which entries a decision hides, and the decisions that EXPIRE, PERSIST and SET take.
 //!
-//! A [`Decision`] says when a key dies. It stands in the key's expiry row, and each entry that was written while the key showed
-//! under it carries a copy. An EXPIRE speaks of data that its replica may not hold, and may meet a PERSIST that it never heard of; so
+//! A [`Decision`] says when a key dies, or a field of a hash: its [`Subject`]. It stands in the key's expiry row, or in the row of the field beside its
+//! values, and each entry that was written while its subject showed under it carries a copy. An EXPIRE speaks of data that its replica may not hold, and may meet a PERSIST that it never heard of; so
 //! a decision is judged for each entry on its own:
 //!
 //! ```text
@@ -14,18 +14,55 @@
 //! Both are hidden from 50 on. A PERSIST at 40, with since 10, overtakes the decision (10 < 50), and both stay. SADD `z` at 60, when nothing
 //! shows, begins a new life: no decision rules `z`. A PERSIST at 61 has since 61, and does not reach back to raise `x`.
 //!
+//! A field is for its own decisions what a key is for the key's, with HSET for SET and HDEL for DEL. The two know nothing of each other: an entry is
+//! hidden where either hides it ([`Ends`]), and a PERSIST of the key lengthens the life of no field.
+//!
 //! Nothing here removes anything: see [`super::removal`].
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::delta::{Decision, Entry, Payload, Row};
+use super::delta::{Decision, Entry, Kind, Payload, Row, RowAddress};
 use crate::types::Timestamp;
 
 /// The time of a decision as a timestamp; the end of all time for *never*.
 #[must_use]
 pub fn deadline(decision: &Decision) -> Timestamp {
     decision.time.map_or(Timestamp(u64::MAX), Timestamp::from_millis)
+}
+
+/// What a decision is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Subject {
+    /// A key: the decision stands in its expiry row.
+    #[default]
+    Key,
+    /// A field of a hash: the decision stands in the field's row.
+    Field,
+}
+
+impl Subject {
+    /// What decisions are about that stand in a row.
+    #[must_use]
+    pub fn of(address: &RowAddress) -> Self {
+        if address.kind == Kind::Field { Self::Field } else { Self::Key }
+    }
+
+    /// The decision about it that an entry was written under.
+    fn carried(self, entry: &Entry) -> Option<&Decision> {
+        match self {
+            Self::Key => entry.decision.as_ref(),
+            Self::Field => entry.field_decision.as_ref(),
+        }
+    }
+}
+
+/// Whether decisions stand in a row, or entries that carry decisions of its own. Such a row is exchanged together with the clock
+/// that judges it.
+#[must_use]
+pub fn has_decisions(address: &RowAddress, row: &Row) -> bool {
+    let is_one = |entry: &Entry| entry.field_decision.is_some() || matches!(entry.payload, Payload::Decision(_));
+    address.kind == Kind::Expiry || address.kind == Kind::Field && row.values().any(is_one)
 }
 
 /// The order of decisions. Decisions with equal ranks are equal, and do the same.
@@ -39,9 +76,9 @@ pub fn overtakes(later: &Decision, decision: &Decision) -> bool {
     rank(later) > rank(decision) && later.since < deadline(decision)
 }
 
-/// Whether a decision is about this entry.
-fn rules(decision: &Decision, entry: &Entry) -> bool {
-    decision.timestamp > entry.timestamp || entry.decision.is_some_and(|carried| carried == *decision || overtakes(decision, &carried))
+/// Whether a decision is about an entry, which carries this one.
+fn rules(decision: &Decision, entry: &Entry, carried: Option<&Decision>) -> bool {
+    decision.timestamp > entry.timestamp || carried.is_some_and(|carried| carried == decision || overtakes(decision, carried))
 }
 
 /// Whether a decision reached a replica so late that others may have agreed on a removal that it should have prevented. It is joined
@@ -57,19 +94,26 @@ pub(super) fn later_by(timestamp: Timestamp, duration: Duration) -> Timestamp {
     Timestamp(timestamp.0.saturating_add(millis.saturating_mul(1 << 16)))
 }
 
-/// The decisions in a key's expiry row, judged at one time.
+/// The decisions in a key's expiry row, or in the row of a field, judged at one time.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Expiry {
+    subject: Subject,
     standing: BTreeSet<Decision>,
     now: Timestamp,
 }
 
 impl Expiry {
-    /// Reads an expiry row at a time. An empty row holds no decision.
+    /// Reads a key's expiry row at a time. An empty row holds no decision.
     #[must_use]
     pub fn of(row: &Row, now: Timestamp) -> Self {
+        Self::about(Subject::Key, row, now)
+    }
+
+    /// Reads the decisions about a subject in the row where they stand.
+    #[must_use]
+    pub fn about(subject: Subject, row: &Row, now: Timestamp) -> Self {
         let decision = |entry: &Entry| if let Payload::Decision(decision) = entry.payload { Some(decision) } else { None };
-        Self { standing: row.values().filter_map(decision).collect(), now }
+        Self { subject, standing: row.values().filter_map(decision).collect(), now }
     }
 
     /// The time that it is judged at.
@@ -104,9 +148,9 @@ impl Expiry {
     /// Whether a decision hides an entry from its time on, passed or not.
     #[must_use]
     pub fn is_hidden_by(&self, entry: &Entry, decision: &Decision) -> bool {
-        let carried = entry.decision.as_ref();
+        let carried = self.subject.carried(entry);
         (self.holds(decision) || carried == Some(decision))
-            && rules(decision, entry)
+            && rules(decision, entry, carried)
             && entry.timestamp < deadline(decision)
             && !self.is_overtaken(decision)
             && !carried.is_some_and(|carried| overtakes(carried, decision))
@@ -114,7 +158,7 @@ impl Expiry {
 
     /// The decisions that hide an entry from their time on.
     fn hiders<'e>(&'e self, entry: &'e Entry) -> impl Iterator<Item = &'e Decision> {
-        let carried = entry.decision.as_ref();
+        let carried = self.subject.carried(entry);
         self.standing.iter().chain(carried).filter(move |decision| self.is_hidden_by(entry, decision))
     }
 
@@ -136,6 +180,12 @@ impl Expiry {
         self.hiders(entry).filter_map(|decision| decision.time).min()
     }
 
+    /// When entries that show are all hidden, in milliseconds since 1970; `None`: never, or there are none.
+    #[must_use]
+    pub fn end_of_all<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) -> Option<u64> {
+        entries.into_iter().map(|entry| self.end_of(entry)).reduce(|one, other| Some(one?.max(other?))).flatten()
+    }
+
     /// The decision that a new entry is written under: the latest, unless it has passed.
     #[must_use]
     pub fn governing(&self) -> Option<Decision> {
@@ -146,7 +196,7 @@ impl Expiry {
     #[must_use]
     pub fn governing_any<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) -> Option<Decision> {
         let governing = self.governing()?;
-        let is_about = |entry: &Entry| rules(&governing, entry) && entry.timestamp < deadline(&governing);
+        let is_about = |entry: &Entry| rules(&governing, entry, self.subject.carried(entry)) && entry.timestamp < deadline(&governing);
         entries.into_iter().any(is_about).then_some(governing)
     }
 
@@ -158,6 +208,39 @@ impl Expiry {
         let continued = self.standing.iter().filter(|decision| !self.has_passed(decision) && !ends_before(decision));
         let since = continued.map(|decision| decision.since).min().map_or(self.now, |since| since.min(self.now));
         Decision { time, timestamp: self.now, since }
+    }
+}
+
+/// What may end the entries of one row: the decisions on its key, and those on the field that the row is.
+#[derive(Clone, Debug)]
+pub struct Ends<'k> {
+    key: &'k Expiry,
+    field: Expiry,
+}
+
+impl<'k> Ends<'k> {
+    /// Reads the decisions in a row beside those on its key. Only rows of fields hold any.
+    #[must_use]
+    pub fn of(row: &Row, key: &'k Expiry) -> Self {
+        Self { key, field: Expiry::about(Subject::Field, row, key.now) }
+    }
+
+    /// The decisions on the field.
+    #[must_use]
+    pub fn field(&self) -> &Expiry {
+        &self.field
+    }
+
+    /// The passed decision that hides an entry: one on its key, else one on its field.
+    #[must_use]
+    pub fn hider(&self, entry: &Entry) -> Option<Decision> {
+        self.key.hider(entry).or_else(|| self.field.hider(entry))
+    }
+
+    /// Whether an entry does not show at this time.
+    #[must_use]
+    pub fn hides(&self, entry: &Entry) -> bool {
+        self.hider(entry).is_some()
     }
 }
 

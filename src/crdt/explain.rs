@@ -9,6 +9,7 @@ use super::command::{DataType, Explained};
 use super::counter;
 use super::delta::{Decision, Entry, Kind, Payload, Row, Rows};
 use super::dot::Dot;
+use super::expiry::{Ends, Expiry};
 use super::shown::Shown;
 use super::sorted_set::ScoreView;
 use super::value::ValueView;
@@ -25,15 +26,18 @@ pub(super) fn explain<R: Rows>(rows: &R, key: &Bytes, shown: &Shown) -> Result<V
     rows.visit(key, &mut |address, row| {
         for (dot, entry) in row {
             let (shows, reason) = match address.kind {
-                Kind::Expiry => judge_decision(entry, shown),
-                kind if shown.data_type.is_some() && DataType::of(kind) != shown.data_type => judge_other_type(entry, shown),
+                Kind::Expiry => judge_decision(entry, &shown.expiry, "key"),
+                Kind::Field if matches!(entry.payload, Payload::Decision(_)) => {
+                    judge_decision(entry, Ends::of(row, &shown.expiry).field(), "field")
+                }
+                kind if shown.data_type.is_some() && DataType::of(kind) != shown.data_type => judge_other_type(row, entry, shown),
                 Kind::Value | Kind::Field => {
                     let view = ValueView::of(row, &shown.expiry);
                     judge_additive(row, *dot, entry, shown, &view, view.number().is_some())
                 }
                 Kind::Score => judge_additive(row, *dot, entry, shown, &ScoreView::of(row, &shown.expiry), true),
                 Kind::Item => judge_item(row, *dot, entry, shown),
-                kind => judge_element(kind, entry, shown),
+                kind => judge_element(kind, row, entry, shown),
             };
             told.push(Explained {
                 kind: address.kind.name().to_owned(),
@@ -68,26 +72,25 @@ fn content(entry: &Entry) -> String {
         Payload::Present => "present".to_owned(),
         Payload::Decision(decision) => term(decision),
     };
-    match &entry.decision {
-        Some(decision) => format!("{what}, {}", term(decision)),
-        None => what,
-    }
+    let carried = |decision: Option<Decision>, whose| decision.map(|decision| format!(", {whose}{}", term(&decision))).unwrap_or_default();
+    format!("{what}{}{}", carried(entry.decision, ""), carried(entry.field_decision, "as a field "))
 }
 
 fn term(decision: &Decision) -> String {
     decision.time.map_or_else(|| "never expires".to_owned(), |time| format!("expires at {time}"))
 }
 
-fn hidden_by(entry: &Entry, shown: &Shown) -> Option<(bool, String)> {
-    let decision = shown.expiry.hider(entry)?;
+fn hidden_by(row: &Row, entry: &Entry, shown: &Shown) -> Option<(bool, String)> {
+    let decision = Ends::of(row, &shown.expiry).hider(entry)?;
     Some((false, format!("hidden: it expired at {}", decision.time.unwrap_or_default())))
 }
 
-fn judge_decision(entry: &Entry, shown: &Shown) -> (bool, String) {
+/// Judges a decision on a key or field.
+fn judge_decision(entry: &Entry, expiry: &Expiry, subject: &str) -> (bool, String) {
     let Payload::Decision(decision) = &entry.payload else { return (false, "no decision".to_owned()) };
-    if shown.expiry.is_overtaken(decision) {
-        (false, "overtaken by a later decision on the same life of the key".to_owned())
-    } else if shown.expiry.has_passed(decision) {
+    if expiry.is_overtaken(decision) {
+        (false, format!("overtaken by a later decision on the same life of the {subject}"))
+    } else if expiry.has_passed(decision) {
         (true, "its time has passed: what it hides is to be removed".to_owned())
     } else {
         (true, "stands".to_owned())
@@ -96,7 +99,7 @@ fn judge_decision(entry: &Entry, shown: &Shown) -> (bool, String) {
 
 /// Judges an entry of a row that holds a base and what was added to it; `adds_up` tells whether anything can be added to the base.
 fn judge_additive<B>(row: &Row, dot: Dot, entry: &Entry, shown: &Shown, view: &Additive<B>, adds_up: bool) -> (bool, String) {
-    if let Some(hidden) = hidden_by(entry, shown) {
+    if let Some(hidden) = hidden_by(row, entry, shown) {
         return hidden;
     }
     match &entry.payload {
@@ -116,16 +119,16 @@ fn judge_item(row: &Row, dot: Dot, entry: &Entry, shown: &Shown) -> (bool, Strin
     let latest = row.iter().filter(|(_, other)| !shown.expiry.hides(other)).max_by_key(|(other, entry)| (entry.timestamp, **other));
     match latest {
         Some((latest, _)) if *latest != dot && !shown.expiry.hides(entry) => (false, SIBLING.to_owned()),
-        _ => judge_element(Kind::Item, entry, shown),
+        _ => judge_element(Kind::Item, row, entry, shown),
     }
 }
 
-fn judge_element(kind: Kind, entry: &Entry, shown: &Shown) -> (bool, String) {
-    hidden_by(entry, shown).unwrap_or_else(|| (true, format!("{} {}", if kind == Kind::Item { "an" } else { "a" }, kind.name())))
+fn judge_element(kind: Kind, row: &Row, entry: &Entry, shown: &Shown) -> (bool, String) {
+    hidden_by(row, entry, shown).unwrap_or_else(|| (true, format!("{} {}", if kind == Kind::Item { "an" } else { "a" }, kind.name())))
 }
 
 /// Judges an entry of a row that does not belong to the type which shows.
-fn judge_other_type(entry: &Entry, shown: &Shown) -> (bool, String) {
+fn judge_other_type(row: &Row, entry: &Entry, shown: &Shown) -> (bool, String) {
     let other = shown.data_type.map_or("nothing", DataType::name);
-    hidden_by(entry, shown).unwrap_or_else(|| (false, format!("the key shows a {other}, written concurrently")))
+    hidden_by(row, entry, shown).unwrap_or_else(|| (false, format!("the key shows a {other}, written concurrently")))
 }

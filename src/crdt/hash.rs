@@ -1,8 +1,10 @@
 //! Hashes: a row a field, each a value of its own as [`super::value`] reads it: a string with siblings, or a counter.
 //!
 //! A field is in the hash while its row shows something. So of concurrent writes to one field the latest shows and increments add up, and a
-//! write of a field wins over a concurrent HDEL of it. Changing one field of a hash of a million reads and writes the row of
+//! write of a field wins over a concurrent HDEL of it. A field may have an end of its own (see [`field`]). Changing one field of a hash of a million reads and writes the row of
 //! that field, and the first row that shows.
+
+mod field;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -10,18 +12,21 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::additive::Target;
 use super::command::{Answer, DataType, Refusal, Selection, longest_of};
 use super::counter;
 use super::delta::{Delta, Kind, Payload, Row, RowAddress, Rows};
 use super::draft::Draft;
-use super::execute::{ExecuteError, Outcome};
+use super::execute::Outcome;
+use super::key::ExpireCondition;
 use super::number::Number;
 use super::random::Pick;
 use super::scan::Scan;
 use super::shown::Shown;
+use super::string::{SetCondition, SetExpiry};
 use super::value::{self, ValueView};
 use crate::config::MAX_VALUE;
+
+use field::Field;
 
 /// A change of a hash.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -35,8 +40,38 @@ pub enum Mutation {
         /// Its value.
         value: Bytes,
     },
+    /// Sets fields to values with an end of their own. Answers 1, or 0 where the condition did not hold for all of them.
+    SetExpiring {
+        /// Fields and values.
+        pairs: Vec<(Bytes, Bytes)>,
+        /// When the fields expire.
+        expiry: SetExpiry,
+        /// What is demanded of every field.
+        condition: SetCondition,
+    },
     /// Removes fields. Answers how many there were.
     Remove(Vec<Bytes>),
+    /// Removes fields and answers with their values.
+    GetRemove(Vec<Bytes>),
+    /// Sets when fields expire. Answers for each 1, 0 where the condition did not hold, 2 where it was removed since the time has
+    /// passed, -2 where there is no such field.
+    Expire {
+        /// The fields.
+        fields: Vec<Bytes>,
+        /// When, in milliseconds since 1970.
+        at_ms: i64,
+        /// When the command takes effect on a field at all.
+        condition: ExpireCondition,
+    },
+    /// Takes the end of fields away. Answers for each 1, -1 where it had none, -2 where there is no such field.
+    Persist(Vec<Bytes>),
+    /// Answers with the values of fields and changes when they expire.
+    GetExpire {
+        /// The fields.
+        fields: Vec<Bytes>,
+        /// When they expire.
+        expiry: SetExpiry,
+    },
     /// Adds to a field as to a counter. Answers with the new value.
     Increment {
         /// The field.
@@ -71,6 +106,8 @@ pub enum Query {
     Scan(Scan),
     /// How many fields there are.
     Length,
+    /// When fields expire, in milliseconds since 1970: -1 without expiry, -2 where there is no such field. [`Answer::Numbers`].
+    Ends(Vec<Bytes>),
 }
 
 impl Mutation {
@@ -78,9 +115,13 @@ impl Mutation {
     #[must_use]
     pub fn longest(&self) -> usize {
         match self {
-            Self::Set(pairs) => longest_of(pairs.iter().flat_map(|(field, value)| [field, value])),
+            Self::Set(pairs) | Self::SetExpiring { pairs, .. } => longest_of(pairs.iter().flat_map(|(field, value)| [field, value])),
             Self::SetNew { field, value } => longest_of([field, value]),
-            Self::Remove(fields) => longest_of(fields),
+            Self::Remove(fields)
+            | Self::GetRemove(fields)
+            | Self::Persist(fields)
+            | Self::Expire { fields, .. }
+            | Self::GetExpire { fields, .. } => longest_of(fields),
             Self::Increment { field, .. } | Self::IncrementFloat { field, .. } => field.len(),
         }
     }
@@ -91,7 +132,7 @@ impl Query {
     #[must_use]
     pub fn longest(&self) -> usize {
         match self {
-            Self::Get(fields) => longest_of(fields),
+            Self::Get(fields) | Self::Ends(fields) => longest_of(fields),
             Self::Pairs | Self::Pick { .. } | Self::Scan(_) | Self::Length => 0,
         }
     }
@@ -100,7 +141,7 @@ impl Query {
 /// Which rows of a key a query needs.
 pub(super) fn selection(query: &Query) -> Selection {
     match query {
-        Query::Get(fields) => Selection::Elements { kind: Kind::Field, elements: fields.clone() },
+        Query::Get(fields) | Query::Ends(fields) => Selection::Elements { kind: Kind::Field, elements: fields.clone() },
         Query::Scan(scan) => scan.selection(Kind::Field),
         Query::Pairs | Query::Pick { .. } | Query::Length => Selection::All,
     }
@@ -113,6 +154,7 @@ pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Quer
             let value = |field| Ok(ValueView::of(&rows.row(&address(key, field))?, &shown.expiry).shown());
             Answer::Values(fields.iter().map(value).collect::<Result<_, _>>()?)
         }
+        Query::Ends(fields) => field::ends(rows, shown, key, fields)?,
         Query::Pairs => Answer::Pairs(fields(rows, shown, key, |view| view.shown())?),
         Query::Pick { pick, seed } => {
             Answer::Pairs(pick.of_rows(*seed, (rows, shown, key, Kind::Field), |address, row| pair(shown, address, row))?)
@@ -135,22 +177,29 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
     }
     match mutation {
         Mutation::Set(pairs) => set(rows, shown, draft, pairs),
-        Mutation::SetNew { field, value } => on_field(rows, shown, draft, field, |row, draft| {
-            if row.view.exists() {
+        Mutation::SetNew { field, value } => on_field(rows, shown, draft, field, |field, draft| {
+            if field.view.exists() {
                 return Ok(Answer::flag(false));
             }
             let decision = shown.write_under(draft);
-            row.set(draft, decision, Payload::Value(value.clone()));
+            field.target().set(draft, decision, Payload::Value(value.clone()));
             Ok(Answer::flag(true))
         }),
+        Mutation::SetExpiring { pairs, expiry, condition } => field::set_expiring(rows, shown, draft, pairs, (*expiry, *condition)),
         Mutation::Remove(fields) => remove(rows, shown, draft, fields),
-        Mutation::Increment { field, amount } => on_field(rows, shown, draft, field, |row, draft| {
+        Mutation::GetRemove(fields) => field::get_remove(rows, shown, draft, fields),
+        Mutation::Expire { fields, at_ms, condition } => field::expire(rows, shown, draft, fields, (*at_ms, *condition)),
+        Mutation::Persist(fields) => field::persist(rows, shown, draft, fields),
+        Mutation::GetExpire { fields, expiry } => field::get_expire(rows, shown, draft, fields, *expiry),
+        Mutation::Increment { field, amount } => on_field(rows, shown, draft, field, |field, draft| {
             let decision = shown.write_under(draft);
-            row.increment(draft, decision, *amount, Refusal::FieldNotAnInteger).map(Answer::Integer)
+            let terms = field.terms(draft, decision);
+            field.target().increment(draft, terms, *amount, Refusal::FieldNotAnInteger).map(Answer::Integer)
         }),
-        Mutation::IncrementFloat { field, amount } => on_field(rows, shown, draft, field, |row, draft| {
+        Mutation::IncrementFloat { field, amount } => on_field(rows, shown, draft, field, |field, draft| {
             let decision = shown.write_under(draft);
-            row.increment_float(draft, decision, amount, Refusal::FieldNotAFloat).map(Answer::Bytes)
+            let terms = field.terms(draft, decision);
+            field.target().increment_float(draft, terms, amount, Refusal::FieldNotAFloat).map(Answer::Bytes)
         }),
     }
 }
@@ -177,7 +226,13 @@ pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> R
             counter::begin_run(draft, address(draft.key, field), None, amount);
             Ok(Answer::Bytes(shown))
         }
-        Mutation::SetNew { .. } | Mutation::Remove(_) => Err(Refusal::NeedsReplica),
+        Mutation::SetExpiring { pairs, expiry, condition } => field::set_expiring_blind(draft, pairs, (*expiry, *condition)),
+        Mutation::SetNew { .. }
+        | Mutation::Remove(_)
+        | Mutation::GetRemove(_)
+        | Mutation::Expire { .. }
+        | Mutation::Persist(_)
+        | Mutation::GetExpire { .. } => Err(Refusal::NeedsReplica),
     }
 }
 
@@ -220,12 +275,9 @@ fn on_field<R: Rows>(
     shown: &Shown,
     mut draft: Draft<'_, '_>,
     field: &Bytes,
-    change: impl FnOnce(&Target<'_, Bytes>, &mut Draft<'_, '_>) -> Result<Answer, Refusal>,
+    change: impl FnOnce(&Field<'_>, &mut Draft<'_, '_>) -> Result<Answer, Refusal>,
 ) -> Outcome<R::Error> {
-    let address = address(draft.key, field);
-    let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-    let view = ValueView::of(&row, &shown.expiry);
-    let answer = change(&Target { address, row, view: &view, expiry: &shown.expiry }, &mut draft)?;
+    let answer = Field::on(rows, shown, &mut draft, field, change)??;
     Ok((draft.finish(), answer))
 }
 
@@ -237,11 +289,10 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, pairs: &[(Byt
     let decision = shown.write_under(&mut draft);
     let mut new = 0;
     for (field, value) in distinct(pairs) {
-        let address = address(draft.key, field);
-        let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-        let view = ValueView::of(&row, &shown.expiry);
-        new += usize::from(!view.exists());
-        Target { address, row, view: &view, expiry: &shown.expiry }.set(&mut draft, decision, Payload::Value(value.clone()));
+        new += Field::on(rows, shown, &mut draft, field, |field, draft| {
+            field.target().set(draft, decision, Payload::Value(value.clone()));
+            usize::from(!field.view.exists())
+        })?;
     }
     Ok((draft.finish(), Answer::count(new)))
 }
@@ -250,13 +301,12 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, pairs: &[(Byt
 fn remove<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, fields: &[Bytes]) -> Outcome<R::Error> {
     let mut removed = 0;
     for field in fields.iter().collect::<BTreeSet<&Bytes>>() {
-        let address = address(draft.key, field);
-        let row = rows.row(&address).map_err(ExecuteError::Rows)?;
-        let view = ValueView::of(&row, &shown.expiry);
-        if view.exists() {
-            removed += 1;
-            Target { address, row, view: &view, expiry: &shown.expiry }.clear(&mut draft);
-        }
+        removed += Field::on(rows, shown, &mut draft, field, |field, draft| {
+            if field.view.exists() {
+                field.target().clear(draft);
+            }
+            usize::from(field.view.exists())
+        })?;
     }
     Ok((draft.finish(), Answer::count(removed)))
 }
@@ -374,6 +424,20 @@ mod tests {
         b.write(&DELETE);
         a.write(&increment("f", 2));
         settle(&mut [&mut a, &mut b]);
+        shows(&a, &[("f", "2")]);
+    }
+
+    #[test]
+    fn a_delete_tells_of_the_floors_that_it_keeps() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+        a.write(&increment("f", 5));
+        b.pull(&a);
+        // Of the remove nobody hears, and its author is lost after the delete.
+        b.write(&remove(&["f"]));
+        b.write(&set(&[("g", "x")]));
+        let delete = b.write(&DELETE);
+        a.write(&increment("f", 2));
+        a.hear(&delete);
         shows(&a, &[("f", "2")]);
     }
 

@@ -175,7 +175,11 @@ mod tests {
 
     fn member(counter: u64) -> (RowAddress, Dot, Entry) {
         let address = RowAddress::member(&Bytes::from_static(b"k"), &Bytes::from_static(b"m"));
-        (address, Dot { actor: Actor(1), counter }, Entry { timestamp: Timestamp(counter), decision: None, payload: Payload::Present })
+        (
+            address,
+            Dot { actor: Actor(1), counter },
+            Entry { timestamp: Timestamp(counter), decision: None, field_decision: None, payload: Payload::Present },
+        )
     }
 
     #[test]

@@ -20,8 +20,9 @@
 
 use std::collections::BTreeMap;
 
-use super::delta::{Causal, Kind, Row, RowAddress, Scope};
+use super::delta::{Causal, Row, RowAddress, Scope};
 use super::dot::{Clock, Dot};
+use super::expiry::has_decisions;
 use crate::types::LEAVES;
 
 /// What comparing one row changes at the replica that pulls. Rows, clock and pending change in one atomic step.
@@ -37,7 +38,7 @@ pub struct RowChange {
     pub unknown_there: Vec<Dot>,
     /// Dots that the clock holds from now on.
     seen: Vec<Dot>,
-    /// What the other replica has seen in an expiry row.
+    /// What the other replica has seen in a row of decisions.
     seen_there: Clock,
 }
 
@@ -65,7 +66,7 @@ impl RowChange {
 /// `theirs` and `their_causal` were read from one snapshot, or the clock before the row. `slips` tells of an add that another running
 /// pull has already judged; see [`Pull::slips`].
 ///
-/// A row of expiry decisions brings along what the other replica has seen of it, as pending: who decides on an expiry must
+/// A row with expiry decisions brings along what the other replica has seen of it, as pending: who decides on an expiry must
 /// know that there is more to know (`KERNEL` section 7).
 #[must_use]
 pub fn compare_row(
@@ -103,7 +104,7 @@ pub fn compare_row(
     if change.taken + change.dropped > 0 {
         change.row = Some(row);
     }
-    if address.kind == Kind::Expiry {
+    if has_decisions(address, mine) || has_decisions(address, theirs) {
         change.seen_there = their_causal.seen_for(address).minus(&my_causal.clock);
     }
     change
@@ -229,7 +230,7 @@ mod tests {
     }
 
     fn row(counters: &[u64]) -> Row {
-        let entry = Entry { timestamp: Timestamp(1), decision: None, payload: Payload::Present };
+        let entry = Entry { timestamp: Timestamp(1), decision: None, field_decision: None, payload: Payload::Present };
         counters.iter().map(|counter| (dot(*counter), entry.clone())).collect()
     }
 

@@ -1,4 +1,4 @@
-//! Removing for good what an expiry decision hides.
+//! Removing for good what an expiry decision hides, of a key or of a field.
 //!
 //! Hiding is all that a single replica may do: its clock may be fast, and a PERSIST that it never heard of may stand elsewhere. Entries go only after
 //! a quorum has confirmed, each member by its own clock, that the decision is past by a grace time, and by its own rows that nothing
@@ -23,9 +23,18 @@ use super::counter;
 use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Row, RowAddress, Rows};
 use super::dot::Dot;
 use super::draft::{Author, Draft, is_behind};
-use super::expiry::{Expiry, later_by, overtakes};
+use super::expiry::{Expiry, Subject, later_by, overtakes};
 use crate::config::{NAMED_REMOVE_BYTES, REMOVED_AT_ONCE};
 use crate::types::Timestamp;
+
+/// A decision that has passed by the grace time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Passed {
+    /// The row in which such decisions stand: the expiry row of a key, or the row of a field.
+    pub row: RowAddress,
+    /// The decision. It need not stand there: entries may carry it.
+    pub decision: Decision,
+}
 
 /// When a decision may be removed with what it hides; `None`: never.
 fn removable_from(decision: &Decision, grace: Duration) -> Option<Timestamp> {
@@ -37,13 +46,13 @@ fn removable_from(decision: &Decision, grace: Duration) -> Option<Timestamp> {
 pub fn earliest_end(row: &Row) -> Option<u64> {
     let named = row.values().flat_map(|entry| {
         let standing = if let Payload::Decision(decision) = entry.payload { Some(decision) } else { None };
-        [standing, entry.decision].into_iter().flatten()
+        [standing, entry.decision, entry.field_decision].into_iter().flatten()
     });
     named.filter_map(|decision| decision.time).min()
 }
 
 /// The decisions that this replica may ask others about: past by the grace time, overtaken by nothing here, and nothing pending for the
-/// expiry row. `among` names the rows of the key whose entries are looked at for decisions that they carry; the expiry row always is.
+/// row in which they stand. `among` names the rows of the key that are looked at, for decisions that stand there or are carried; the expiry row always is.
 ///
 /// # Errors
 /// Where the rows could not be read.
@@ -54,45 +63,56 @@ pub fn removable<'a, R: Rows>(
     among: impl IntoIterator<Item = &'a RowAddress>,
     now: Timestamp,
     grace: Duration,
-) -> Result<Vec<Decision>, R::Error> {
-    if is_behind(causal, key) {
-        return Ok(Vec::new());
-    }
-    let expiry = Expiry::of(&rows.row(&RowAddress::expiry(key))?, now);
-    let mut candidates: BTreeSet<Decision> = expiry.standing().copied().collect();
+) -> Result<Vec<Passed>, R::Error> {
+    let of_key = RowAddress::expiry(key);
+    let expiry = Expiry::of(&rows.row(&of_key)?, now);
+    let mut on_key: BTreeSet<Decision> = expiry.standing().copied().collect();
+    let mut found = Vec::new();
+    let mut take = |address: RowAddress, expiry: &Expiry, candidates: BTreeSet<Decision>| {
+        let may_go = |decision: &Decision| {
+            let is_past = removable_from(decision, grace).is_some_and(|from| from <= now);
+            is_past && !expiry.is_overtaken(decision) && !is_behind(causal, &address)
+        };
+        found.extend(candidates.into_iter().filter(may_go).map(|decision| Passed { row: address.clone(), decision }));
+    };
     for address in among.into_iter().filter(|address| address.kind != Kind::Expiry) {
-        candidates.extend(rows.row(address)?.values().filter_map(|entry| expiry.hider(entry)));
+        let row = rows.row(address)?;
+        on_key.extend(row.values().filter_map(|entry| expiry.hider(entry)));
+        if address.kind == Kind::Field {
+            let field = Expiry::about(Subject::Field, &row, now);
+            let candidates = field.standing().copied().chain(row.values().filter_map(|entry| field.hider(entry))).collect();
+            take(address.clone(), &field, candidates);
+        }
     }
-    candidates.retain(|decision| removable_from(decision, grace).is_some_and(|from| from <= now) && !expiry.is_overtaken(decision));
-    Ok(candidates.into_iter().collect())
+    take(of_key, &expiry, on_key);
+    Ok(found)
 }
 
-/// The dots under which a decision stands in an expiry row.
+/// The dots under which a decision stands in a row.
 #[must_use]
-pub fn dots_of(expiry_row: &Row, decision: &Decision) -> Vec<Dot> {
-    let stands = expiry_row.iter().filter(|(_, entry)| entry.payload == Payload::Decision(*decision));
+pub fn dots_of(row: &Row, decision: &Decision) -> Vec<Dot> {
+    let stands = row.iter().filter(|(_, entry)| entry.payload == Payload::Decision(*decision));
     stands.map(|(dot, _)| *dot).collect()
 }
 
-/// Whether this replica confirms to a remover, at which the decision stands under `standing`, that what it hides may go.
+/// Whether this replica confirms to a remover, at which the decision stands in the row `address` under `standing`, that what it hides may go.
 ///
 /// # Errors
-/// Where the expiry row could not be read.
+/// Where the row could not be read.
 pub fn attests<R: Rows>(
     rows: &R,
     causal: &Causal,
-    key: &Bytes,
+    address: &RowAddress,
     decision: &Decision,
     standing: &[Dot],
     now: Timestamp,
     grace: Duration,
 ) -> Result<bool, R::Error> {
-    let address = RowAddress::expiry(key);
-    let row = rows.row(&address)?;
+    let row = rows.row(address)?;
     let is_past = removable_from(decision, grace).is_some_and(|from| from <= now);
     // Somebody took the decision away who had seen it: it stands no more, whatever the remover still holds.
-    let is_superseded = standing.iter().any(|dot| causal.has_seen(&address, *dot) && !row.contains_key(dot));
-    Ok(is_past && !is_superseded && !Expiry::of(&row, now).is_overtaken(decision))
+    let is_superseded = standing.iter().any(|dot| causal.has_seen(address, *dot) && !row.contains_key(dot));
+    Ok(is_past && !is_superseded && !Expiry::about(Subject::of(address), &row, now).is_overtaken(decision))
 }
 
 /// The dots of one row that a decision hides.
@@ -103,12 +123,14 @@ struct HiddenDots {
 }
 
 impl HiddenDots {
-    /// `None` where nothing of the row is hidden. A floor is nothing to hide: it goes where a new one takes its place.
+    /// `None` where nothing of the row is hidden. A floor is nothing to hide: it goes where a new one takes its place. Nor is a decision: one on a
+    /// field goes by its own removal, since it may speak of what outlives the key.
     fn of(address: &RowAddress, row: &Row, expiry: &Expiry, decision: &Decision) -> Option<Self> {
         if address.kind == Kind::Expiry {
             return None;
         }
-        let is_hidden = |entry: &Entry| expiry.is_hidden_by(entry, decision) && !matches!(entry.payload, Payload::Floor { .. });
+        let is_data = |entry: &Entry| !matches!(entry.payload, Payload::Floor { .. } | Payload::Decision(_));
+        let is_hidden = |entry: &Entry| is_data(entry) && expiry.is_hidden_by(entry, decision);
         let mut dots: BTreeSet<Dot> = row.iter().filter(|(_, entry)| is_hidden(entry)).map(|(dot, _)| *dot).collect();
         let replaced: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
         dots.extend(replaced);
@@ -127,19 +149,18 @@ pub fn removal<R: Rows>(
     rows: &R,
     causal: &Causal,
     author: &mut Author<'_>,
-    key: &Bytes,
-    decision: &Decision,
+    passed: &Passed,
     grace: Duration,
 ) -> Result<Option<Delta>, R::Error> {
-    if is_behind(causal, key) || !attests(rows, causal, key, decision, &[], author.now, grace)? {
+    let Passed { row: stands_in, decision } = passed;
+    if is_behind(causal, stands_in) || !attests(rows, causal, stands_in, decision, &[], author.now, grace)? {
         return Ok(None);
     }
-    let expiry_address = RowAddress::expiry(key);
-    let expiry_row = rows.row(&expiry_address)?;
-    let expiry = Expiry::of(&expiry_row, author.now);
-    let mut draft = Draft::new(key, causal, author);
+    let decisions = rows.row(stands_in)?;
+    let expiry = Expiry::about(Subject::of(stands_in), &decisions, author.now);
+    let mut draft = Draft::new(&stands_in.key, causal, author);
     let (mut named, mut named_bytes, mut is_whole) = (0, 0, true);
-    rows.visit(key, &mut |address, row| {
+    let mut take = |address: &RowAddress, row: &Row| {
         let Some(HiddenDots { dots, floors }) = HiddenDots::of(address, row, &expiry, decision) else { return ControlFlow::Continue(()) };
         named_bytes += dots.len() * address.element.len();
         // A row stays whole, with the floors that it needs; the first one is taken in any case.
@@ -151,13 +172,17 @@ pub fn removal<R: Rows>(
         dots.into_iter().for_each(|dot| draft.remove(address.clone(), dot));
         draft.add_floors(address, floors);
         ControlFlow::Continue(())
-    })?;
+    };
+    match Subject::of(stands_in) {
+        Subject::Key => rows.visit(&stands_in.key, &mut take)?,
+        Subject::Field => drop(take(stands_in, &decisions)),
+    }
     // The decision goes with the last part: until then it hides the others.
     if is_whole {
         let stands = expiry.holds(decision);
         let goes = |other: &Decision| other == decision || stands && overtakes(decision, other);
-        let decisions = expiry_row.iter().filter(|(_, entry)| matches!(&entry.payload, Payload::Decision(other) if goes(other)));
-        decisions.for_each(|(dot, _)| draft.remove(expiry_address.clone(), *dot));
+        let gone = decisions.iter().filter(|(_, entry)| matches!(&entry.payload, Payload::Decision(other) if goes(other)));
+        gone.for_each(|(dot, _)| draft.remove(stands_in.clone(), *dot));
     }
     let delta = draft.finish();
     Ok((!delta.is_empty()).then_some(delta))
@@ -173,17 +198,18 @@ mod tests {
 
     const GRACE: Duration = Duration::from_millis(20);
 
-    fn found(replica: &Replica) -> Vec<Decision> {
+    fn found(replica: &Replica) -> Vec<Passed> {
         removable(&replica.state, &replica.state.causal, &key(), replica.state.rows.keys(), replica.now(), GRACE).unwrap()
     }
 
-    fn confirms(member: &Replica, remover: &Replica, decision: &Decision) -> bool {
-        let row = remover.state.rows.get(&RowAddress::expiry(&key())).cloned().unwrap_or_default();
-        attests(&member.state, &member.state.causal, &key(), decision, &dots_of(&row, decision), member.now(), GRACE).unwrap()
+    fn confirms(member: &Replica, remover: &Replica, passed: &Passed) -> bool {
+        let row = remover.state.rows.get(&passed.row).cloned().unwrap_or_default();
+        let standing = dots_of(&row, &passed.decision);
+        attests(&member.state, &member.state.causal, &passed.row, &passed.decision, &standing, member.now(), GRACE).unwrap()
     }
 
-    fn remove(replica: &mut Replica, decision: &Decision) -> Option<Delta> {
-        let delta = replica.author(|state, author| removal(state, &state.causal, author, &key(), decision, GRACE)).unwrap()?;
+    fn remove(replica: &mut Replica, passed: &Passed) -> Option<Delta> {
+        let delta = replica.author(|state, author| removal(state, &state.causal, author, passed, GRACE)).unwrap()?;
         replica.hear(&delta);
         Some(delta)
     }
@@ -232,8 +258,9 @@ mod tests {
         behind.adds.clear();
         behind.removes.clear();
         a.at(90).hear(&behind);
-        assert!(is_behind(&a.state.causal, &key()));
+        assert!(is_behind(&a.state.causal, &RowAddress::expiry(&key())));
         let decision = Decision { time: Some(50), timestamp: Timestamp(1), since: Timestamp(1) };
+        let decision = Passed { row: RowAddress::expiry(&key()), decision };
         assert_eq!((found(&a), remove(&mut a, &decision)), (vec![], None));
     }
 

@@ -112,7 +112,7 @@ impl Shown {
     /// A key lives as long as anything of it. Of a collection only the first element is asked; concurrent commands may have given others another end.
     #[must_use]
     pub fn end(&self) -> Option<u64> {
-        self.entries.iter().map(|entry| self.expiry.end_of(entry)).reduce(|one, other| Some(one?.max(other?))).flatten()
+        self.expiry.end_of_all(&self.entries)
     }
 
     /// The decision that a new entry of this key copies, so that it dies with what it was added to. A write that finds no data, hidden or not,
@@ -121,18 +121,18 @@ impl Shown {
         if self.data_type.is_some() {
             return self.expiry.governing_any(&self.entries);
         }
-        if draft.is_behind() {
+        if draft.is_behind(&RowAddress::expiry(draft.key)) {
             return self.expiry.governing();
         }
         if !self.hides_data && self.expiry.standing().any(|decision| !self.expiry.has_passed(decision)) {
-            draft.replace_decisions(&self.expiry_row);
+            draft.replace_decisions(RowAddress::expiry(draft.key), &self.expiry_row);
         }
         None
     }
 
     /// Puts a decision in place of those that have not passed.
     pub(super) fn decide(&self, draft: &mut Draft<'_, '_>, time: Option<u64>) {
-        draft.replace_decisions(&self.expiry_row);
+        draft.replace_decisions(RowAddress::expiry(draft.key), &self.expiry_row);
         draft.decide(self.expiry.decide(time));
     }
 }

@@ -88,7 +88,10 @@ mod tests {
 
     fn row(end: Option<u64>) -> Row {
         let decision = end.map(|end| Decision { time: Some(end), timestamp: Timestamp(1), since: Timestamp(1) });
-        Row::from([(Dot { actor: Actor(1), counter: 1 }, Entry { timestamp: Timestamp(9), decision, payload: Payload::Present })])
+        Row::from([(
+            Dot { actor: Actor(1), counter: 1 },
+            Entry { timestamp: Timestamp(9), decision, field_decision: None, payload: Payload::Present },
+        )])
     }
 
     #[test]
@@ -106,7 +109,7 @@ mod tests {
         summary.follow(Kind::Member, &row(Some(70)), &none);
         assert!(stands_at(&summary, 60) && summary.total() == 1);
         let decision = Decision { time: Some(40), timestamp: Timestamp(1), since: Timestamp(1) };
-        let decided = Entry { timestamp: Timestamp(1), decision: None, payload: Payload::Decision(decision) };
+        let decided = Entry { timestamp: Timestamp(1), decision: None, field_decision: None, payload: Payload::Decision(decision) };
         let expiry = Expiry::of(&Row::from([(Dot { actor: Actor(1), counter: 2 }, decided)]), Timestamp::from_millis(40));
         assert!(!summary.stands(&expiry));
     }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::additive::{Additive, Base, Target};
 use super::command::Refusal;
 use super::counter;
-use super::delta::{Decision, Payload};
+use super::delta::{Payload, Terms};
 use super::draft::Draft;
 use super::float::{Float, parse_long_double};
 use super::number::{LONG_DOUBLE, Number};
@@ -112,7 +112,7 @@ impl Target<'_, Bytes> {
     pub(super) fn increment(
         &self,
         draft: &mut Draft<'_, '_>,
-        decision: Option<Decision>,
+        terms: impl Into<Terms>,
         amount: i64,
         not_an_integer: Refusal,
     ) -> Result<i64, Refusal> {
@@ -120,7 +120,7 @@ impl Target<'_, Bytes> {
         let sum = i64::try_from(shown.saturating_add(i128::from(amount))).map_err(|_| Refusal::Overflow)?;
         let exact = self.view.number().ok_or(not_an_integer)?;
         let amount = if exact == Number::Integer(shown) { amount.into() } else { Number::from(sum).minus(&exact) };
-        self.add(draft, decision, &amount)?;
+        self.add(draft, terms, &amount)?;
         Ok(sum)
     }
 
@@ -131,7 +131,7 @@ impl Target<'_, Bytes> {
     pub(super) fn increment_float(
         &self,
         draft: &mut Draft<'_, '_>,
-        decision: Option<Decision>,
+        terms: impl Into<Terms>,
         amount: &[u8],
         not_a_float: Refusal,
     ) -> Result<Bytes, Refusal> {
@@ -141,7 +141,7 @@ impl Target<'_, Bytes> {
         };
         let sum = added(&shown, amount)?;
         let exact = self.view.number().ok_or(not_a_float)?;
-        self.add(draft, decision, &sum.minus(&exact))?;
+        self.add(draft, terms, &sum.minus(&exact))?;
         Ok(print(&sum))
     }
 }

@@ -235,11 +235,11 @@ pub enum Inquiry {
     Patterns,
 }
 
-/// What a peer that wants to remove an expired key asks the others.
+/// What a peer that wants to remove an expired key, or field, asks the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attestation {
-    /// The key.
-    pub key: Bytes,
+    /// The row in which such decisions stand: the expiry row of the key, or the row of the field.
+    pub row: RowAddress,
     /// The decision that has passed.
     pub decision: Decision,
     /// The dots under which it stands at the asking peer.

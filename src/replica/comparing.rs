@@ -23,7 +23,8 @@ use super::partition::Role;
 use super::pulling::{PullId, Running, Step, Void, bounds};
 use super::transaction::{ReplicaError, Transaction};
 use crate::config::STEP_ROWS;
-use crate::crdt::delta::{Causal, Entry, Kind, Row, RowAddress};
+use crate::crdt::delta::{Causal, Entry, Row, RowAddress};
+use crate::crdt::expiry::has_decisions;
 use crate::crdt::pull::compare_row;
 use crate::env::message::{RowRange, RowsThere};
 use crate::types::{Digest, Partition, Place};
@@ -323,7 +324,7 @@ impl Comparison<'_> {
             Some((_, row, _)) => row,
             None => self.transaction.row_at(&key, &address)?,
         };
-        let their_causal = own_causal.as_deref().or(causal).filter(|_| address.kind == Kind::Expiry);
+        let their_causal = own_causal.as_deref().or(causal).filter(|_| has_decisions(&address, &row));
         let slips = |address: &RowAddress, dot| self.replica.pulls.slips_past_others(self.id, partition, address, dot);
         let judge = their_causal.unwrap_or_else(|| self.running.pull.theirs());
         let change = compare_row(&mine, self.transaction.causal(partition), &address, &row, judge, slips);

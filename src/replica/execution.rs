@@ -8,11 +8,12 @@ use super::transaction::{ReplicaError, Transaction};
 use super::{Replica, hints};
 use crate::config::EXPIRY_GRACE;
 use crate::crdt::command::{Answer, Mutation, Refusal};
-use crate::crdt::delta::{Decision, Delta, Kind, RowAddress, Rows};
+use crate::crdt::delta::{Delta, Payload, RowAddress, Rows};
 use crate::crdt::dot::{Clock, Dot};
 use crate::crdt::execute::{self, Author, ExecuteError};
+use crate::crdt::removal::{self, Passed};
 use crate::crdt::shown::Shown;
-use crate::crdt::{counter, expiry, removal};
+use crate::crdt::{counter, expiry};
 use crate::env::message::{Refused, Sent};
 use crate::types::{Partition, PeerId, Place, Timestamp};
 
@@ -26,7 +27,7 @@ pub enum Change {
     /// What a client asks for.
     Mutation(Mutation),
     /// Remove what this decision hides, on which a quorum has agreed. Answers how many entries went: there may be more.
-    RemoveExpired(Decision),
+    RemoveExpired(Passed),
     /// Take away floors of this peer's own counter runs.
     ClearFloors {
         /// The row, one of the key.
@@ -188,7 +189,7 @@ fn execute_here(
     let was = watched && is_there(transaction, key, now)?;
     let executed = match &command.change {
         Change::Mutation(mutation) => execute::execute(transaction, causal, &mut author, key, mutation),
-        Change::RemoveExpired(decision) => removal::removal(transaction, causal, &mut author, key, decision, EXPIRY_GRACE)
+        Change::RemoveExpired(passed) => removal::removal(transaction, causal, &mut author, passed, EXPIRY_GRACE)
             .map(|delta| upkeep(delta.unwrap_or_default()))
             .map_err(ExecuteError::Rows),
         Change::ClearFloors { address, durable } => {
@@ -285,6 +286,6 @@ fn addresses(delta: &Delta) -> impl Iterator<Item = &Bytes> {
 
 /// Whether a delta brings an expiry decision so late that others may have agreed on a removal it should have prevented.
 fn is_late(delta: &Delta, now: Timestamp) -> bool {
-    let decisions = delta.adds.iter().filter(|(address, _, _)| address.kind == Kind::Expiry);
+    let decisions = delta.adds.iter().filter(|(_, _, entry)| matches!(entry.payload, Payload::Decision(_)));
     decisions.into_iter().any(|(_, _, entry)| expiry::is_late(entry.timestamp, now, EXPIRY_GRACE))
 }

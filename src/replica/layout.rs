@@ -416,7 +416,7 @@ mod tests {
     use crate::types::{Actor, Timestamp};
 
     fn row() -> Row {
-        let entry = Entry { timestamp: Timestamp(9), decision: None, payload: Payload::Present };
+        let entry = Entry { timestamp: Timestamp(9), decision: None, field_decision: None, payload: Payload::Present };
         BTreeMap::from([(Dot { actor: Actor(1), counter: 1 }, entry)])
     }
 

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use super::layout::{self, Damaged};
 use super::pulling::bounds;
 use crate::config::ANSWER_BYTES;
-use crate::crdt::delta::{Causal, Kind, Row, RowAddress};
+use crate::crdt::delta::{Causal, Row, RowAddress};
 use crate::crdt::encode;
+use crate::crdt::expiry::has_decisions;
 use crate::env::message::{RangeContent, RowRange, RowsThere};
 use crate::env::{Snapshot, StorageError};
 use crate::types::{Digest, LEAVES, Partition, Place};
@@ -166,7 +167,7 @@ impl Leaf {
 
 /// Rows together with the clock of their snapshot, where that is what judges them.
 fn judged(rows: BTreeMap<RowAddress, Row>, causal: &Causal) -> RowsThere {
-    let decisions = rows.keys().any(|address| address.kind == Kind::Expiry);
+    let decisions = rows.iter().any(|(address, row)| has_decisions(address, row));
     RowsThere { rows, causal: decisions.then(|| Box::new(causal.clone())) }
 }
 

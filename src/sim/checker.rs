@@ -13,9 +13,9 @@ use super::cluster::SimCluster;
 use super::derived;
 use super::expiry::{Fate, fate};
 use super::storage::Crash;
-use super::workload::History;
+use super::workload::{History, is_of_field};
 use crate::config::{EXPIRY_GRACE, EXPIRY_SWEEP};
-use crate::crdt::command::{Answer, Query};
+use crate::crdt::command::{Answer, Explained, Query};
 use crate::crdt::{encode, key, set, string};
 use crate::env::Clock;
 use crate::node::Node;
@@ -138,6 +138,16 @@ async fn ends(node: &Node, history: &History, doubt_ms: u64) -> Result<(), Strin
                 let answer = ask(node, key, key::Query::Type).await?;
                 if answer != Answer::Type(None) {
                     return Err(format!("{key:?} should have expired and is {answer:?} after {commands:?}"));
+                }
+            }
+            Fate::Shows(any) if is_of_field(key) => {
+                let Answer::Explained(told) = ask(node, key, key::Query::Explain).await? else {
+                    return Err(format!("{key:?} can't be explained"));
+                };
+                let is_one = |told: &Explained, value: &Bytes| told.content.as_bytes().windows(value.len()).any(|part| part == value);
+                let mut lasting = told.iter().filter(|told| !told.reason.starts_with("hidden"));
+                if !lasting.any(|told| any.iter().any(|value| is_one(told, value))) {
+                    return Err(format!("the field of {key:?} should last and holds {told:?} after {commands:?}"));
                 }
             }
             Fate::Shows(any) => {

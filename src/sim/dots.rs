@@ -120,7 +120,12 @@ mod tests {
 
     fn frame(key: &'static str, counter: u64, timestamp: u64) -> Bytes {
         let address = RowAddress::value(&Bytes::from_static(key.as_bytes()));
-        let entry = Entry { timestamp: Timestamp(timestamp), decision: None, payload: Payload::Value(Bytes::from_static(b"v")) };
+        let entry = Entry {
+            timestamp: Timestamp(timestamp),
+            decision: None,
+            field_decision: None,
+            payload: Payload::Value(Bytes::from_static(b"v")),
+        };
         let delta = Delta { adds: vec![(address, Dot { actor: Actor(1), counter }, entry)], ..Delta::default() };
         Message::Deltas { frame: 1, deltas: vec![Sent { partition: Partition(0), delta, hint_for: None }] }.to_frame()
     }

@@ -10,7 +10,7 @@ use super::storage::Crash;
 use crate::config::{Durability, EXPIRY_GRACE, EXPIRY_SWEEP, FLOOR_SWEEP};
 use crate::crdt::command::{Answer, Mutation};
 use crate::crdt::string::{SetCondition, SetExpiry};
-use crate::crdt::{key, set, string};
+use crate::crdt::{hash, key, set, string};
 use crate::node::Node;
 use crate::types::{Digest, Level};
 
@@ -59,6 +59,41 @@ async fn an_expired_key_is_hidden_at_its_time_and_gone_everywhere_after_the_grac
         assert_eq!(node.status().keys, 0);
     }
     cluster.converge(Duration::from_secs(60)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_field_goes_everywhere_and_the_others_of_its_hash_stay() {
+    let mut cluster = cluster(3).await;
+    let (one, other) = (node(&cluster, 0), node(&cluster, 1));
+    let at_ms = i64::try_from(one.now_ms()).unwrap() + 20_000;
+    let set = |field: &'static str, expiry| {
+        let pairs = vec![(field.into(), "v".into())];
+        hash::Mutation::SetExpiring { pairs, expiry, condition: SetCondition::Always }
+    };
+    write(&one, set("ends", SetExpiry::At(at_ms))).await;
+    write(&one, set("kept", SetExpiry::At(at_ms))).await;
+    write(&one, set("lasts", SetExpiry::Clear)).await;
+    assert_eq!(write(&other, hash::Mutation::Persist(vec!["kept".into()])).await, Answer::Numbers(vec![1]));
+    let rows = |cluster: &SimCluster, index: usize| {
+        let mut rows = 0;
+        cluster.peers[index].disk.visit(b"r", b"s", &mut |_, _| {
+            rows += 1;
+            std::ops::ControlFlow::Continue(())
+        });
+        rows
+    };
+    cluster.crash(1, Crash::Process);
+    cluster.crash(2, Crash::Process);
+    sleep(EXPIRY_GRACE + SWEPT).await;
+    let fields = vec!["ends".into(), "kept".into(), "lasts".into()];
+    let shown = Answer::Values(vec![None, Some("v".into()), Some("v".into())]);
+    assert_eq!(one.read(Level::One, KEY, hash::Query::Get(fields)).await, Ok(shown));
+    assert_eq!(rows(&cluster, 0), 3, "two of three could not be asked");
+    cluster.restart(1).await.unwrap();
+    cluster.restart(2).await.unwrap();
+    sleep(2 * SWEPT).await;
+    cluster.converge(Duration::from_secs(60)).await.unwrap();
+    assert_eq!((0..3).map(|index| rows(&cluster, index)).collect::<Vec<_>>(), [2, 2, 2]);
 }
 
 #[tokio::test(start_paused = true)]

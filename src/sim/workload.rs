@@ -8,6 +8,7 @@
 //! | `set n` | `SADD` of members never used before, `SREM` of some | what was added and not removed is there |
 //! | `string n` | one writer, a new value each time | the last acknowledged value, or one written after it, is among the siblings |
 //! | `expiring n` | one writer, `SET`s with and without an end, `EXPIRE`, `PERSIST` | see [`super::expiry`] |
+//! | `expiring field n` | the same with the only field of a hash: `HSETEX`, `HEXPIRE`, `HPERSIST` | the same |
 //! | `ranked n`, `list n` | `ZADD`, `ZINCRBY`, `ZREM`, `ZPOPMIN`; pushes and pops; `EXPIRE` | what each peer derived is what its rows say |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use super::clock::SimClock;
 use super::expiry::{BRIEF_MS, Command, Outcome, Step};
 use super::network::SimNetwork;
 use crate::crdt::command::{Answer, Mutation};
+use crate::crdt::hash;
 use crate::crdt::key::{self, ExpireCondition};
 use crate::crdt::list::{self, Side};
 use crate::crdt::set;
@@ -32,6 +34,12 @@ use crate::types::Level;
 
 /// Keys of each kind: few, so that writes meet.
 const KEYS: u64 = 6;
+/// Hashes of which a field expires.
+const HASHES: u64 = 3;
+/// What the keys of these hashes begin with.
+const HASH: &str = "expiring field";
+/// Their field.
+const FIELD: Bytes = Bytes::from_static(b"f");
 
 /// What many restarts may put a peer's clock ahead of its wall time, since each goes on after a lease; and the time that a command may
 /// still be on its way after its client gave it up.
@@ -99,6 +107,24 @@ impl History {
     }
 }
 
+/// Whether a key that may expire is a hash, of which the field expires.
+#[must_use]
+pub fn is_of_field(key: &Bytes) -> bool {
+    key.starts_with(HASH.as_bytes())
+}
+
+fn field_mutation(step: Step) -> Mutation {
+    let (fields, millis) = (vec![FIELD], |end: u64| i64::try_from(end).unwrap_or(i64::MAX));
+    match step {
+        Step::Set(value, end) => {
+            let expiry = end.map_or(SetExpiry::Clear, |end| SetExpiry::At(millis(end)));
+            hash::Mutation::SetExpiring { pairs: vec![(FIELD, value)], expiry, condition: SetCondition::Always }.into()
+        }
+        Step::Decide(Some(end)) => hash::Mutation::Expire { fields, at_ms: millis(end), condition: ExpireCondition::Always }.into(),
+        Step::Decide(None) => hash::Mutation::Persist(fields).into(),
+    }
+}
+
 fn mutation(step: Step) -> Mutation {
     let millis = |end: u64| i64::try_from(end).unwrap_or(i64::MAX);
     match step {
@@ -138,14 +164,15 @@ impl Clients {
         let level = [Level::Sloppy, Level::Sloppy, Level::Quorum, Level::All][random.random_range(0..4)];
         let key = |kind: &str, number: u64| Bytes::from(format!("{kind} {number}"));
         let number = random.random_range(0..KEYS);
-        match random.random_range(0..15) {
+        match random.random_range(0..17) {
             0..3 => self.increment(node, level, key("counter", number), random.random_range(-3..10)),
             3..5 => self.add(node, level, key("set", number), random),
             5 => self.remove(node, level, &key("set", number), random),
             6..8 => self.set(node, level, key("string", number), random.random()),
-            8..11 => self.expire(node, number, random),
-            11 => self.rank(node, level, key("ranked", number), random),
-            12 => self.list(node, level, key("list", number), random),
+            8..11 => self.expire(node, "expiring", number, random),
+            11..13 => self.expire(node, HASH, number % HASHES, random),
+            13 => self.rank(node, level, key("ranked", number), random),
+            14 => self.list(node, level, key("list", number), random),
             _ => self.read(node, level, key("string", number)),
         }
     }
@@ -256,12 +283,13 @@ impl Clients {
 
     /// Sends one command to each key that may expire.
     pub fn send_expiring(&self, node: &Node, random: &mut SmallRng) {
-        (0..KEYS).for_each(|number| self.expire(node, number, random));
+        (0..KEYS).for_each(|number| self.expire(node, "expiring", number, random));
+        (0..HASHES).for_each(|number| self.expire(node, HASH, number, random));
     }
 
     /// A third of the keys is only ever made to end soon, a third never, a third either way.
-    fn expire(&self, node: &Node, number: u64, random: &mut SmallRng) {
-        let key = Bytes::from(format!("expiring {number}"));
+    fn expire(&self, node: &Node, kind: &str, number: u64, random: &mut SmallRng) {
+        let key = Bytes::from(format!("{kind} {number}"));
         let sent_ms = self.truth.wall_ms();
         let brief = match number % 3 {
             0 => true,
@@ -287,11 +315,13 @@ impl Clients {
             commands.len() - 1
         };
         let clients = self.clone();
-        let writing = node.write(level, key.clone(), mutation(step));
+        let mutation = if is_of_field(&key) { field_mutation(step) } else { mutation(step) };
+        let writing = node.write(level, key.clone(), mutation);
         tokio::spawn(async move {
             let result = writing.await;
             clients.network.note(&format!("{:?}", result.as_ref().map(|written| &written.answer)));
             let outcome = match &result {
+                Ok(Written { answer: Answer::Numbers(told), .. }) if told.iter().all(|told| *told <= 0) => Outcome::Nothing,
                 Ok(Written { answer: Answer::Integer(0), .. }) | Err(OperationError::Refused(_) | OperationError::Busy) => Outcome::Nothing,
                 Ok(written) => Outcome::Done(written.receipt.executor),
                 Err(_) => Outcome::Unknown,

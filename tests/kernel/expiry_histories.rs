@@ -1,22 +1,21 @@
-//! The proof of expiry by histories: 2 to 5 replicas with clocks that are wrong by up to 3 seconds either way. Judged by definition: a write shows
+//! The proof of expiry by histories, of keys and of fields: 2 to 5 replicas with clocks that are wrong by up to 3 seconds either way. Judged by definition: a write shows
 //! at the end unless some decision may rightly have ended it, and does not show if one that its writer knew of, or that knew of it, has.
 
-use std::ops::Range;
+use std::rc::Rc;
 
-use ringtide::crdt::delta::{Decision, Kind};
+use ringtide::crdt::delta::{Decision, Delta};
+use ringtide::crdt::expiry::Subject;
 use ringtide::crdt::wire::rows_to_bytes;
 use ringtide::types::Timestamp;
 
-use crate::expiry_world::{EVENTS, ExpiryWorld, Operation, SKEW};
+use crate::expiry_plot::{Aspect, Plot};
+use crate::expiry_world::{EVENTS, ExpiryWorld, Operation, SKEW, Written};
 use crate::history::Event;
 use crate::history::random::Random;
 
-/// Histories per test.
-#[cfg(test)]
-const HISTORIES: u64 = 5_000;
-
 #[derive(Clone)]
 struct History {
+    plot: Plot,
     skews: Vec<i64>,
     expiry_first: bool,
     late: bool,
@@ -24,7 +23,7 @@ struct History {
 }
 
 impl History {
-    fn random(seed: u64) -> Self {
+    fn random(plot: Plot, seed: u64) -> Self {
         let random = &mut Random::new(seed);
         let replicas = [2, 3, 3, 3, 4, 5][random.below(6) as usize];
         let skews = (0..replicas).map(|_| random.below(2 * SKEW + 1) as i64 - SKEW as i64).collect();
@@ -39,15 +38,15 @@ impl History {
                 _ => favourites[random.below(8) as usize],
             };
             // A key that was SET takes no members, so half of the histories do without strings.
-            let kind = if sets && matches!(kind, 0 | 1 | 3) { 4 + kind % 2 } else { kind };
+            let kind = if sets && plot == Plot::Keys && matches!(kind, 0 | 1 | 3) { 4 + kind % 2 } else { kind };
             (kind as u8, random.next() as u32)
         };
         let events = (0..length).map(|_| event(random)).collect();
-        Self { skews, expiry_first, late, events }
+        Self { plot, skews, expiry_first, late, events }
     }
 
     fn play(&self, traced: bool) -> (Result<(), String>, String) {
-        let mut world = ExpiryWorld::new(&self.skews, self.expiry_first, traced);
+        let mut world = ExpiryWorld::new(self.plot, &self.skews, self.expiry_first, traced);
         self.events.iter().for_each(|event| world.step(*event));
         world.settle();
         let mut verdict = judge(&world);
@@ -76,20 +75,37 @@ fn end(decision: &Decision) -> Timestamp {
     decision.time.map_or(Timestamp(u64::MAX), Timestamp::from_millis)
 }
 
-/// What the judge needs to weigh decisions against each other.
+/// What the judge needs to weigh decisions about one subject against each other.
 struct Judge<'w> {
+    subject: Subject,
     operations: &'w [Operation],
     decisions: Vec<(usize, Decision)>,
     now: Timestamp,
     quorum: u32,
 }
 
-impl Judge<'_> {
+impl<'w> Judge<'w> {
+    fn new(world: &'w ExpiryWorld, subject: Subject) -> Self {
+        let taken = |(number, operation): (usize, &Operation)| Some((number, operation.on(subject).decision?));
+        Self {
+            subject,
+            operations: &world.operations,
+            decisions: world.operations.iter().enumerate().filter_map(taken).collect(),
+            now: Timestamp::from_millis(1000 * world.time),
+            quorum: u32::try_from(world.replicas() / 2 + 1).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether an operation takes away decisions that it has observed.
+    fn takes(&self, operation: &Operation) -> bool {
+        operation.on(self.subject).takes || operation.on(self.subject).clears
+    }
+
     /// Operations that took a decision away before its time, having observed it.
     fn superseded(&self, number: usize, decision: &Decision) -> Vec<&Operation> {
         let takes = |(other, operation): &(usize, &Operation)| {
             *other != number
-                && (operation.kind <= 2 || operation.clears)
+                && self.takes(operation)
                 && operation.observed_decisions >> number & 1 == 1
                 && operation.timestamp < end(decision)
         };
@@ -104,29 +120,31 @@ impl Judge<'_> {
             let operation = &self.operations[*number];
             other.timestamp > decision.timestamp
                 && other.timestamp < end(decision)
-                && (write.inherited != Some(*decision) || end(other) > end(decision) && !past_since(other))
-                && operation.kind >= 6
+                && (write.on(self.subject).inherited != Some(*decision) || end(other) > end(decision) && !past_since(other))
+                && operation.on(self.subject).decides
                 && operation.acknowledged.count_ones() >= self.quorum
-                && !self.operations.iter().enumerate().any(|(taker, taking)| {
-                    taker != *number && (taking.kind <= 2 || taking.clears) && taking.observed_decisions >> number & 1 == 1
-                })
+                && !self
+                    .operations
+                    .iter()
+                    .enumerate()
+                    .any(|(taker, taking)| taker != *number && self.takes(taking) && taking.observed_decisions >> number & 1 == 1)
         })
     }
 
     /// Whether a write that nothing replaced may be gone, and whether it must be.
     fn weigh(&self, number: usize) -> (bool, bool) {
         let write = &self.operations[number];
-        let is_set = write.kind <= 1;
+        let Aspect { sets, inherited, .. } = write.on(self.subject);
         let (mut may, mut must) = (false, false);
         for (taken_by, decision) in &self.decisions {
             let is_own = *taken_by == number;
-            let rules = decision.timestamp > write.timestamp || write.inherited.is_some() || is_own;
+            let rules = decision.timestamp > write.timestamp || inherited.is_some() || is_own;
             let reaches = write.timestamp < end(decision) && end(decision) <= self.now;
-            if !rules || !reaches || is_set && decision.timestamp < write.timestamp {
+            if !rules || !reaches || *sets && decision.timestamp < write.timestamp {
                 continue;
             }
             let superseded = self.superseded(*taken_by, decision);
-            let knew_it = write.inherited == Some(*decision) || is_own;
+            let knew_it = *inherited == Some(*decision) || is_own;
             let taken_at_a_quorum = superseded.iter().any(|taking| taking.acknowledged.count_ones() >= self.quorum)
                 && !(knew_it || write.observed_decisions >> taken_by & 1 == 1);
             may |= !self.overtaken_at_a_quorum(write, decision) && !taken_at_a_quorum;
@@ -136,7 +154,10 @@ impl Judge<'_> {
                     && (other.timestamp < end(decision) || self.operations[*other_number].observed_decisions >> taken_by & 1 == 0)
             });
             let set_anew = self.operations.iter().enumerate().any(|(other, operation)| {
-                other != *taken_by && operation.kind <= 1 && operation.timestamp > decision.timestamp && operation.timestamp < end(decision)
+                other != *taken_by
+                    && operation.on(self.subject).sets
+                    && operation.timestamp > decision.timestamp
+                    && operation.timestamp < end(decision)
             });
             must |= related && !overtaken && superseded.is_empty() && !set_anew;
         }
@@ -159,20 +180,15 @@ fn judge(world: &ExpiryWorld) -> Result<(), String> {
     if let Some((dot, _)) = data.iter().find(|(_, hidden)| **hidden) {
         return Err(format!("GARBAGE {dot:?} is hidden for ever"));
     }
-    let decisions = world.operations.iter().enumerate().filter_map(|(number, operation)| Some((number, operation.decision?))).collect();
-    let judge = Judge {
-        operations: &world.operations,
-        decisions,
-        now: Timestamp::from_millis(1000 * world.time),
-        quorum: u32::try_from(world.replicas() / 2 + 1).unwrap_or(u32::MAX),
-    };
-    for (dot, (address, number)) in world.dots.iter().filter(|(_, (address, _))| address.kind != Kind::Expiry) {
-        let replaced =
-            world.operations.iter().enumerate().any(|(other, operation)| {
-                other != *number && operation.replaces.contains(address) && operation.observed >> number & 1 == 1
-            });
+    for (dot, Written { row, operation: number, .. }) in world.dots.iter().filter(|(_, written)| !written.is_decision) {
+        let replaced = world
+            .operations
+            .iter()
+            .enumerate()
+            .any(|(other, operation)| other != *number && operation.replaces.contains(row) && operation.observed >> number & 1 == 1);
         let shows = data.contains_key(dot);
-        let (may_be_gone, must_be_gone) = judge.weigh(*number);
+        let weighed = world.plot.subjects(row).iter().map(|subject| Judge::new(world, *subject).weigh(*number));
+        let (may_be_gone, must_be_gone) = weighed.fold((false, false), |(may, must), one| (may || one.0, must || one.1));
         match (replaced, shows) {
             (true, true) => return Err(format!("BACK {dot:?} of {number}")),
             (false, true) if must_be_gone => return Err(format!("IMMORTAL {dot:?} of {number}")),
@@ -183,40 +199,60 @@ fn judge(world: &ExpiryWorld) -> Result<(), String> {
     Ok(())
 }
 
-/// Plays the histories that belong to some seeds.
+/// Plays the history of a plot that belongs to a seed.
 ///
 /// # Errors
-/// The first that fails, in words.
-pub(crate) fn prove(seeds: Range<u64>) -> Result<(), String> {
-    for seed in seeds {
-        let history = History::random(seed);
-        if let (Err(text), _) = history.play(false) {
-            let class = text.split(' ').next().unwrap_or_default().to_owned();
-            let shortest = history.shrink(&class);
-            let (verdict, trace) = shortest.play(true);
-            return Err(format!(
-                "{text}\n  replay: cargo run --release --example histories -- --of expiry --seed {seed} --count 1\n\
-                 clocks wrong by {:?} s: {verdict:?}\n{trace}",
-                shortest.skews
-            ));
-        }
-    }
-    Ok(())
+/// What is wrong after it, with the shortest trace found.
+pub(crate) fn play(plot: Plot, seed: u64) -> Result<(), String> {
+    let history = History::random(plot, seed);
+    let Err(text) = history.play(false).0 else { return Ok(()) };
+    let class = text.split(' ').next().unwrap_or_default().to_owned();
+    let shortest = history.shrink(&class);
+    let (verdict, trace) = shortest.play(true);
+    Err(format!("{text}\nclocks wrong by {:?} s: {verdict:?}\n{trace}", shortest.skews))
+}
+
+/// The deltas of a random history of a field that expires.
+pub(crate) fn random_deltas(seed: u64) -> Vec<Rc<Delta>> {
+    let history = History::random(Plot::Fields, seed);
+    let mut world = ExpiryWorld::new(history.plot, &history.skews, history.expiry_first, false);
+    history.events.iter().for_each(|event| world.step(*event));
+    world.deltas
 }
 
 #[cfg(test)]
-fn prove_in_tests(first_seed: u64) {
-    if let Err(failure) = prove(first_seed..first_seed + HISTORIES) {
-        panic!("{failure}");
+mod tests {
+    use super::*;
+    use crate::histories::replay;
+
+    /// Histories per test; there are two of each plot, run side by side.
+    const HISTORIES: u64 = 5_000;
+
+    fn prove(plot: Plot, first_seed: u64) {
+        for seed in first_seed..first_seed + HISTORIES {
+            if let Err(text) = play(plot, seed) {
+                panic!("{}\n{text}", replay(plot.title(), seed));
+            }
+        }
     }
-}
 
-#[test]
-fn expiry_ends_what_it_should_and_nothing_else_1() {
-    prove_in_tests(1);
-}
+    #[test]
+    fn expiry_ends_what_it_should_and_nothing_else_1() {
+        prove(Plot::Keys, 1);
+    }
 
-#[test]
-fn expiry_ends_what_it_should_and_nothing_else_2() {
-    prove_in_tests(1_000_001);
+    #[test]
+    fn expiry_ends_what_it_should_and_nothing_else_2() {
+        prove(Plot::Keys, 1_000_001);
+    }
+
+    #[test]
+    fn fields_end_as_keys_do_1() {
+        prove(Plot::Fields, 1);
+    }
+
+    #[test]
+    fn fields_end_as_keys_do_2() {
+        prove(Plot::Fields, 1_000_001);
+    }
 }

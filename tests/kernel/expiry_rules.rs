@@ -11,7 +11,7 @@ use ringtide::crdt::expiry::{Expiry, is_late};
 use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::number::Number;
 use ringtide::crdt::pull::{Pull, compare_row};
-use ringtide::crdt::removal::{attests, dots_of, removable, removal};
+use ringtide::crdt::removal::{Passed, attests, dots_of, removable, removal};
 use ringtide::crdt::string::{self, SetCondition, SetExpiry};
 use ringtide::types::Timestamp;
 
@@ -50,12 +50,12 @@ fn pull_expiry_row(to: &mut Peer, from: &Peer) -> Pull<RowAddress> {
 
 fn finds(peer: &Peer, ms: u64) -> Vec<Decision> {
     let Ok(found) = removable(&peer.state, &peer.state.causal, &KEY, peer.state.rows.keys(), at(ms), GRACE);
-    found
+    found.into_iter().map(|passed| passed.decision).collect()
 }
 
 fn confirms(member: &Peer, remover: &Peer, decision: &Decision, ms: u64) -> bool {
     let standing = dots_of(&remover.row(&RowAddress::expiry(&KEY)), decision);
-    let Ok(confirmed) = attests(&member.state, &member.state.causal, &KEY, decision, &standing, at(ms), GRACE);
+    let Ok(confirmed) = attests(&member.state, &member.state.causal, &RowAddress::expiry(&KEY), decision, &standing, at(ms), GRACE);
     confirmed
 }
 
@@ -67,7 +67,8 @@ fn removes(peer: &mut Peer, decision: &Decision, ms: u64) -> Option<Delta> {
         Dot { actor, counter: *next - 1 }
     };
     let mut author = Author { actor, now: at(ms), mint: &mut mint, runs_since: peer.runs_since };
-    let Ok(removed) = removal(&peer.state, &peer.state.causal, &mut author, &KEY, decision, GRACE);
+    let passed = Passed { row: RowAddress::expiry(&KEY), decision: *decision };
+    let Ok(removed) = removal(&peer.state, &peer.state.causal, &mut author, &passed, GRACE);
     peer.join(&removed);
     removed
 }
@@ -224,7 +225,7 @@ fn nobody_confirms_what_is_overtaken() {
     let kept = Delta { replaces: Vec::new(), removes: Vec::new(), ..prolonged };
     both.join([&kept]);
     assert_eq!(decisions(&both).len(), 2);
-    let Ok(confirmed) = attests(&both.state, &both.state.causal, &KEY, &found[0], &[], at(100), GRACE);
+    let Ok(confirmed) = attests(&both.state, &both.state.causal, &RowAddress::expiry(&KEY), &found[0], &[], at(100), GRACE);
     assert!(!confirmed);
     assert_eq!(finds(&both, 100), []);
     assert_eq!(removes(&mut both, &found[0], 100), None, "it was overtaken after the others had confirmed");

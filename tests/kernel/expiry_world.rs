@@ -2,24 +2,22 @@
 //! ask a quorum. Beside the real states stands what the judge of `expiry_histories.rs` needs to know.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringtide::crdt::command::Mutation;
-use ringtide::crdt::delta::{Causal, Decision, Delta, Kind, Payload, Row, RowAddress, RowsMut, join};
+use ringtide::crdt::delta::{Causal, Delta, Kind, Payload, Row, RowAddress, RowsMut, join};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::execute::{Author, execute};
-use ringtide::crdt::expiry::{Expiry, is_late};
-use ringtide::crdt::key::{self, ExpireCondition};
+use ringtide::crdt::expiry::{Ends, Expiry, Subject, has_decisions, is_late};
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::pull::{Pull, compare_row};
-use ringtide::crdt::removal::{attests, dots_of, removable, removal};
-use ringtide::crdt::string::{self, SetCondition, SetExpiry};
+use ringtide::crdt::removal::{Passed, attests, dots_of, removable, removal};
 use ringtide::hlc::Hlc;
 use ringtide::types::{Actor, Timestamp};
 
+use crate::expiry_plot::{Aspect, Plot};
 use crate::history::Event;
-use crate::peer::{DELETE, PERSIST, add, increment};
 
 /// The key.
 pub(crate) const KEY: Bytes = Bytes::from_static(b"k");
@@ -29,15 +27,16 @@ pub(crate) const EVENTS: u64 = 29;
 pub(crate) const SKEW: u64 = 3;
 /// More than the clocks of two replicas can differ.
 const GRACE: Duration = Duration::from_secs(2 * SKEW + 1);
-/// The kinds of commands, by number.
-pub(crate) const COMMANDS: [&str; 9] = ["SET", "SETEX", "DEL", "INCR", "SADD 1", "SADD 2", "EXPIRE", "PERSIST", "EXPIRE far"];
 
 /// A set of operations, by their numbers.
 pub(crate) type Operations = u64;
 
 /// What was done.
 pub(crate) struct Operation {
-    pub(crate) kind: usize,
+    /// What it means for the decisions on the key.
+    pub(crate) on_key: Aspect,
+    /// What it means for those on the field.
+    pub(crate) on_field: Aspect,
     /// The data rows that it replaces.
     pub(crate) replaces: Vec<RowAddress>,
     /// The writes that its replica had observed.
@@ -47,12 +46,21 @@ pub(crate) struct Operation {
     pub(crate) timestamp: Timestamp,
     /// Who has acknowledged it, bit by bit.
     pub(crate) acknowledged: u32,
-    /// The decision that it took.
-    pub(crate) decision: Option<Decision>,
-    /// The decision that its entry carries, and it did not take.
-    pub(crate) inherited: Option<Decision>,
-    /// Whether it found no data, and cleared what an earlier life had left.
-    pub(crate) clears: bool,
+}
+
+impl Operation {
+    /// What it means for the decisions about a subject.
+    pub(crate) fn on(&self, subject: Subject) -> &Aspect {
+        if subject == Subject::Key { &self.on_key } else { &self.on_field }
+    }
+}
+
+/// What was written under a dot.
+pub(crate) struct Written {
+    pub(crate) row: RowAddress,
+    pub(crate) operation: usize,
+    /// Whether it is a decision, and no data.
+    pub(crate) is_decision: bool,
 }
 
 /// One replica, with what the judge keeps beside it.
@@ -79,7 +87,7 @@ struct Session {
 /// A removal that asks for its quorum.
 struct Asking {
     remover: usize,
-    decision: Decision,
+    passed: Passed,
     standing: Vec<Dot>,
     confirmed: u32,
 }
@@ -94,19 +102,22 @@ struct Message {
 pub(crate) struct ExpiryWorld {
     replicas: Vec<Replica>,
     pub(crate) operations: Vec<Operation>,
-    /// The operation behind each dot.
-    pub(crate) dots: BTreeMap<Dot, (RowAddress, usize)>,
+    /// What is behind each dot.
+    pub(crate) dots: BTreeMap<Dot, Written>,
     messages: Vec<Message>,
+    /// Every delta that was sent.
+    pub(crate) deltas: Vec<Rc<Delta>>,
     sessions: Vec<Session>,
     askings: Vec<Asking>,
     /// The true time, in seconds.
     pub(crate) time: u64,
-    rows: [RowAddress; 4],
+    pub(crate) plot: Plot,
+    rows: Vec<RowAddress>,
     trace: Option<Vec<String>>,
 }
 
 impl ExpiryWorld {
-    pub(crate) fn new(skews: &[i64], expiry_first: bool, traced: bool) -> Self {
+    pub(crate) fn new(plot: Plot, skews: &[i64], expiry_first: bool, traced: bool) -> Self {
         let replica = |skew: &i64| Replica {
             state: MemoryState::default(),
             observed: 0,
@@ -115,8 +126,7 @@ impl ExpiryWorld {
             next: 1,
             skew: *skew,
         };
-        let member = |name: &'static str| RowAddress::member(&KEY, &Bytes::from_static(name.as_bytes()));
-        let mut rows = [RowAddress::value(&KEY), member("1"), member("2"), RowAddress::expiry(&KEY)];
+        let mut rows = plot.rows();
         if expiry_first {
             rows.rotate_right(1);
         }
@@ -125,9 +135,11 @@ impl ExpiryWorld {
             operations: Vec::new(),
             dots: BTreeMap::new(),
             messages: Vec::new(),
+            deltas: Vec::new(),
             sessions: Vec::new(),
             askings: Vec::new(),
             time: 10,
+            plot,
             rows,
             trace: traced.then(Vec::new),
         }
@@ -178,7 +190,7 @@ impl ExpiryWorld {
         let (here, there) = (number as usize % count, (number >> 8) as usize % count);
         let at = |length: usize| number as usize % length.max(1);
         match kind {
-            0..=8 => self.operate(here, usize::from(kind), number >> 16),
+            0..=8 => self.operate(here, self.plot.command(usize::from(kind), number >> 16), number >> 16),
             9..=13 if !self.messages.is_empty() => {
                 let index = at(self.messages.len());
                 let message = self.messages.remove(index);
@@ -199,26 +211,14 @@ impl ExpiryWorld {
         }
     }
 
-    fn operate(&mut self, here: usize, kind: usize, choice: u32) {
+    fn operate(&mut self, here: usize, command: usize, choice: u32) {
         if self.operations.len() >= 40 {
             return;
         }
         let number = self.operations.len();
         let now = self.tick(here);
         let end_ms = i64::try_from(now.millis()).unwrap_or(i64::MAX) + [2000, 3000, 5000, 8000][choice as usize & 3];
-        let set = |expiry| string::Mutation::Set { value: "1".into(), expiry, condition: SetCondition::Always, get: false }.into();
-        let expire = |at_ms| key::Mutation::Expire { at_ms, condition: ExpireCondition::Always }.into();
-        let mutation: Mutation = match kind {
-            0 => set(SetExpiry::Clear),
-            1 => set(SetExpiry::At(end_ms)),
-            2 => DELETE,
-            3 => increment(1),
-            4 => add("1"),
-            5 => add("2"),
-            6 => expire(end_ms),
-            7 => PERSIST,
-            _ => expire(end_ms + 1_000_000),
-        };
+        let mutation = self.plot.mutation(command, end_ms);
         let Replica { state, next, .. } = &mut self.replicas[here];
         let mut mint = || {
             *next += 1;
@@ -231,34 +231,24 @@ impl ExpiryWorld {
         if delta.is_empty() {
             return;
         }
-        let decision =
-            delta.adds.iter().find_map(|(_, _, entry)| if let Payload::Decision(taken) = entry.payload { Some(taken) } else { None });
-        let carried = delta.adds.iter().find_map(|(_, _, entry)| entry.decision);
         let Replica { observed, observed_decisions, .. } = self.replicas[here];
         self.operations.push(Operation {
-            kind,
-            replaces: match kind {
-                0..=2 => self.rows.iter().filter(|address| address.kind != Kind::Expiry).cloned().collect(),
-                4 => vec![RowAddress::member(&KEY, &"1".into())],
-                5 => vec![RowAddress::member(&KEY, &"2".into())],
-                _ => Vec::new(),
-            },
+            on_key: self.plot.aspect(Subject::Key, command, &delta),
+            on_field: self.plot.aspect(Subject::Field, command, &delta),
+            replaces: self.plot.replaces(command),
             observed,
             observed_decisions,
             timestamp: now,
             acknowledged: 1 << here,
-            decision,
-            inherited: if kind > 1 { carried } else { None },
-            clears: (3..=5).contains(&kind)
-                && delta.replaces.iter().any(|replaced| replaced.scope == ringtide::crdt::delta::Scope::Row(RowAddress::expiry(&KEY))),
         });
         for (address, dot, entry) in &delta.adds {
             if !matches!(entry.payload, Payload::Floor { .. }) {
-                self.dots.insert(*dot, (address.clone(), number));
+                let is_decision = matches!(entry.payload, Payload::Decision(_));
+                self.dots.insert(*dot, Written { row: address.clone(), operation: number, is_decision });
             }
         }
-        let time = self.time;
-        self.tell(|| format!("{time} {number} {} at {here} by its clock {}: {delta:?}", COMMANDS[kind], now.millis()));
+        let (time, plot) = (self.time, self.plot);
+        self.tell(|| format!("{time} {number} {} at {here} by its clock {}: {delta:?}", plot.name(command), now.millis()));
         self.spread(here, &delta, Some(number));
     }
 
@@ -266,14 +256,15 @@ impl ExpiryWorld {
     fn spread(&mut self, here: usize, delta: &Delta, operation: Option<usize>) {
         self.replicas[here].state.join(delta);
         self.observe(here, delta, operation);
+        self.deltas.push(Rc::new(delta.clone()));
         for to in (0..self.replicas.len()).filter(|to| *to != here) {
             self.messages.push(Message { to, delta: delta.clone(), operation });
         }
     }
 
     fn observe(&mut self, here: usize, delta: &Delta, operation: Option<usize>) {
-        for (address, dot) in &delta.removes {
-            if address.kind == Kind::Expiry {
+        for (_, dot) in &delta.removes {
+            if self.dots.get(dot).is_some_and(|written| written.is_decision) {
                 self.see(here, *dot);
             }
         }
@@ -283,7 +274,7 @@ impl ExpiryWorld {
         }
         if let Some(number) = operation {
             self.replicas[here].observed |= 1 << number;
-            if self.operations[number].decision.is_some() {
+            if [Subject::Key, Subject::Field].iter().any(|subject| self.operations[number].on(*subject).decision.is_some()) {
                 self.replicas[here].observed_decisions |= 1 << number;
             }
             self.hear(here, self.operations[number].timestamp);
@@ -292,8 +283,8 @@ impl ExpiryWorld {
 
     fn see(&mut self, here: usize, dot: Dot) {
         match self.dots.get(&dot) {
-            Some((address, number)) if address.kind == Kind::Expiry => self.replicas[here].observed_decisions |= 1 << number,
-            Some((_, number)) => self.replicas[here].observed |= 1 << number,
+            Some(written) if written.is_decision => self.replicas[here].observed_decisions |= 1 << written.operation,
+            Some(written) => self.replicas[here].observed |= 1 << written.operation,
             None => {}
         }
     }
@@ -306,7 +297,7 @@ impl ExpiryWorld {
     fn deliver(&mut self, message: &Message) {
         let Message { to, delta, operation } = message;
         let now = self.now(*to);
-        let decisions = delta.adds.iter().filter(|(address, ..)| address.kind == Kind::Expiry);
+        let decisions = delta.adds.iter().filter(|(_, _, entry)| matches!(entry.payload, Payload::Decision(_)));
         let late = decisions.into_iter().any(|(_, _, entry)| is_late(entry.timestamp, now, GRACE));
         let sessions = self.sessions.iter().filter(|session| session.to == *to);
         let pulls: Vec<&Pull<RowAddress>> = sessions.map(|session| &session.pull).collect();
@@ -348,8 +339,8 @@ impl ExpiryWorld {
         let none = Row::new();
         let source = &self.replicas[from].state;
         let theirs = source.rows.get(&address).unwrap_or(&none);
-        // An expiry row comes with the clock of its own snapshot.
-        let their_causal: &Causal = if address.kind == Kind::Expiry { &source.causal } else { session.pull.theirs() };
+        // A row with decisions comes with the clock of its own snapshot.
+        let their_causal: &Causal = if has_decisions(&address, theirs) { &source.causal } else { session.pull.theirs() };
         let others: Vec<&Pull<RowAddress>> = self.sessions.iter().filter(|other| other.to == to).map(|other| &other.pull).collect();
         let slips = |address: &RowAddress, dot| others.iter().any(|pull| pull.slips(0, address, address, dot));
         let state = &self.replicas[to].state;
@@ -383,17 +374,18 @@ impl ExpiryWorld {
         if found.is_empty() || self.askings.len() > 3 {
             return;
         }
-        let decision = found[choice as usize % found.len()];
-        let standing = state.rows.get(&RowAddress::expiry(&KEY)).map(|row| dots_of(row, &decision)).unwrap_or_default();
+        let passed = found[choice as usize % found.len()].clone();
+        let standing = state.rows.get(&passed.row).map(|row| dots_of(row, &passed.decision)).unwrap_or_default();
         let time = self.time;
-        self.tell(|| format!("{time} {remover} asks for {decision:?}"));
-        self.askings.push(Asking { remover, decision, standing, confirmed: 1 << remover });
+        self.tell(|| format!("{time} {remover} asks for {passed:?}"));
+        self.askings.push(Asking { remover, passed, standing, confirmed: 1 << remover });
     }
 
     fn attests(&mut self, index: usize, asking: &Asking) -> bool {
         let now = self.now(index);
         let state = &self.replicas[index].state;
-        let Ok(confirmed) = attests(state, &state.causal, &KEY, &asking.decision, &asking.standing, now, GRACE);
+        let Passed { row, decision } = &asking.passed;
+        let Ok(confirmed) = attests(state, &state.causal, row, decision, &asking.standing, now, GRACE);
         confirmed
     }
 
@@ -423,10 +415,10 @@ impl ExpiryWorld {
             Dot { actor: Actor(here as u64 + 1), counter: *next - 1 }
         };
         let mut author = Author { actor: Actor(here as u64 + 1), now, mint: &mut mint, runs_since: u64::MAX };
-        let Ok(removed) = removal(state, &state.causal, &mut author, &KEY, &asking.decision, GRACE);
+        let Ok(removed) = removal(state, &state.causal, &mut author, &asking.passed, GRACE);
         if let Some(delta) = removed {
             let time = self.time;
-            self.tell(|| format!("{time} {here} removes what {:?} hides: {delta:?}", asking.decision));
+            self.tell(|| format!("{time} {here} removes what {:?} hides: {delta:?}", asking.passed));
             self.spread(here, &delta, None);
         }
     }
@@ -455,8 +447,8 @@ impl ExpiryWorld {
                 let now = self.now(remover);
                 let state = &self.replicas[remover].state;
                 let Ok(found) = removable(state, &state.causal, &KEY, state.rows.keys(), now, GRACE);
-                for decision in found {
-                    let asking = Asking { remover, decision, standing: Vec::new(), confirmed: 0 };
+                for passed in found {
+                    let asking = Asking { remover, passed, standing: Vec::new(), confirmed: 0 };
                     if (0..self.replicas.len()).all(|who| self.attests(who, &asking)) {
                         self.remove(&asking);
                     }
@@ -479,7 +471,12 @@ impl ExpiryWorld {
         let none = Row::new();
         let now = Timestamp::from_millis(1000 * self.time);
         let expiry = Expiry::of(state.rows.get(&RowAddress::expiry(&KEY)).unwrap_or(&none), now);
-        let data = state.rows.iter().filter(|(address, _)| address.kind != Kind::Expiry).flat_map(|(_, row)| row);
-        data.filter(|(_, entry)| !matches!(entry.payload, Payload::Floor { .. })).map(|(dot, entry)| (*dot, expiry.hides(entry))).collect()
+        let mut data = BTreeMap::new();
+        for row in state.rows.iter().filter(|(address, _)| address.kind != Kind::Expiry).map(|(_, row)| row) {
+            let ends = Ends::of(row, &expiry);
+            let entries = row.iter().filter(|(_, entry)| !matches!(entry.payload, Payload::Floor { .. } | Payload::Decision(_)));
+            data.extend(entries.map(|(dot, entry)| (*dot, ends.hides(entry))));
+        }
+        data
     }
 }

@@ -3,13 +3,11 @@
 //! leave and return, coordinators without a replica, quorum reads with repair. After healing every replica equals every other, and all of them
 //! equal the meaning of the history (see `history/graph.rs`).
 //!
-//! A failure prints its seed, the line that replays it, and the shortest trace that still fails. `examples/histories.rs` plays as many as one likes.
+//! A failure prints its seed and the shortest trace that still fails. `cargo run --release --example histories` plays any number of them.
 
-use std::ops::Range;
-
-use crate::history::commands::TYPES;
 use crate::history::graph::{Effects, INCREMENT_BITS, Operations, UNIT, sum_of_runs};
 use crate::history::random::Random;
+use crate::history::types::Type;
 use crate::history::{Event, LOSSES, SET, World, counters};
 use bytes::Bytes;
 use ringtide::crdt::command::{Answer, Query};
@@ -20,13 +18,10 @@ use ringtide::crdt::wire::rows_to_bytes;
 use ringtide::crdt::{hash, set, string};
 use ringtide::types::Timestamp;
 
-/// Histories of each type.
-#[cfg(test)]
-const HISTORIES: u64 = 10_000;
-
 /// One history in numbers.
 #[derive(Clone)]
 struct History {
+    of: Type,
     /// Whether nothing is lost for good: nobody dies, no backup is restored, no row lost.
     calm: bool,
     replicas: usize,
@@ -39,23 +34,22 @@ struct History {
 }
 
 impl History {
-    /// A history that dwells on one type, told by its place among [`TYPES`]. In every other one nothing is lost for good.
-    fn random(data_type: usize, seed: u64) -> Self {
-        let mut random = Random::new(seed);
-        let calm = seed.is_multiple_of(2);
+    /// The history that belongs to a seed: every other one is calm.
+    fn random(of: Type, seed: u64) -> Self {
+        let (mut random, calm) = (Random::new(seed), seed.is_multiple_of(2));
         let replicas = 2 + random.below(4) as usize;
         let everybody = (1 << replicas) - 1;
         let survivors = if calm { everybody } else { random.next() as u32 & everybody };
         let absent = usize::from(random.below(3) == 0);
         let (fine, late_hints) = (random.below(2) == 0, random.below(2) == 0);
-        let mut events = random.history_of(data_type);
+        let mut events = random.history(of);
         events.retain(|event| !(calm && LOSSES.contains(&event.0)));
-        Self { calm, replicas, absent, fine, survivors, late_hints, events }
+        Self { of, calm, replicas, absent, fine, survivors, late_hints, events }
     }
 
     /// Plays it, heals, and judges. Returns the trace beside, if one was asked for.
     fn play(&self, traced: bool) -> (Result<(), String>, String) {
-        let mut world = World::new(self.replicas, self.absent, self.fine, traced);
+        let mut world = World::new(self.of, self.replicas, self.absent, self.fine, traced);
         for event in &self.events {
             world.step(*event);
         }
@@ -187,64 +181,82 @@ fn judge_members(state: &MemoryState) -> Result<(), String> {
     }
 }
 
-/// Plays the histories of one type that belong to some seeds.
+/// Plays the history of a type that belongs to a seed.
 ///
 /// # Errors
-/// The first that fails, in words.
-pub(crate) fn prove(data_type: usize, seeds: Range<u64>) -> Result<(), String> {
-    let (name, _) = TYPES[data_type];
-    for seed in seeds {
-        let history = History::random(data_type, seed);
-        if let (Err(text), _) = history.play(false) {
-            let class = text.split(' ').next().unwrap_or_default().to_owned();
-            let shortest = history.shrink(&class);
-            let (verdict, trace) = shortest.play(true);
-            return Err(format!(
-                "{text}\n  replay: cargo run --release --example histories -- --of {name} --seed {seed} --count 1\n\
-                 shrunk to {} events of {} replicas: {verdict:?}\n{trace}",
-                shortest.events.len(),
-                shortest.replicas
-            ));
+/// What is wrong after it, with the shortest trace found.
+pub(crate) fn play(of: Type, seed: u64) -> Result<(), String> {
+    let history = History::random(of, seed);
+    let Err(text) = history.play(false).0 else { return Ok(()) };
+    let class = text.split(' ').next().unwrap_or_default().to_owned();
+    let shortest = history.shrink(&class);
+    let (verdict, trace) = shortest.play(true);
+    let (events, replicas) = (shortest.events.len(), shortest.replicas);
+    Err(format!("{text}\nshrunk to {events} events of {replicas} replicas: {verdict:?}\n{trace}"))
+}
+
+/// The line that plays a history again.
+pub(crate) fn replay(name: &str, seed: u64) -> String {
+    format!("cargo run --release --example histories {name} 1 {seed}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Histories of each type.
+    const HISTORIES: u64 = 10_000;
+
+    fn prove(of: Type) {
+        for seed in 1..=HISTORIES {
+            if let Err(text) = play(of, seed) {
+                panic!("{}\n{text}", replay(of.name(), seed));
+            }
         }
     }
-    Ok(())
-}
 
-/// Each type has seeds of its own.
-#[cfg(test)]
-fn prove_in_tests(data_type: usize) {
-    let first = data_type as u64 * 1_000_000;
-    if let Err(failure) = prove(data_type, first..first + HISTORIES) {
-        panic!("{failure}");
+    #[test]
+    fn strings() {
+        prove(Type::String);
     }
-}
 
-#[test]
-fn histories_of_strings_and_counters() {
-    prove_in_tests(0);
-}
+    #[test]
+    fn counters() {
+        prove(Type::Counter);
+    }
 
-#[test]
-fn histories_of_sets() {
-    prove_in_tests(1);
-}
+    #[test]
+    fn sets() {
+        prove(Type::Set);
+    }
 
-#[test]
-fn histories_of_hashes() {
-    prove_in_tests(2);
-}
+    #[test]
+    fn hashes() {
+        prove(Type::Hash);
+    }
 
-#[test]
-fn histories_of_sorted_sets() {
-    prove_in_tests(3);
-}
+    #[test]
+    fn sorted_sets() {
+        prove(Type::SortedSet);
+    }
 
-#[test]
-fn histories_of_lists() {
-    prove_in_tests(4);
-}
+    #[test]
+    fn lists() {
+        prove(Type::List);
+    }
 
-#[test]
-fn histories_of_hyperloglogs() {
-    prove_in_tests(5);
+    #[test]
+    fn hyperloglogs() {
+        prove(Type::HyperLogLog);
+    }
+
+    #[test]
+    fn bitmaps() {
+        prove(Type::Bitmap);
+    }
+
+    #[test]
+    fn all_types_side_by_side() {
+        prove(Type::All);
+    }
 }

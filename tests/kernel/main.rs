@@ -3,6 +3,7 @@
 
 mod corpora;
 mod expiry_histories;
+mod expiry_plot;
 mod expiry_rules;
 mod expiry_world;
 mod histories;

@@ -108,7 +108,11 @@ fn requests() -> Vec<Request> {
         execute(list::Mutation::Place { side: Side::Right, item: KEY }.into()),
         execute(list::Mutation::Take(item_name()).into()),
         Request::Await { key: KEY, kind: Kind::Item },
-        Request::Attest(vec![Attestation { key: KEY, decision: decision(), standing: vec![Dot { actor: Actor(1), counter: 9 }] }]),
+        Request::Attest(vec![Attestation {
+            row: RowAddress::expiry(&KEY),
+            decision: decision(),
+            standing: vec![Dot { actor: Actor(1), counter: 9 }],
+        }]),
     ]
 }
 

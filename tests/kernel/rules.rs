@@ -173,8 +173,12 @@ fn a_run_that_was_observed_further_on_does_not_count() {
     owner.at(2, &increment(1)); // this delta is lost
     let run = Dot { actor: owner.actor, counter: 1 };
     // Somebody who had seen both increments reset them, naming only the entry that it saw.
-    let floor =
-        Entry { timestamp: Timestamp::from_millis(3), decision: None, payload: Payload::Floor { run, upto: 2, total: Number::Integer(2) } };
+    let floor = Entry {
+        timestamp: Timestamp::from_millis(3),
+        decision: None,
+        field_decision: None,
+        payload: Payload::Floor { run, upto: 2, total: Number::Integer(2) },
+    };
     let reset = Delta { adds: vec![(RowAddress::value(&KEY), Dot { actor: Actor(3), counter: 1 }, floor)], ..Delta::default() };
     behind.join([&reset]);
     assert_eq!(behind.get(9), None, "what a reset had observed counts again");

@@ -6,6 +6,7 @@ mod blocking;
 mod connections;
 mod differential;
 mod families;
+mod fields;
 mod hostile;
 mod keyspace;
 mod notifications;

@@ -183,7 +183,7 @@ fn a_run_that_outgrows_what_can_be_stored_is_refused() {
     let edge = Number::new(1.into(), 1088).minus(&Number::new(1.into(), 1023));
     let run = |actor, total| {
         let run = Dot { actor: Actor(actor), counter: 5 };
-        let entry = Entry { timestamp: Timestamp(1), decision: None, payload: Payload::Run { run, total } };
+        let entry = Entry { timestamp: Timestamp(1), decision: None, field_decision: None, payload: Payload::Run { run, total } };
         (RowAddress::element(&key(), Kind::Score, &bytes("x")), run, entry)
     };
     // Nobody gets there by adding doubles; a peer may say that it did.

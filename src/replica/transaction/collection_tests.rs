@@ -47,7 +47,7 @@ fn changes() -> impl Strategy<Value = Change> {
                 (Kind::Score, _) => Payload::Score(Score::new(f64::from(score) / 2.0)),
                 _ => Payload::Value(Bytes::from(vec![b'v'; usize::from(form)])),
             };
-            Row::from([(dot, Entry { timestamp: Timestamp(5), decision, payload })])
+            Row::from([(dot, Entry { timestamp: Timestamp(5), decision, field_decision: None, payload })])
         });
         Change { kind, element, content }
     })
@@ -122,7 +122,7 @@ fn after(damage: impl FnOnce(&mut crate::env::Batch, &BTreeMap<Vec<u8>, Vec<u8>>
     let partitions = [PartitionState::empty(1, 1)];
     let mut transaction = Transaction::begin(&partitions, storage.snapshot());
     for (element, score) in [(1, 1.0), (2, 2.0)] {
-        let entry = Entry { timestamp: Timestamp(5), decision: None, payload: Payload::Score(Score::new(score)) };
+        let entry = Entry { timestamp: Timestamp(5), decision: None, field_decision: None, payload: Payload::Score(Score::new(score)) };
         let dot = Dot { actor: Actor(1), counter: element as u64 };
         transaction.put(address(Kind::Score, element), Row::from([(dot, entry)]));
     }

@@ -17,7 +17,7 @@ use crate::types::{Actor, Timestamp};
 const KEY: Bytes = Bytes::from_static(b"list");
 
 fn row(counter: u64) -> Row {
-    let entry = Entry { timestamp: Timestamp(counter), decision: None, payload: Payload::Present };
+    let entry = Entry { timestamp: Timestamp(counter), decision: None, field_decision: None, payload: Payload::Present };
     Row::from([(Dot { actor: Actor(1), counter }, entry)])
 }
 

@@ -1,4 +1,4 @@
-//! Lists and HyperLogLogs of the small world: their commands, and what must come of them, told without positions and rows.
+//! Lists, HyperLogLogs and bitmaps of the small world: their commands, and what must come of them, told without positions and rows.
 //!
 //! An item is known by the operation that made its position; its value is the number of the operation that pushed it first, and behind a point that of the LSET
 //! that wrote over it. What an operation saw before, between and behind which it put its item is an order that must hold wherever both items show.
@@ -6,17 +6,19 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use ringtide::crdt::bits::{Change, Field, FieldChange, Overflow};
 use ringtide::crdt::command::{Answer, Mutation};
-use ringtide::crdt::delta::{Delta, Kind, RowAddress, Scope};
+use ringtide::crdt::delta::{Delta, Kind, Payload, RowAddress, Scope};
 use ringtide::crdt::hyperloglog::{self, Registers};
 use ringtide::crdt::key::{self as any_key, ExpireCondition};
 use ringtide::crdt::list::{self, ItemName, Side};
 use ringtide::crdt::memory::MemoryState;
+use ringtide::crdt::string::{self, SetCondition, SetExpiry};
 use ringtide::types::Timestamp;
 
 use super::commands::FAR_MS;
 use super::graph::{Effects, Replaces};
-use super::{LIST, LOG, World, answer};
+use super::{BITS, LIST, LOG, World, answer};
 use crate::peer::DELETE;
 
 /// Elements that fall into one register, with ranks 1, 2 and 3, and one that does not.
@@ -47,7 +49,7 @@ impl World {
         }
     }
 
-    /// A command on the list or the HyperLogLog, told by a number.
+    /// A command on the list, the HyperLogLog or the bitmap, told by a number.
     pub(super) fn command_on_collection(&self, here: usize, choice: u32, number: usize) -> (&'static str, Bytes, Mutation, Replaces) {
         let items = self.shown(&self.replicas[here].now.state);
         let any = |choice: u32| items.get(choice as usize % items.len().max(1)).map_or(Bytes::new(), |item| item.value.clone());
@@ -57,6 +59,11 @@ impl World {
         let pop = |side| list::Mutation::Pop { side, count: 1 }.into();
         let insert = |before| list::Mutation::Insert { pivot: any(choice >> 6), item: item.clone(), before }.into();
         let add = |element: &'static str| hyperloglog::Mutation::Add(vec![element.into()]).into();
+        let set_bit = |offset| {
+            let field = Field { signed: false, bits: 1, offset };
+            string::Mutation::Fields(vec![FieldChange { field, change: Change::Set(1), overflow: Overflow::Wrap }]).into()
+        };
+        let set = |value| string::Mutation::Set { value, expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }.into();
         let expire = || any_key::Mutation::Expire { at_ms: FAR_MS + number as i64, condition: ExpireCondition::Always }.into();
         let nothing = Replaces::Nothing;
         match choice % super::commands::COMMANDS {
@@ -74,10 +81,14 @@ impl World {
             45 => ("PFADD p", LOG, add(ELEMENTS[1]), nothing),
             46 => ("PFADD p", LOG, add(ELEMENTS[2 + number % 2]), nothing),
             47 => ("DEL p", LOG, DELETE, Replaces::Key(LOG)),
-            62 => ("LMOVE l l LEFT RIGHT", LIST, list::Mutation::Rotate { from: Side::Left, to: Side::Right }.into(), nothing),
-            63 => ("LMOVE l l RIGHT LEFT", LIST, list::Mutation::Rotate { from: Side::Right, to: Side::Left }.into(), nothing),
-            64 => ("place in l", LIST, list::Mutation::Place { side: Side::Right, item }.into(), nothing),
-            65 => match self.names.get((choice >> 6) as usize % self.names.len().max(1)) {
+            50 => ("SETBIT b", BITS, set_bit(number as u64), nothing),
+            51 => ("APPEND b", BITS, string::Mutation::Append(item).into(), nothing),
+            52 => ("SET b", BITS, set(item), Replaces::Key(BITS)),
+            53 => ("DEL b", BITS, DELETE, Replaces::Key(BITS)),
+            68 => ("LMOVE l l LEFT RIGHT", LIST, list::Mutation::Rotate { from: Side::Left, to: Side::Right }.into(), nothing),
+            69 => ("LMOVE l l RIGHT LEFT", LIST, list::Mutation::Rotate { from: Side::Right, to: Side::Left }.into(), nothing),
+            70 => ("place in l", LIST, list::Mutation::Place { side: Side::Right, item }.into(), nothing),
+            71 => match self.names.get((choice >> 6) as usize % self.names.len().max(1)) {
                 Some(name) => ("take from l", LIST, list::Mutation::Take(name.clone()).into(), nothing),
                 None => ("LPOP l", LIST, pop(Side::Left), nothing),
             },
@@ -115,8 +126,8 @@ impl World {
         row.map_or(Replaces::Nothing, Replaces::Row)
     }
 
-    /// A PFADD undoes the entries of its register that it read, and nothing else that it had seen.
-    pub(super) fn replaced_in_log(&self, delta: &Delta) -> (Effects, Replaces) {
+    /// A PFADD undoes the entries of its register that it read, a SETBIT the value that it read, and nothing else that they had seen.
+    pub(super) fn replaced_as_named(&self, delta: &Delta) -> (Effects, Replaces) {
         let undone = delta.removes.iter().fold(0, |set, (_, dot)| set | self.graph.covers(*dot));
         (undone, delta.removes.first().map_or(Replaces::Nothing, |(address, _)| Replaces::Row(address.clone())))
     }
@@ -135,6 +146,13 @@ impl World {
             {
                 return Err(format!("ORDER {second} stands before {first} in {items:?}"));
             }
+        }
+        let bits = state.rows.get(&RowAddress::value(&BITS)).and_then(|row| row.iter().max_by_key(|(dot, entry)| (entry.timestamp, **dot)));
+        let shown = answer(state, &BITS, &string::Query::Get.into(), Timestamp::from_millis(1 << 20));
+        match (bits.map(|(_, entry)| &entry.payload), shown) {
+            (Some(Payload::Value(value)), Answer::Bytes(shown)) if *value == shown => {}
+            (None, Answer::Nil) => {}
+            (_, shown) => return Err(format!("BITS {shown:?}")),
         }
         let mut registers = vec![0; hyperloglog::REGISTERS];
         for (address, row) in state.rows.iter().filter(|(address, _)| address.kind == Kind::Register) {

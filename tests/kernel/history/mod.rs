@@ -11,6 +11,7 @@ mod mishaps;
 pub(crate) mod pulls;
 pub(crate) mod random;
 mod trace;
+pub(crate) mod types;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -28,9 +29,10 @@ use ringtide::hlc::Hlc;
 use ringtide::types::{Actor, Timestamp};
 
 use graph::{Effects, Graph, Operations};
-use pulls::Session;
+use pulls::{Session, Step, steps};
 use random::Random;
 use trace::describe;
+use types::Type;
 
 /// What happens, and a number that tells where and how.
 pub(crate) type Event = (u8, u32);
@@ -51,8 +53,10 @@ pub(crate) const SCORES: Bytes = Bytes::from_static(b"z");
 pub(crate) const LIST: Bytes = Bytes::from_static(b"l");
 /// The key of a HyperLogLog.
 pub(crate) const LOG: Bytes = Bytes::from_static(b"p");
+/// The key of a bitmap.
+pub(crate) const BITS: Bytes = Bytes::from_static(b"b");
 /// Every key, each in a leaf of its own.
-pub(crate) static KEYS: [Bytes; 6] = [COUNTER, SET, HASH, SCORES, LIST, LOG];
+pub(crate) static KEYS: [Bytes; 7] = [COUNTER, SET, HASH, SCORES, LIST, LOG, BITS];
 
 /// A replica's state with what the oracle keeps beside it.
 #[derive(Clone, Default)]
@@ -121,14 +125,15 @@ pub(crate) struct World {
     names: Vec<ItemName>,
     actors: u64,
     pub(crate) time: u64,
-    /// What every pull goes through.
-    steps: Rc<[pulls::Step]>,
+    /// The keys that commands are on.
+    keys: Vec<Bytes>,
+    /// What a pull compares step by step: row by row, or a key's rows at once.
+    pub(crate) steps: Rc<[Step]>,
     trace: Option<String>,
 }
 
 impl World {
-    /// A world in which a pull compares row by row, where `fine`, or a key's rows at once.
-    pub(crate) fn new(replicas: usize, absent: usize, fine: bool, traced: bool) -> Self {
+    pub(crate) fn new(of: Type, replicas: usize, absent: usize, fine: bool, traced: bool) -> Self {
         let replica = |index: usize| Replica {
             now: Snapshot::default(),
             durable: Snapshot::default(),
@@ -158,7 +163,8 @@ impl World {
             names: Vec::new(),
             actors: 100,
             time: 1,
-            steps: pulls::steps(fine).into(),
+            steps: steps(fine, &of.keys()),
+            keys: of.keys(),
             trace: traced.then(String::new),
         }
     }
@@ -260,7 +266,7 @@ impl World {
         if !self.replicas[here].present || self.answers.len() >= 4 {
             return;
         }
-        let key = self.answers.first().map_or(KEYS[choice as usize % KEYS.len()].clone(), |first| first.key.clone());
+        let key = self.answers.first().map_or(self.keys[choice as usize % self.keys.len()].clone(), |first| first.key.clone());
         let state = &self.replicas[here].now.state;
         let rows = state.rows_of(&key).unwrap_or_else(|never| match never {});
         self.answers.push(Answered { replica: here, voice: Voice { rows, causal: state.causal.clone() }, key });
@@ -305,10 +311,15 @@ impl World {
     }
 }
 
-/// Deltas of a random history, in random order, some left out.
+/// Deltas of a random history, in random order, some left out. One in four is about a field that expires.
 pub(crate) fn random_deltas(random: &mut Random) -> Vec<Rc<Delta>> {
-    let mut world = World::new(4, 0, random.below(2) == 0, false);
-    for event in random.history() {
+    if random.below(4) == 0 {
+        let mut deltas = crate::expiry_histories::random_deltas(random.next());
+        random.shuffle(&mut deltas);
+        return deltas;
+    }
+    let mut world = World::new(Type::All, 4, 0, random.below(2) == 0, false);
+    for event in random.history(Type::All) {
         world.step(event);
     }
     let mut deltas = world.deltas;
@@ -328,7 +339,7 @@ pub(crate) fn answer(state: &MemoryState, key: &Bytes, query: &Query, now: Times
 /// in their midst.
 pub(crate) fn addresses() -> Vec<RowAddress> {
     let element = |key: &Bytes, kind, element: &'static [u8]| RowAddress::element(key, kind, &Bytes::from_static(element));
-    let [counter, set, hash, scores, list, log] = KEYS.each_ref().map(RowAddress::expiry);
+    let [counter, set, hash, scores, list, log, bits] = KEYS.each_ref().map(RowAddress::expiry);
     vec![
         counter,
         RowAddress::value(&COUNTER),
@@ -347,6 +358,8 @@ pub(crate) fn addresses() -> Vec<RowAddress> {
         element(&LIST, Kind::Item, &[0x86]),
         log,
         element(&LOG, Kind::Register, &[0x20]),
+        bits,
+        RowAddress::value(&BITS),
     ]
 }
 
@@ -362,7 +375,8 @@ pub(crate) fn scored(name: &'static str) -> RowAddress {
 
 /// The rows that increments are added up in.
 pub(crate) fn counters() -> Vec<RowAddress> {
-    addresses().into_iter().filter(|address| matches!(address.kind, Kind::Value | Kind::Field | Kind::Score)).collect()
+    let counts = |address: &RowAddress| matches!(address.kind, Kind::Value | Kind::Field | Kind::Score) && address.key != BITS;
+    addresses().into_iter().filter(counts).collect()
 }
 
 /// Takes one out, told by a number.

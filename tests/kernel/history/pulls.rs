@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use bytes::Bytes;
 use ringtide::crdt::delta::{Causal, Row, RowAddress, RowsMut};
 use ringtide::crdt::dot::Dot;
 use ringtide::crdt::pull::{Pull, compare_row};
@@ -29,7 +30,7 @@ pub(crate) struct Session {
 }
 
 /// A leaf and the rows of it from an address to another that one step compares.
-pub(super) type Step = (usize, Option<RowAddress>, Option<RowAddress>);
+pub(crate) type Step = (usize, Option<RowAddress>, Option<RowAddress>);
 
 impl Session {
     /// Whether both replicas are those that it began with.
@@ -48,10 +49,11 @@ fn leaf_of(address: &RowAddress) -> usize {
     KEYS.iter().position(|key| *key == address.key).unwrap_or(0)
 }
 
-/// The steps of every pull: row by row, or a leaf at once.
-pub(super) fn steps(fine: bool) -> Vec<Step> {
+/// The steps of a pull where only these keys have rows.
+pub(super) fn steps(fine: bool, keys: &[Bytes]) -> Rc<[Step]> {
+    let is_used = |(leaf, ..): &Step| keys.contains(&KEYS[*leaf]);
     if !fine {
-        return (0..KEYS.len()).map(|leaf| (leaf, None, None)).collect();
+        return (0..KEYS.len()).map(|leaf| (leaf, None, None)).filter(is_used).collect();
     }
     let all = addresses();
     let bound = |leaf: usize, index: usize| all.get(index).filter(|address| leaf_of(address) == leaf).cloned();
@@ -61,7 +63,7 @@ pub(super) fn steps(fine: bool) -> Vec<Step> {
         let from = if index > 0 && leaf_of(&all[index - 1]) == leaf { bound(leaf, index) } else { None };
         steps.push((leaf, from, bound(leaf, index + 1)));
     }
-    steps
+    steps.into_iter().filter(is_used).collect()
 }
 
 fn within((leaf, from, until): &Step, address: &RowAddress) -> bool {

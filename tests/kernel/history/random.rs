@@ -1,6 +1,7 @@
 //! Random histories from a seed: the same on every machine and in every run.
 
-use super::commands::{COMMANDS, TYPES};
+use super::commands::COMMANDS;
+use super::types::Type;
 use super::{EVENTS, Event};
 
 /// A small generator of random numbers (xorshift64*, Vigna 2016).
@@ -40,28 +41,35 @@ impl Random {
         }
     }
 
-    /// A history of commands of any type: one in three of anything, the others dwell on a few kinds of events and commands, so that these meet often.
-    pub(crate) fn history(&mut self) -> Vec<Event> {
-        let commands = (0..5).map(|_| {
-            let (_, commands) = self.one_of(&TYPES);
-            *self.one_of(commands)
-        });
-        let commands = commands.collect();
-        self.history_around(commands)
+    /// A kind of command: of each family as often. What is above the kinds chooses among items.
+    fn command(&mut self, of: Type) -> u32 {
+        let families = of.families();
+        let kinds = &families[self.below(families.len() as u64) as usize];
+        kinds.start + self.below(kinds.len() as u64) as u32 + COMMANDS * self.below(1 << 12) as u32
     }
 
-    /// As [`Self::history`], and the commands that it dwells on are all of one type, told by its place among [`TYPES`].
-    pub(crate) fn history_of(&mut self, data_type: usize) -> Vec<Event> {
-        let commands = (0..5).map(|_| *self.one_of(TYPES[data_type].1)).collect();
-        self.history_around(commands)
+    /// An event of a kind, with a command of a type where it is one.
+    fn event(&mut self, kind: u8, of: Type) -> Event {
+        let number = match kind {
+            0..10 => self.number() & 0xff | self.command(of) << 8,
+            35 => self.command(of) << 4,
+            _ => self.number(),
+        };
+        (kind, number)
     }
 
-    fn history_around(&mut self, commands: Vec<u32>) -> Vec<Event> {
+    /// A history of a type: one in three of anything, the others dwell on a few kinds of events and commands, so that these meet often.
+    pub(crate) fn history(&mut self, of: Type) -> Vec<Event> {
         let length = 10 + self.below(90);
         if self.below(3) == 0 {
-            return (0..length).map(|_| (self.below(EVENTS.into()) as u8, self.number())).collect();
+            let event = |random: &mut Self| {
+                let kind = random.below(EVENTS.into()) as u8;
+                random.event(kind, of)
+            };
+            return (0..length).map(|_| event(self)).collect();
         }
         let favourites: Vec<u8> = (0..10).map(|_| self.below(EVENTS.into()) as u8).collect();
+        let commands: Vec<u32> = (0..5).map(|_| self.command(of)).collect();
         let event = |random: &mut Self| {
             let kind = match random.below(8) {
                 0 => random.below(EVENTS.into()) as u8,
@@ -70,17 +78,11 @@ impl Random {
                 4 => 20,
                 _ => favourites[random.below(10) as usize],
             };
-            let mut number = random.number();
-            if kind < 10 && number >> 30 != 0 {
-                // What is above the kind of command tells of which element.
-                number = number & 0xff | (random.one_of(&commands) + COMMANDS * (number >> 16)) << 8;
+            if kind < 10 && random.below(4) != 0 {
+                return (kind, random.number() & 0xff | commands[random.below(5) as usize] << 8);
             }
-            (kind, number)
+            random.event(kind, of)
         };
         (0..length).map(|_| event(self)).collect()
-    }
-
-    fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len() as u64) as usize]
     }
 }

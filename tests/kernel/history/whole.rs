@@ -11,10 +11,10 @@ use ringtide::types::Timestamp;
 
 use super::commands::FAR_MS;
 use super::graph::{Effects, INCREMENT_BITS, Replaces, UNIT};
-use super::{COUNTER, HASH, KEYS, LIST, SCORES, SET, World, answer};
+use super::{BITS, COUNTER, HASH, KEYS, LIST, SCORES, SET, World, answer};
 
 /// The first of these kinds of commands.
-const FIRST: usize = 50;
+const FIRST: usize = 54;
 
 /// The key that one of these kinds of commands is about: the kinds are as many as the keys, twice.
 fn key(choice: u32) -> Bytes {
@@ -27,7 +27,7 @@ pub(super) fn replacement(choice: u32, number: usize) -> (&'static str, Bytes, M
     let whole = (number as u64 + 1) << INCREMENT_BITS;
     let (member, field) = (Bytes::from_static(b"m1"), Bytes::from_static(b"f1"));
     let content = match () {
-        () if key == COUNTER => Content::String(vec![whole.to_string().into()]),
+        () if key == COUNTER || key == BITS => Content::String(vec![whole.to_string().into()]),
         () if key == SET => Content::Set(vec![member]),
         () if key == HASH => Content::Hash(vec![(field, (whole as f64 * UNIT).to_string().into())]),
         () if key == SCORES => Content::SortedSet(vec![(member, Score::new(whole as f64 * UNIT))]),

@@ -140,7 +140,7 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         Answer::Bytes(bytes) | Answer::Named { item: bytes, .. } => Reply::Bulk(bytes),
         Answer::Members(members) => Reply::Set(members.into_iter().map(Reply::Bulk).collect()),
         Answer::Items(items) => Reply::Array(items.into_iter().map(Reply::Bulk).collect()),
-        Answer::Indexes(indexes) => Reply::Array(indexes.into_iter().map(Reply::Integer).collect()),
+        Answer::Indexes(numbers) | Answer::Numbers(numbers) => Reply::Array(numbers.into_iter().map(Reply::Integer).collect()),
         Answer::Fields(fields) => Reply::Array(fields.into_iter().map(|field| field.map_or(Reply::Null, Reply::Integer)).collect()),
         Answer::Flags(flags) => Reply::Array(flags.into_iter().map(|flag| Reply::Integer(i64::from(flag))).collect()),
         Answer::Values(values) => Reply::Array(values.into_iter().map(|value| value.map_or(Reply::Null, Reply::Bulk)).collect()),

@@ -6,6 +6,7 @@ mod bitmaps;
 mod client;
 mod config;
 mod connection;
+mod fields;
 mod figures;
 mod geo;
 mod hashes;
@@ -83,7 +84,7 @@ pub(crate) struct Note {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 22] = [
+const FAMILIES: [&[Spec]; 23] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
@@ -97,6 +98,7 @@ const FAMILIES: [&[Spec]; 22] = [
     sets::COMMANDS,
     set_algebra::COMMANDS,
     hashes::COMMANDS,
+    fields::COMMANDS,
     sorted_sets::COMMANDS,
     sorted_set_algebra::COMMANDS,
     geo::COMMANDS,

@@ -57,6 +57,7 @@ fn every_command_that_is_promised_is_there_and_no_other() {
                     lpush rpush lpushx rpushx lpop rpop llen lrange lindex lset linsert lrem ltrim lpos \
                      lmove rpoplpush lmpop zmpop blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop watch unwatch pfadd pfcount pfmerge \
                     expire pexpire expireat pexpireat ttl pttl expiretime persist scan keys randomkey flushall flushdb wait multi exec discard ringtide \
+                    hexpire hpexpire hexpireat hpexpireat httl hpttl hexpiretime hpexpiretime hpersist hgetdel hgetex hsetex \
                     publish spublish subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe pubsub \
                     slowlog latency memory acl time role lastsave save bgsave bgrewriteaof lolwut debug \
                     sinter sunion sdiff sinterstore sunionstore sdiffstore sintercard smove zunion zinter zdiff zintercard zunionstore \
