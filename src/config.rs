@@ -92,8 +92,11 @@ pub const REMOVED_AT_ONCE: usize = 1024;
 pub const MAX_FLOOR_BYTES: usize = 16 * 1024 * 1024;
 /// Floors that one write leaves standing when it overwrites a key, each named by its dot: about 14 bytes in the same frame.
 pub const MAX_KEPT_FLOORS: usize = 512 * 1024;
-/// Longest token of `RINGTIDE SIBLINGS`, in bytes: some tens of thousands of concurrent values.
-pub const MAX_TOKEN: usize = 1024 * 1024;
+/// Longest token of `RINGTIDE SIBLINGS`, in bytes: it names every entry of a key, with one to ten bytes each.
+pub const MAX_TOKEN: usize = 8 * 1024 * 1024;
+/// What RENAME, COPY and the commands with STORE in their name write to a key at once, in bytes, bookkeeping included: it must fit a frame. Some
+/// hundred thousand short elements.
+pub const MAX_CONTENT: usize = 24 * 1024 * 1024;
 /// Actors in one clock. An actor is one incarnation of a peer; a cluster that lives for years sees some thousands.
 pub const MAX_CLOCK_ACTORS: usize = 64 * 1024;
 /// Ranges of one clock. Each is a hole that a crash or a lost delta left, and the next pull closes most; so many never are.
@@ -167,6 +170,22 @@ pub const MAX_CLIENTS: usize = 10_000;
 pub const STALLED_CLIENT: Duration = Duration::from_secs(300);
 /// How long commands that run when the peer stops may take to finish.
 pub const DRAIN_CLIENTS: Duration = Duration::from_secs(5);
+/// Bytes that wait for a subscriber to read them before it is disconnected, as in Redis: at once, ...
+pub const MAX_MAILBOX: usize = 32 * 1024 * 1024;
+/// ... and where it stays above this for [`MAILBOX_PATIENCE`].
+pub const HIGH_MAILBOX: usize = 8 * 1024 * 1024;
+/// See [`HIGH_MAILBOX`].
+pub const MAILBOX_PATIENCE: Duration = Duration::from_secs(60);
+/// What the channels and patterns of one subscriber may cost, in bytes, bookkeeping included.
+pub const MAX_SUBSCRIBED: usize = 64 * 1024 * 1024;
+/// How long PUBLISH waits for the counts of other peers. The message is on its way meanwhile.
+pub const PUBLISH_PATIENCE: Duration = Duration::from_millis(250);
+/// How long the first subscription at a peer waits until the others know that somebody listens there.
+pub const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
+/// Messages that one peer hands to another together: those that one change of a key makes.
+pub const MAX_PUBLICATIONS: usize = 16;
+/// Channels that one peer tells another about at once, in bytes of their names.
+pub const MAX_CHANNELS_TOLD: usize = MAX_FRAME / 4;
 /// Most copies of a partition: beyond, every write would wait for more machines than a failure can take.
 pub const MAX_REPLICAS: usize = 16;
 /// Most partitions of a key space: each has a digest tree of its own in memory.

@@ -2,7 +2,9 @@
 //!
 //! Each member is a register that its own peer writes (`LWWReg` of the `crdts` crate, marked by a version and, where versions are equal,
 //! by the content itself, so that no two peers keep different values under one mark). The list is the union. A peer that is down stays
-//! a member: only a decision takes it out.
+//! a member: only a decision takes it out. Such a decision, its own (LEAVE) or another's (FORGET), ends the peer's *tenure*, and no later version of the
+//! same tenure undoes it: a peer that was forgotten while it was away, and renews its record before it hears of that, stays out. It joins again
+//! by beginning its next tenure, as a newcomer.
 
 use std::collections::BTreeMap;
 
@@ -45,6 +47,8 @@ pub struct Member {
     pub addresses: Vec<String>,
     /// The authors under which it has written, the latest last.
     pub actors: Vec<u64>,
+    /// Counts the times that it has joined again after it was out.
+    pub tenure: u64,
     /// When its data folder was made, in milliseconds since 1970: tells who is the newcomer where two clusters meet.
     pub born_ms: u64,
     /// Whether it takes part.
@@ -73,8 +77,8 @@ impl Member {
     }
 }
 
-/// What orders two values of one member: the version, then the content.
-type Marker = (u64, Member);
+/// What orders two values of one member: the tenure and whether it is over, then the version, then the content.
+type Marker = ((u64, Standing), u64, Member);
 
 /// Every member that was ever heard of.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -85,7 +89,8 @@ pub struct Members {
 
 impl From<Members> for Vec<(u64, Member)> {
     fn from(members: Members) -> Self {
-        members.registers.into_values().map(|register| register.marker).collect()
+        let record = |register: LWWReg<(), Marker>| (register.marker.1, register.marker.2);
+        members.registers.into_values().map(record).collect()
     }
 }
 
@@ -116,7 +121,7 @@ impl CvRDT for Members {
 
     fn merge(&mut self, other: Self) {
         for register in other.registers.into_values() {
-            let (version, member) = register.marker;
+            let (_, version, member) = register.marker;
             self.put(version, member);
         }
     }
@@ -129,7 +134,7 @@ impl Members {
             return;
         }
         let peer = member.peer;
-        let marker = (version, member);
+        let marker = ((member.tenure, member.standing), version, member);
         match self.registers.get_mut(&peer) {
             // The content is part of the marker: equal marks are equal values.
             Some(register) => register.merge(LWWReg { val: (), marker }),
@@ -152,25 +157,42 @@ impl Members {
         if self.get(member.peer) == Some(&member) {
             return false;
         }
-        let version = self.registers.get(&member.peer).map_or(0, |register| register.marker.0);
+        let version = self.registers.get(&member.peer).map_or(0, |register| register.marker.1);
         self.put(version.saturating_add(1), member);
         true
+    }
+
+    /// Ends a member's tenure. Whether it had not ended yet.
+    pub fn take_out(&mut self, peer: PeerId, standing: Standing) -> bool {
+        let Some(member) = self.get(peer).filter(|member| member.standing == Standing::Joined).cloned() else { return false };
+        self.put_own(Member { standing, ..member })
+    }
+
+    /// Begins the next tenure of a member whose last one is over. Whether it was.
+    pub fn join_again(&mut self, peer: PeerId) -> bool {
+        let Some(member) = self.get(peer).filter(|member| member.standing != Standing::Joined).cloned() else { return false };
+        self.put_own(Member { standing: Standing::Joined, tenure: member.tenure.saturating_add(1), ..member })
     }
 
     /// A member's record.
     #[must_use]
     pub fn get(&self, peer: PeerId) -> Option<&Member> {
-        self.registers.get(&peer).map(|register| &register.marker.1)
+        self.registers.get(&peer).map(|register| &register.marker.2)
     }
 
     /// Every record, in order of peer.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.registers.values().map(|register| &register.marker.1)
+        self.registers.values().map(|register| &register.marker.2)
     }
 
     /// Those that take part.
     pub fn joined(&self) -> impl Iterator<Item = &Member> {
         self.iter().filter(|member| member.standing == Standing::Joined)
+    }
+
+    /// Those that were taken out since they are gone for good.
+    pub fn forgotten(&self) -> impl Iterator<Item = PeerId> {
+        self.iter().filter(|member| member.standing == Standing::Forgotten).map(|member| member.peer)
     }
 
     /// Those that take part, as the ring needs them.
@@ -208,15 +230,19 @@ mod tests {
             capacity,
             addresses: vec![],
             actors: vec![u64::from(peer)],
+            tenure: 0,
             born_ms: 1,
             standing: Standing::Joined,
         }
     }
 
     fn lists() -> impl Strategy<Value = Members> {
-        proptest::collection::vec((0..4u8, 0..3u64, 0..3u32), 0..8).prop_map(|records| {
+        let standing = proptest::sample::select(vec![Standing::Joined, Standing::Left, Standing::Forgotten]);
+        proptest::collection::vec((0..4u8, 0..3u64, 0..3u32, 0..2u64, standing), 0..8).prop_map(|records| {
             let mut members = Members::default();
-            records.into_iter().for_each(|(peer, version, capacity)| members.put(version, member(peer, capacity)));
+            for (peer, version, capacity, tenure, standing) in records {
+                members.put(version, Member { tenure, standing, ..member(peer, capacity) });
+            }
             members
         })
     }
@@ -254,6 +280,23 @@ mod tests {
         assert!(!members.clone().merge_from(&others));
         assert_eq!(members.get(PeerId([1; 32])).unwrap().capacity, 2);
         assert_eq!(members.author_of(1), Some(PeerId([1; 32])));
+    }
+
+    #[test]
+    fn whoever_was_taken_out_stays_out_until_it_joins_again() {
+        let peer = PeerId([1; 32]);
+        let mut away = Members::default();
+        away.put_own(member(1, 1));
+        let mut others = away.clone();
+        assert!(others.take_out(peer, Standing::Forgotten) && !others.take_out(peer, Standing::Left));
+        // It has not heard of that, and renews its record again and again.
+        (2..9).for_each(|capacity| assert!(away.put_own(member(1, capacity))));
+        away.merge_from(&others);
+        assert_eq!(away.get(peer).unwrap().standing, Standing::Forgotten);
+        assert_eq!((others.joined().count(), others.forgotten().collect::<Vec<_>>()), (0, vec![peer]));
+        assert!(away.join_again(peer) && !away.join_again(peer));
+        others.merge_from(&away);
+        assert_eq!(others.get(peer).map(|member| (member.standing, member.tenure)), Some((Standing::Joined, 1)));
     }
 
     #[test]

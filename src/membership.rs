@@ -15,10 +15,11 @@ use crate::detector::{Detector, State};
 use crate::env::Lane;
 use crate::env::message::Message;
 use crate::exchange::Exchange;
-use crate::members::Members;
+use crate::listeners::Listeners;
+use crate::members::{Members, Standing};
 use crate::replica::owner::{Ended, Writer};
-use crate::replica::partition;
 use crate::replica::view::View;
+use crate::replica::{Replica, partition};
 use crate::ring::Ring;
 use crate::topology::{Cluster, Topology};
 use crate::types::{Actor, Partition, PeerId};
@@ -44,6 +45,8 @@ pub enum MembershipEvent {
     },
     /// The peer's member list.
     Members(PeerId, Box<Members>),
+    /// A member leaves the ring by its own will, or was found to be gone for good.
+    TakeOut(PeerId, Standing),
 }
 
 /// What a peer knows of another's liveness, for people.
@@ -62,12 +65,15 @@ pub type SharedLiveness = Arc<ArcSwap<BTreeMap<PeerId, Liveness>>>;
 pub struct Membership<T> {
     topology: Topology,
     exchange: Exchange,
+    listeners: Listeners,
     writer: Writer<T>,
     view: Arc<ArcSwap<View>>,
     members: Members,
     detector: Detector,
     connected: BTreeSet<PeerId>,
     started: Instant,
+    /// Whether this peer was out at its start, and joins again once it has handed over what it held before.
+    returns: bool,
     /// Told of peers that anti-entropy and handoff should turn to now.
     wake: mpsc::Sender<PeerId>,
     liveness: SharedLiveness,
@@ -79,14 +85,21 @@ impl<T: Send + 'static> Membership<T> {
     pub fn new(
         topology: Topology,
         exchange: Exchange,
+        listeners: Listeners,
         writer: Writer<T>,
         view: Arc<ArcSwap<View>>,
         members: Members,
         wake: mpsc::Sender<PeerId>,
-        liveness: SharedLiveness,
     ) -> Self {
-        let (connected, started) = (BTreeSet::new(), Instant::now());
-        Self { topology, exchange, writer, view, members, detector: Detector::default(), connected, started, wake, liveness }
+        let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
+        let (detector, returns) = (Detector::default(), !topology.cluster().is_member(topology.local()));
+        Self { topology, exchange, listeners, writer, view, members, detector, connected, started, returns, wake, liveness }
+    }
+
+    /// Where the liveness of every peer is published.
+    #[must_use]
+    pub fn liveness(&self) -> SharedLiveness {
+        Arc::clone(&self.liveness)
     }
 
     /// Runs until the events end or the writer does.
@@ -142,6 +155,14 @@ impl<T: Send + 'static> Membership<T> {
                 self.detector.heard(peer, now_ms);
                 return self.merge(peer, *members).await;
             }
+            MembershipEvent::TakeOut(peer, standing) => {
+                self.returns &= peer != self.topology.local();
+                let mut members = self.members.clone();
+                if members.take_out(peer, standing) {
+                    tracing::warn!(%peer, ?standing, "a member is taken out of the ring");
+                    return self.adopt_own(members).await;
+                }
+            }
         }
         Ok(())
     }
@@ -149,13 +170,29 @@ impl<T: Send + 'static> Membership<T> {
     /// Says "I am here" to everybody, and notices who has fallen silent.
     async fn tick(&mut self) -> Result<(), Ended> {
         let view = self.view.load_full();
-        let heartbeat = Message::Heartbeat { members: self.members.digest(), sealed: view.sealed() }.to_frame();
+        let heartbeat = Message::Heartbeat { members: self.members.digest(), sealed: view.sealed(), listening: self.listeners.own() };
+        let heartbeat = heartbeat.to_frame();
         for peer in &self.connected {
             let _ = self.exchange.send_frame(*peer, Lane::Operations, heartbeat.clone());
         }
         self.judge();
         self.show_reachable();
-        self.renew_own(view.actor()).await
+        self.renew_own(view.actor()).await?;
+        if self.returns && view.sealed().is_empty() && view.hints == 0 {
+            self.returns = false;
+            let mut members = self.members.clone();
+            if members.join_again(self.topology.local()) {
+                tracing::info!("this peer was out of the ring, and joins again");
+                return self.adopt_own(members).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adopts a list that this peer has changed itself.
+    async fn adopt_own(&mut self, members: Members) -> Result<(), Ended> {
+        let former = self.former_holders(&self.members, &members);
+        self.adopt(members, former, None).await
     }
 
     /// Notes which partitions a peer has sealed.
@@ -220,6 +257,7 @@ impl<T: Send + 'static> Membership<T> {
         let ring = self.ring_of(merged);
         let before = &self.topology.cluster().ring;
         let their_ring = self.is_newcomer_to(theirs).then(|| self.ring_of(theirs));
+        let forgotten: BTreeSet<PeerId> = merged.forgotten().collect();
         let former = |partition: Partition| -> BTreeSet<PeerId> {
             let mut holders: BTreeSet<PeerId> = BTreeSet::new();
             if !before.is_holder(partition, local) {
@@ -229,6 +267,8 @@ impl<T: Send + 'static> Membership<T> {
                 holders.extend(their_ring.holders(partition));
             }
             holders.remove(&local);
+            // Nobody waits for whoever is gone for good: all others are asked.
+            holders.retain(|holder| !forgotten.contains(holder));
             holders
         };
         self.topology
@@ -259,13 +299,30 @@ impl<T: Send + 'static> Membership<T> {
         let local = self.topology.local();
         let ring = self.ring_of(&members);
         let (record, roles) = (partition::to_bytes(&members), ring.clone());
-        self.writer.step(move |replica| replica.adopt_members((MEMBERS_RECORD, record), local, &roles, &former)).await?;
+        let forgotten: BTreeSet<PeerId> = members.forgotten().collect();
+        let adopt = move |replica: &mut Replica| {
+            replica.adopt_members((MEMBERS_RECORD, record), local, &roles, &former)?;
+            replica.forget_former(&forgotten)
+        };
+        self.writer.step(adopt).await?;
+        let was_member = self.topology.cluster().is_member(local);
+        if was_member && members.get(local).is_some_and(|own| own.standing == Standing::Forgotten) {
+            tracing::warn!(
+                "this peer was taken out of the ring by RINGTIDE FORGET: it hands over what it has; start it again to join again"
+            );
+        }
         let cluster = self.topology.cluster();
         let ring_changed = ring != cluster.ring;
         let mut former = cluster.former.clone();
         former.ring_changed(&cluster.ring, &ring, self.topology.every_partition());
         self.members = members;
-        self.topology.publish(Cluster { ring, members: self.members.clone(), reachable: self.reachable(), former });
+        self.topology.publish(Cluster {
+            ring,
+            members: self.members.clone(),
+            reachable: self.reachable(),
+            leaving: self.leaving(),
+            former,
+        });
         self.seek_all();
         for peer in self.connected.clone() {
             if Some(peer) != heard_from {
@@ -279,16 +336,25 @@ impl<T: Send + 'static> Membership<T> {
     }
 
     fn reachable(&self) -> BTreeSet<PeerId> {
-        let joined: BTreeSet<PeerId> = self.members.joined().map(|member| member.peer).collect();
-        self.connected.iter().copied().filter(|peer| joined.contains(peer) && self.detector.state(*peer) != State::Down).collect()
+        self.connected_and(|standing| standing == Standing::Joined)
+    }
+
+    fn leaving(&self) -> BTreeSet<PeerId> {
+        self.connected_and(|standing| standing != Standing::Joined)
+    }
+
+    /// The peers of some standings that are connected and not down.
+    fn connected_and(&self, wanted: impl Fn(Standing) -> bool) -> BTreeSet<PeerId> {
+        let members = self.members.iter().filter(|member| wanted(member.standing)).map(|member| member.peer);
+        members.filter(|peer| self.connected.contains(peer) && self.detector.state(*peer) != State::Down).collect()
     }
 
     /// Shows everybody who can be reached, and people how everybody is.
     fn show_reachable(&self) {
         let cluster = self.topology.cluster();
-        let reachable = self.reachable();
-        if reachable != cluster.reachable {
-            self.topology.publish(Cluster { reachable, ..(*cluster).clone() });
+        let (reachable, leaving) = (self.reachable(), self.leaving());
+        if reachable != cluster.reachable || leaving != cluster.leaving {
+            self.topology.publish(Cluster { reachable, leaving, ..(*cluster).clone() });
         }
         let now_ms = self.now_ms();
         let liveness = |peer: PeerId| Liveness {

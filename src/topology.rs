@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::former::Former;
-use crate::members::Members;
+use crate::members::{Members, Standing};
 use crate::ring::Ring;
 use crate::types::{Partition, PeerId, Place};
 
@@ -21,6 +21,8 @@ pub struct Cluster {
     pub members: Members,
     /// Members, other than this peer, that are connected and not down.
     pub reachable: BTreeSet<PeerId>,
+    /// Peers that are no members any more, and connected and not down: what they still hold can be had.
+    pub leaving: BTreeSet<PeerId>,
     /// Who still has rows of partitions that it no longer holds.
     pub former: Former,
 }
@@ -39,7 +41,7 @@ impl Topology {
     #[must_use]
     pub fn new(local: PeerId, replicas: usize, partitions: u16, members: Members) -> Self {
         let ring = Ring::build(&members.ring_members(), partitions, replicas);
-        let cluster = Cluster { ring, members, reachable: BTreeSet::new(), former: Former::default() };
+        let cluster = Cluster { ring, members, reachable: BTreeSet::new(), leaving: BTreeSet::new(), former: Former::default() };
         Self { local, replicas, partitions, current: Arc::new(ArcSwap::from_pointee(cluster)) }
     }
 
@@ -98,6 +100,20 @@ impl Cluster {
 
     /// The former holders of a partition that can be reached: each may have the only copy of a write.
     pub fn reachable_former(&self, partition: Partition) -> impl Iterator<Item = PeerId> + '_ {
-        self.former.of(partition).filter(move |peer| self.reachable.contains(peer) && !self.ring.is_holder(partition, *peer))
+        let is_heard = |peer: &PeerId| self.reachable.contains(peer) || self.leaving.contains(peer);
+        self.former.of(partition).filter(move |peer| is_heard(peer) && !self.ring.is_holder(partition, *peer))
+    }
+
+    /// Whether a peer is in the ring.
+    #[must_use]
+    pub fn is_member(&self, peer: PeerId) -> bool {
+        self.members.get(peer).is_some_and(|member| member.standing == Standing::Joined)
+    }
+
+    /// How many holders must have everything of a partition before a former holder may drop it: N, or all members where they are fewer. While
+    /// this peer is a member itself, fewer than N hold all there is, and none of them is a former holder.
+    #[must_use]
+    pub fn copies_before_drop(&self, replicas: usize) -> usize {
+        replicas.min(self.members.joined().count()).max(1)
     }
 }

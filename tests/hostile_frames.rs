@@ -153,12 +153,13 @@ fn nodes() -> Vec<u8> {
 type Case = (&'static str, fn() -> Vec<u8>);
 
 /// How each frame is built. One at a time, so that no other counts.
-const FRAMES: [Case; 17] = [
+const FRAMES: [Case; 18] = [
     ("members to add", members_to_add),
     ("addresses of rows", addresses),
     ("a listing", || content(RangeContent::Listing(Vec::new()), b"Listing", &[&[0x82][..], ADDRESS, &[0]].concat())),
     ("parts", || content(RangeContent::Parts(Vec::new()), b"Parts", &[0x83, 0xf6, 0, 0])),
     ("digests", leaves),
+    ("channels", || filled(&reply(Reply::Channels(Vec::new())), b"Channels", &[0x40])),
     ("partitions to pull", || filled(&request(Request::PullOpen(Vec::new())), b"PullOpen", &[0x83, 0, 0, 0])),
     ("nodes", nodes),
     ("a member list", || filled(&Message::Members(Box::default()), b"Members", &[0x80])),

@@ -10,6 +10,7 @@ pub mod removal;
 pub mod replication;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -55,10 +56,34 @@ pub struct Coordinator {
     pub patience: Duration,
     /// Where peers are named that hold what should be gone, so that they pull.
     pub stale: mpsc::Sender<(PeerId, Partition)>,
+    /// Where keys are named that expired and were removed here.
+    pub expired: mpsc::Sender<Bytes>,
+    /// What reads at this peer found.
+    pub reads: Arc<Reads>,
     /// Who waits for what this peer commits.
     pub awaited: Awaited,
     /// Who may take items of which list.
     pub turns: Turns,
+}
+
+/// How many reads found something, and how many nothing.
+#[derive(Debug, Default)]
+pub struct Reads {
+    found: AtomicU64,
+    missed: AtomicU64,
+}
+
+impl Reads {
+    fn count(&self, answer: &Answer) {
+        let counter = if answer.tells_something() { &self.found } else { &self.missed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads that found something, and reads that found nothing.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        (self.found.load(Ordering::Relaxed), self.missed.load(Ordering::Relaxed))
+    }
 }
 
 /// A write that was started.
@@ -138,7 +163,9 @@ impl Coordinator {
         let coordinator = self.clone();
         async move {
             check_lengths(&key, query.longest())?;
-            coordinator.read_at(level, key, query).await
+            let answer = coordinator.read_at(level, key, query).await?;
+            coordinator.reads.count(&answer);
+            Ok(answer)
         }
     }
 

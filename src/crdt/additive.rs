@@ -4,16 +4,15 @@
 //! sibling removes it: two concurrent SETs leave both, and the next SET replaces them. The counter runs that count are added to the
 //! base (see [`super::counter`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::command::Refusal;
-use super::counter::{self, Run};
+use super::counter::{self, Observed, Run};
 use super::delta::{Decision, Entry, Payload, Row, RowAddress};
 use super::dot::{Clock, Dot};
 use super::draft::Draft;
 use super::expiry::Expiry;
 use super::number::Number;
-use super::token::Token;
 
 /// What sets such a row as a whole.
 pub trait Base: Sized {
@@ -109,14 +108,13 @@ impl<B> Additive<B> {
         self.runs.iter().map(|(run, _)| run.latest)
     }
 
-    /// Names what is to be seen of a row, of which this is the view.
-    #[must_use]
-    pub fn token(&self, row: &Row) -> Token {
+    /// The dots of what is to be seen of a row, of which this is the view, and how much of each run is in it.
+    pub(super) fn seen(&self, row: &Row) -> (BTreeSet<Dot>, BTreeMap<Dot, Observed>) {
         let mut dots: BTreeSet<Dot> = self.siblings.iter().map(|(dot, _, _)| *dot).chain(self.run_dots()).collect();
         let floors: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
         dots.extend(floors);
         let observed = counter::observed(row, |dot| dots.contains(dot));
-        Token { dots, observed }
+        (dots, observed)
     }
 }
 
@@ -146,24 +144,18 @@ impl<B> Target<'_, B> {
     pub(super) fn set_shown(&self, draft: &mut Draft<'_, '_>, decision: Option<Decision>, base: Payload) {
         if self.view.exists() {
             let named = self.view.base_dot().into_iter().chain(self.view.run_dots()).collect();
-            self.replace(draft, named, &Token::default());
+            self.replace(draft, named);
         }
         draft.add(self.address.clone(), decision, base);
     }
 
-    /// Replaces these live dots of the row, with the floors that they need, and what a token names beside them.
-    pub(super) fn replace(&self, draft: &mut Draft<'_, '_>, mut named: BTreeSet<Dot>, token: &Token) {
+    /// Replaces these live dots of the row, with the floors that they need.
+    fn replace(&self, draft: &mut Draft<'_, '_>, mut named: BTreeSet<Dot>) {
         let floors: Vec<Dot> = counter::floors_of_removed(&self.row, |dot| named.contains(dot)).collect();
         named.extend(floors);
-        let mut observed = counter::observed(&self.row, |dot| named.contains(dot));
-        for (run, seen) in &token.observed {
-            let floor = observed.entry(*run).or_insert_with(|| seen.clone());
-            if *floor < *seen {
-                *floor = seen.clone();
-            }
-        }
+        let observed = counter::observed(&self.row, |dot| named.contains(dot));
         let keeps = self.row.keys().filter(|dot| !named.contains(dot)).copied().collect();
-        draft.replace_row(self.address.clone(), &self.row, keeps, &token.clock());
+        draft.replace_row(self.address.clone(), &self.row, keeps, &Clock::new());
         draft.add_floors(&self.address, observed);
     }
 

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::content::Content;
 use super::delta::Kind;
 use super::list::ItemName;
 use super::sorted_set::Score;
@@ -28,6 +29,8 @@ pub enum Mutation {
     List(list::Mutation),
     /// Of a HyperLogLog.
     HyperLogLog(hyperloglog::Mutation),
+    /// Any other, of which somebody wants to know what came of it: answered with [`Answer::Watched`].
+    Watched(Box<Mutation>),
 }
 
 /// A question about one key.
@@ -54,13 +57,14 @@ impl Mutation {
     #[must_use]
     pub fn longest(&self) -> usize {
         match self {
-            Self::Key(_) => 0,
+            Self::Key(mutation) => mutation.longest(),
             Self::String(mutation) => mutation.longest(),
             Self::Set(mutation) => mutation.longest(),
             Self::Hash(mutation) => mutation.longest(),
             Self::SortedSet(mutation) => mutation.longest(),
             Self::List(mutation) => mutation.longest(),
             Self::HyperLogLog(mutation) => mutation.longest(),
+            Self::Watched(mutation) => mutation.longest(),
         }
     }
 }
@@ -253,21 +257,74 @@ pub enum Answer {
     Scored(Vec<(Bytes, Score)>),
     /// The type; `None` where there is no key.
     Type(Option<DataType>),
-    /// The siblings of a string, the one that shows first.
+    /// The siblings of a string, and what else the key has.
     Siblings {
         /// Names exactly what was read; for [`string::Mutation::Resolve`].
         token: Bytes,
-        /// The values.
+        /// The values of the string, the one that shows first; none where the key is no string.
         values: Vec<Bytes>,
+        /// The types that concurrent writes gave the key, the one that shows first.
+        types: Vec<DataType>,
+    },
+    /// All that a key shows.
+    Content {
+        /// What it shows; `None` where there is no key.
+        content: Option<Content>,
+        /// When the key expires, in milliseconds since 1970; `None`: never.
+        expires_at_ms: Option<u64>,
+        /// Names exactly what was read, where that was asked for.
+        token: Bytes,
     },
     /// The rows of a key.
     Explained(Vec<Explained>),
+    /// What a [`Mutation::Watched`] answers, and what came of it.
+    Watched {
+        /// The answer.
+        answer: Box<Answer>,
+        /// Whether anything was changed.
+        changed: bool,
+        /// Whether the key was there before.
+        was: bool,
+        /// Whether it is there now.
+        is: bool,
+    },
 }
 
 impl Answer {
+    /// About how many bytes it takes: where many are gathered, that has to be bounded.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let sum = |elements: &[Bytes]| elements.iter().map(Bytes::len).sum();
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Members(elements) | Self::Items(elements) | Self::Siblings { values: elements, .. } => sum(elements),
+            Self::Values(values) => values.iter().flatten().map(Bytes::len).sum(),
+            Self::Pairs(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
+            Self::Scored(members) => members.iter().map(|(member, _)| member.len()).sum(),
+            Self::Content { content, token, .. } => content.as_ref().map_or(0, Content::size) + token.len(),
+            _ => 0,
+        }
+    }
+
     /// A count. One that no `i64` holds stands at its end.
     pub(super) fn count(count: usize) -> Self {
         Self::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+    }
+
+    /// Whether this is more than zero, or nothing.
+    #[must_use]
+    pub fn tells_something(&self) -> bool {
+        match self {
+            Self::Nil | Self::Type(None) => false,
+            Self::Integer(number) => *number > 0,
+            Self::Members(found) | Self::Items(found) => !found.is_empty(),
+            Self::Pairs(found) => !found.is_empty(),
+            Self::Scored(found) => !found.is_empty(),
+            Self::Values(found) => found.iter().any(Option::is_some),
+            Self::Scores(found) => found.iter().any(Option::is_some),
+            Self::Flags(found) => found.contains(&true),
+            _ => true,
+        }
     }
 
     /// 1 for yes, 0 for no.

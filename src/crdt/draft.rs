@@ -1,5 +1,6 @@
 //! A delta under construction: what every command needs to write one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, R
 use super::dot::{Clock, Dot};
 use super::execute::ExecuteError;
 use super::expiry::deadline;
+use super::token::{self, Token};
 use crate::config::{MAX_FLOOR_BYTES, MAX_KEPT_FLOORS, NAMED_REMOVE_BYTES, NAMED_REMOVES};
 use crate::types::{Actor, Timestamp};
 
@@ -34,11 +36,13 @@ pub(super) struct Draft<'d, 'a> {
     pub(super) author: &'d mut Author<'a>,
     causal: &'d Causal,
     delta: Delta,
+    /// Whether it overwrites all that this replica has seen of a row or key.
+    overwrites: bool,
 }
 
 impl<'d, 'a> Draft<'d, 'a> {
     pub(super) fn new(key: &'d Bytes, causal: &'d Causal, author: &'d mut Author<'a>) -> Self {
-        Self { key, author, causal, delta: Delta::default() }
+        Self { key, author, causal, delta: Delta::default(), overwrites: false }
     }
 
     /// Writes an entry under a new dot.
@@ -81,11 +85,13 @@ impl<'d, 'a> Draft<'d, 'a> {
         pending.extend(&self.causal.pending_for(&scope));
         pending.extend(&superseded.minus(&self.causal.clock));
         self.delta.replaces.push(Replacement { scope, pending, keeps });
+        self.overwrites = true;
     }
 
     /// Says that everything seen of the key is overwritten, but for some live dots of its expiry row. What is pending for a single
     /// row is told for that row alone.
     pub(super) fn replace_key(&mut self, keeps: &[Dot]) {
+        self.overwrites = true;
         let scope = Scope::Key(self.key.clone());
         let pending = self.causal.pending_for(&scope);
         self.delta.replaces.push(Replacement { scope, pending, keeps: keeps.to_vec() });
@@ -158,6 +164,73 @@ impl<'d, 'a> Draft<'d, 'a> {
         if is_too_much { Err(Refusal::TooManyCounters.into()) } else { Ok(()) }
     }
 
+    /// Removes exactly what a token's reader saw of the key, also what has not come here yet, and leaves floors for the counter runs that this
+    /// ends. Decisions go with the last of the data, unless `keeps_expiry`; passed ones stay, as always. Tells whether anything went.
+    ///
+    /// The delta names what goes and tells no clock: what this replica saw go before was superseded by something that may stay, as the former entries
+    /// of a counter run are by its latest, and others may have nothing but the former. ‡ Where the clock is told for another row of the delta, what stays
+    /// is named instead.
+    ///
+    /// # Errors
+    /// Where rows could not be read, or more is to be told than one delta may tell of.
+    pub(super) fn remove_seen<R: Rows>(&mut self, rows: &R, token: &Token, keeps_expiry: bool) -> Result<bool, ExecuteError<R::Error>> {
+        let (mut keeps, mut decisions, mut named, mut keeps_data) = (Vec::new(), Vec::new(), Vec::new(), false);
+        let mut superseded = token.clock();
+        let mut floors = token.observed.clone();
+        let reading = rows.visit(self.key, &mut |address, row| {
+            if address.kind == Kind::Expiry {
+                decisions.extend(row.iter().map(|(dot, entry)| (address.clone(), *dot, stays(entry, self.author.now))));
+                return ControlFlow::Continue(());
+            }
+            let mut goes: BTreeSet<Dot> = row.keys().filter(|dot| token.dots.contains(dot)).copied().collect();
+            let renewed: Vec<Dot> = counter::floors_of_removed(row, |dot| goes.contains(dot)).collect();
+            goes.extend(renewed);
+            for (run, observed) in counter::observed(row, |dot| goes.contains(dot)) {
+                token::raise(floors.entry((address.kind, address.element.clone())).or_default(), run, observed);
+            }
+            for (dot, entry) in row {
+                if goes.contains(dot) {
+                    named.push((address.clone(), *dot));
+                } else {
+                    keeps_data |= !matches!(entry.payload, Payload::Floor { .. });
+                    keeps.push(*dot);
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        reading.map_err(ExecuteError::Rows)?;
+        let floor_bytes =
+            |((_, element), runs): (&(Kind, Bytes), &BTreeMap<Dot, counter::Observed>)| runs.len() * (element.len() + FLOOR_BYTES);
+        if floors.iter().map(floor_bytes).sum::<usize>() > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_FLOORS {
+            return Err(Refusal::TooManyCounters.into());
+        }
+        let went = !named.is_empty();
+        for (address, dot, has_passed) in decisions {
+            if keeps_data || keeps_expiry || has_passed {
+                keeps.push(dot);
+            } else {
+                named.push((address, dot));
+            }
+        }
+        superseded.extend(&named.iter().map(|(_, dot)| *dot).collect());
+        self.name_removes(named);
+        for ((kind, element), runs) in floors {
+            self.add_floors(&RowAddress::element(self.key, kind, &element), runs);
+        }
+        let keeps = if self.overwrites { keeps } else { Vec::new() };
+        self.delta.replaces.push(Replacement { scope: Scope::Key(self.key.clone()), pending: superseded, keeps });
+        Ok(went)
+    }
+
+    /// Names removed dots one by one as far as the limits go; of the others the replaced key tells.
+    fn name_removes(&mut self, named: Vec<(RowAddress, Dot)>) {
+        let mut bytes = 0;
+        self.delta.removes.extend(named.into_iter().take(NAMED_REMOVES).take_while(|(address, _)| {
+            bytes += address.element.len();
+            bytes <= NAMED_REMOVE_BYTES
+        }));
+    }
+
     /// Overwrites the decisions in the expiry row that have not passed.
     pub(super) fn replace_decisions(&mut self, row: &Row) {
         let keeps = row.iter().filter(|(_, entry)| stays(entry, self.author.now)).map(|(dot, _)| *dot).collect();
@@ -171,7 +244,7 @@ impl<'d, 'a> Draft<'d, 'a> {
 
     /// The finished delta.
     pub(super) fn finish(mut self) -> Delta {
-        if !self.delta.replaces.is_empty() {
+        if self.overwrites {
             self.delta.seen = self.causal.clock.clone();
         }
         self.delta

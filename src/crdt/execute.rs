@@ -48,6 +48,9 @@ pub fn execute<R: Rows>(
     key: &Bytes,
     mutation: &Mutation,
 ) -> Result<Executed, ExecuteError<R::Error>> {
+    if let Mutation::Watched(mutation) = mutation {
+        return execute(rows, causal, author, key, mutation);
+    }
     let shown = Shown::read(rows, key, author.now).map_err(ExecuteError::Rows)?;
     let draft = Draft::new(key, causal, author);
     let (delta, answer) = match mutation {
@@ -58,6 +61,7 @@ pub fn execute<R: Rows>(
         Mutation::SortedSet(mutation) => sorted_set::execute(rows, &shown, draft, mutation)?,
         Mutation::List(mutation) => list::execute(rows, &shown, draft, mutation)?,
         Mutation::HyperLogLog(mutation) => hyperloglog::execute(rows, &shown, draft, mutation)?,
+        Mutation::Watched(_) => return Err(Refusal::NeedsReplica.into()),
     };
     Ok(Executed { delta, answer })
 }
@@ -79,6 +83,7 @@ pub fn execute_blind(author: &mut Author<'_>, key: &Bytes, mutation: &Mutation) 
         Mutation::SortedSet(mutation) => sorted_set::execute_blind(&mut draft, mutation)?,
         Mutation::List(mutation) => list::execute_blind(&mut draft, mutation)?,
         Mutation::HyperLogLog(mutation) => hyperloglog::execute_blind(&mut draft, mutation),
+        Mutation::Watched(mutation) => return execute_blind(author, key, mutation),
     };
     Ok(Executed { delta: draft.finish(), answer })
 }

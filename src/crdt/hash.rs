@@ -171,7 +171,12 @@ fn distinct(pairs: &[(Bytes, Bytes)]) -> BTreeMap<&Bytes, &Bytes> {
 }
 
 /// The fields that show, with what is asked of each.
-fn fields<R: Rows, T>(rows: &R, shown: &Shown, key: &Bytes, of: impl Fn(&ValueView) -> Option<T>) -> Result<Vec<(Bytes, T)>, R::Error> {
+pub(super) fn fields<R: Rows, T>(
+    rows: &R,
+    shown: &Shown,
+    key: &Bytes,
+    of: impl Fn(&ValueView) -> Option<T>,
+) -> Result<Vec<(Bytes, T)>, R::Error> {
     let mut fields = Vec::new();
     rows.visit_from(key, Kind::Field, &mut |address, row| {
         if address.kind != Kind::Field {

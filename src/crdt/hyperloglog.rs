@@ -19,7 +19,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, DataType, Refusal, Selection};
-use super::delta::{Delta, Entry, Kind, Payload, Row, RowAddress, Rows};
+use super::delta::{Decision, Delta, Entry, Kind, Payload, Row, RowAddress, Rows};
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::expiry::Expiry;
@@ -280,15 +280,24 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>
     Ok((draft.finish(), Answer::flag(true)))
 }
 
+/// Writes registers into a key of which nothing is left.
+pub(super) fn write_all(draft: &mut Draft<'_, '_>, decision: Option<Decision>, registers: &Bytes) {
+    write_ranks(draft, decision, wanted(&Mutation::Merge(registers.clone())));
+}
+
+/// Writes ranks beside those that are there, at least one so that there is a key.
+fn write_ranks(draft: &mut Draft<'_, '_>, decision: Option<Decision>, mut ranks: BTreeMap<u16, u8>) {
+    if ranks.is_empty() {
+        ranks.insert(0, 0);
+    }
+    for (index, rank) in ranks {
+        draft.add(address(draft.key, index), decision, Payload::Value(Bytes::copy_from_slice(&[rank])));
+    }
+}
+
 /// Executes a mutation having observed nothing: ranks stand beside those that are there.
 pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> Answer {
-    let mut wanted = wanted(mutation);
-    if wanted.is_empty() {
-        wanted.insert(0, 0);
-    }
-    for (index, rank) in wanted {
-        draft.add(address(draft.key, index), None, Payload::Value(Bytes::copy_from_slice(&[rank])));
-    }
+    write_ranks(draft, None, wanted(mutation));
     Answer::flag(true)
 }
 

@@ -5,12 +5,14 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Answer, DataType, Selection};
-use super::delta::{Delta, Entry, Payload, Rows};
+use super::command::{Answer, DataType, Refusal, Selection};
+use super::content::{self, Content};
+use super::delta::{Decision, Delta, Entry, Payload, Rows};
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::explain;
 use super::shown::Shown;
+use super::token::Token;
 use crate::types::Timestamp;
 
 /// A change of a key of any type.
@@ -27,6 +29,31 @@ pub enum Mutation {
     },
     /// Takes the expiry away. Answers 1 where there was one, else 0.
     Persist,
+    /// Puts content in place of whatever the key holds, in one delta; nothing deletes the key. Answers 1 where it did, else 0.
+    Replace {
+        /// What.
+        content: Content,
+        /// When the key expires, in milliseconds since 1970; `None`: never. A time already past deletes it.
+        expires_at_ms: Option<u64>,
+        /// Only where the executing replica knows of no such key.
+        only_new: bool,
+    },
+    /// Removes exactly what the reader of [`Answer::Content`] saw: what was written meanwhile stays. Answers 1 where anything of it was there, else 0.
+    RemoveSeen {
+        /// The token of that answer.
+        token: Bytes,
+    },
+}
+
+impl Mutation {
+    /// The length of the longest element that it carries, in bytes.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        match self {
+            Self::Replace { content, .. } => content.longest(),
+            Self::Delete | Self::Expire { .. } | Self::Persist | Self::RemoveSeen { .. } => 0,
+        }
+    }
 }
 
 /// When an EXPIRE takes effect.
@@ -71,6 +98,11 @@ pub enum Query {
     ExpireTime,
     /// Every row of the key with its live dots, for people: [`Answer::Explained`].
     Explain,
+    /// All that the key shows: [`Answer::Content`].
+    Content {
+        /// Whether it has to be named, for [`Mutation::RemoveSeen`].
+        with_token: bool,
+    },
     /// A digest of what the key shows, [`Answer::Bytes`], or [`Answer::Nil`] where there is no key: equal as long as nothing that shows was written or taken
     /// away, and the decision on its end is the same.
     Digest,
@@ -80,7 +112,7 @@ pub enum Query {
 pub(super) fn selection(query: &Query) -> Selection {
     match query {
         Query::Type | Query::ExpireTime => Selection::Head,
-        Query::Explain | Query::Digest => Selection::All,
+        Query::Explain | Query::Content { .. } | Query::Digest => Selection::All,
     }
 }
 
@@ -94,6 +126,11 @@ pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Quer
             (Some(_), Some(end)) => i64::try_from(end).unwrap_or(i64::MAX),
         }),
         Query::Explain => Answer::Explained(explain::explain(rows, key, shown)?),
+        Query::Content { with_token } => Answer::Content {
+            content: content::read(rows, shown, key)?,
+            expires_at_ms: shown.end(),
+            token: if *with_token { content::token(rows, shown, key)?.to_bytes() } else { Bytes::new() },
+        },
         Query::Digest => digest(rows, shown, key)?,
     })
 }
@@ -131,6 +168,8 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
         }
         Mutation::Expire { at_ms, condition } => expire(rows, shown, draft, *at_ms, *condition),
         Mutation::Persist => Ok(persist(shown, draft)),
+        Mutation::Replace { content, expires_at_ms, only_new } => replace(rows, shown, draft, content, *expires_at_ms, *only_new),
+        Mutation::RemoveSeen { token } => remove_seen(rows, draft, token),
     }
 }
 
@@ -160,6 +199,41 @@ fn expire<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, at_ms: i64
             Ok((draft.finish(), Answer::flag(true)))
         }
     }
+}
+
+/// Puts content in place of the whole key.
+fn replace<R: Rows>(
+    rows: &R,
+    shown: &Shown,
+    mut draft: Draft<'_, '_>,
+    content: &Content,
+    expires_at_ms: Option<u64>,
+    only_new: bool,
+) -> Outcome<R::Error> {
+    if only_new && shown.data_type.is_some() {
+        return Ok((Delta::default(), Answer::flag(false)));
+    }
+    let now = draft.author.now;
+    if content.is_empty() || expires_at_ms.is_some_and(|at| Timestamp::from_millis(at) <= now) {
+        return Ok((delete(rows, shown, draft)?.0, Answer::flag(true)));
+    }
+    draft.overwrite(rows, false)?;
+    let decision = expires_at_ms.map(|at| Decision { time: Some(at), timestamp: now, since: now });
+    if let Some(decision) = decision {
+        draft.decide(decision);
+    }
+    content::write(&mut draft, decision, content)?;
+    Ok((draft.finish(), Answer::flag(true)))
+}
+
+/// Removes what was read.
+fn remove_seen<R: Rows>(rows: &R, mut draft: Draft<'_, '_>, token: &Bytes) -> Outcome<R::Error> {
+    let token = Token::from_bytes(token).map_err(|_| Refusal::InvalidToken)?;
+    if token.dots.is_empty() {
+        return Ok((Delta::default(), Answer::flag(false)));
+    }
+    let went = draft.remove_seen(rows, &token, false)?;
+    Ok((draft.finish(), Answer::flag(went)))
 }
 
 /// PERSIST: a decision for *never*.

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod bits;
 pub mod codec;
 pub mod command;
+pub mod content;
 pub mod counter;
 pub mod delta;
 pub mod dot;

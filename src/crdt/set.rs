@@ -121,7 +121,7 @@ fn is_member<R: Rows>(rows: &R, expiry: &Expiry, address: &RowAddress) -> Result
 }
 
 /// The members that show.
-fn members<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Result<Vec<Bytes>, R::Error> {
+pub(super) fn members<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Result<Vec<Bytes>, R::Error> {
     let mut members = Vec::new();
     rows.visit(key, &mut |address, row| {
         if address.kind == Kind::Member && row.values().any(|entry| !expiry.hides(entry)) {
@@ -211,7 +211,7 @@ mod tests {
         a.write(&add(&["b", "a"]));
         assert_eq!((contains(&a), a.members()), (Ok(Answer::Flags(vec![true, false])), vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(a.query(&Query::Cardinality.into()), Ok(Answer::Integer(2)));
-        for query in [GET, string::Query::Length.into(), string::Query::Siblings.into()] {
+        for query in [GET, string::Query::Length.into()] {
             assert_eq!(a.query(&query), Err(Refusal::WrongType));
         }
         a.write(&set("s"));

@@ -13,7 +13,7 @@ use super::execute::{ExecuteError, Outcome};
 use super::number::Number;
 use super::shown::Shown;
 use super::token::Token;
-use super::{hyperloglog, key, value};
+use super::{content, hyperloglog, key, value};
 use crate::config::MAX_VALUE;
 
 /// A change of a string or counter.
@@ -49,7 +49,8 @@ pub enum Mutation {
     GetDelete,
     /// Answers with a string and changes its expiry.
     GetExpire(SetExpiry),
-    /// Writes a string in place of exactly what the reader of the token saw.
+    /// Writes a string in place of exactly what the reader of the token saw: siblings, and other types that were written concurrently. Refused where
+    /// the key is of another type alone.
     Resolve {
         /// The token of [`Answer::Siblings`].
         token: Bytes,
@@ -89,7 +90,7 @@ pub enum Query {
     Get,
     /// The length of the string, 0 where there is none.
     Length,
-    /// Every value that concurrent writes left, and a token that names them all.
+    /// Every value that concurrent writes left, the types that the key has beside, and a token that names all of it. A key of any type may be asked.
     Siblings,
 }
 
@@ -107,8 +108,11 @@ impl Mutation {
 }
 
 /// Which rows of a key a query needs.
-pub(super) fn selection(_query: &Query) -> Selection {
-    Selection::Head
+pub(super) fn selection(query: &Query) -> Selection {
+    match query {
+        Query::Get | Query::Length => Selection::Head,
+        Query::Siblings => Selection::All,
+    }
 }
 
 /// Answers a query of a key that shows no other type.
@@ -116,10 +120,11 @@ pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Quer
     Ok(match query {
         Query::Get => string(rows, shown, key)?.map_or(Answer::Nil, Answer::Bytes),
         Query::Length => length(string(rows, shown, key)?.as_ref()),
-        Query::Siblings => {
-            let row = rows.row(&RowAddress::value(key))?;
-            Answer::Siblings { token: shown.string.token(&row).to_bytes(), values: shown.string.values() }
-        }
+        Query::Siblings => Answer::Siblings {
+            token: content::token(rows, shown, key)?.to_bytes(),
+            values: shown.string.values(),
+            types: content::types(rows, shown, key)?,
+        },
     })
 }
 
@@ -193,7 +198,7 @@ fn string<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Option<Bytes>
 /// Refuses a query where the key shows a type of which it cannot be asked.
 pub(super) fn expect_readable(shown: &Shown, query: &Query) -> Result<(), Refusal> {
     match (shown.data_type, query) {
-        (Some(DataType::HyperLogLog), Query::Get | Query::Length) => Ok(()),
+        (_, Query::Siblings) | (Some(DataType::HyperLogLog), Query::Get | Query::Length) => Ok(()),
         _ => shown.expect(DataType::String),
     }
 }
@@ -306,7 +311,7 @@ fn change_fields<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, changes
     rewrite(rows, shown, draft, |old| bits::changed(old, changes).map(|(answers, value)| (Answer::Fields(answers), value)))
 }
 
-/// Writes the string that shows anew, with siblings as APPEND.
+/// Writes the string that shows anew, with siblings as APPEND; nothing where it stays what it was.
 fn rewrite<R: Rows>(
     rows: &R,
     shown: &Shown,
@@ -314,7 +319,11 @@ fn rewrite<R: Rows>(
     change: impl FnOnce(&[u8]) -> Result<(Answer, Vec<u8>), Refusal>,
 ) -> Outcome<R::Error> {
     shown.expect(DataType::String)?;
-    let (answer, value) = change(&shown.string.shown().unwrap_or_default())?;
+    let before = shown.string.shown();
+    let (answer, value) = change(before.as_deref().unwrap_or_default())?;
+    if before.is_some_and(|before| before == value) {
+        return Ok((Delta::default(), answer));
+    }
     let row = row(rows, shown, &draft)?;
     let decision = shown.write_under(&mut draft);
     row.set_shown(&mut draft, decision, Payload::Value(value.into()));
@@ -340,15 +349,15 @@ fn increment_float<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, a
 /// RESOLVE: replaces exactly what the reader of the token saw. What was written meanwhile stays beside it.
 fn resolve<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, token: &Bytes, value: &Bytes) -> Outcome<R::Error> {
     let token = Token::from_bytes(token).map_err(|_| Refusal::InvalidToken)?;
-    shown.expect(DataType::String)?;
+    if content::types(rows, shown, draft.key).map_err(ExecuteError::Rows)?.len() == 1 {
+        shown.expect(DataType::String)?;
+    }
     if value.len() > MAX_VALUE {
         return Err(Refusal::TooBig.into());
     }
-    let row = row(rows, shown, &draft)?;
     let decision = shown.write_under(&mut draft);
-    let named = row.row.keys().filter(|dot| token.dots.contains(dot)).copied().collect();
-    row.replace(&mut draft, named, &token);
-    draft.add(row.address, decision, Payload::Value(value.clone()));
+    draft.remove_seen(rows, &token, true)?;
+    draft.add(RowAddress::value(draft.key), decision, Payload::Value(value.clone()));
     Ok((draft.finish(), Answer::Ok))
 }
 

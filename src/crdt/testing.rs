@@ -153,7 +153,7 @@ impl Replica {
     }
 
     pub(super) fn siblings(&self) -> (Bytes, Vec<String>) {
-        let Answer::Siblings { token, values } = self.query(&string::Query::Siblings.into()).unwrap() else {
+        let Answer::Siblings { token, values, .. } = self.query(&string::Query::Siblings.into()).unwrap() else {
             panic!("siblings were asked for")
         };
         (token, values.iter().map(|value| String::from_utf8(value.to_vec()).unwrap()).collect())

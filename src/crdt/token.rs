@@ -1,6 +1,7 @@
-//! The token of RINGTIDE SIBLINGS: names exactly what its reader saw, so that RINGTIDE RESOLVE replaces that and nothing else.
+//! The token of RINGTIDE SIBLINGS: names exactly what its reader saw of a key, so that RINGTIDE RESOLVE replaces that and nothing else. RENAME removes
+//! its source by one.
 //!
-//! It comes back from a client, so it is judged like anything from outside: bounded, and without power beyond the row that it speaks of.
+//! It comes back from a client, so it is judged like anything from outside: bounded, and without power beyond the key that it speaks of.
 //! That is why it lists dots and not a clock: a forged clock would declare seen whatever it likes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,46 +10,88 @@ use bytes::Bytes;
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::counter::Observed;
+use super::delta::{Kind, Row, RowAddress};
 use super::dot::{Clock, Dot};
 use super::encode::{read_number, write_number};
+use super::expiry::Expiry;
 use super::number::Number;
-use crate::config::MAX_TOKEN;
+use super::sorted_set::ScoreView;
+use super::value::ValueView;
+use crate::config::{MAX_KEY, MAX_TOKEN, MAX_VALUE};
 use crate::types::Actor;
 
-const VERSION: u8 = 2;
-/// No dot takes fewer bytes.
-const SHORTEST_DOT: usize = 9;
+const VERSION: u8 = 3;
 
-/// What a reader saw of a string.
+/// What a reader saw of a key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Token {
     /// The live dots of its entries.
     pub dots: BTreeSet<Dot>,
-    /// How much of each counter run was in the value.
-    pub observed: BTreeMap<Dot, Observed>,
+    /// How much of each counter run was in the value, row by row.
+    pub observed: BTreeMap<(Kind, Bytes), BTreeMap<Dot, Observed>>,
+}
+
+/// Notes how much of a run was observed, where no more is noted already.
+pub(super) fn raise(runs: &mut BTreeMap<Dot, Observed>, run: Dot, observed: Observed) {
+    match runs.get(&run) {
+        Some(known) if *known >= observed => {}
+        _ => drop(runs.insert(run, observed)),
+    }
 }
 
 impl Token {
+    /// Names what shows of a row, or would if no other type did.
+    pub(super) fn see(&mut self, address: &RowAddress, row: &Row, expiry: &Expiry) {
+        let (dots, observed) = match address.kind {
+            Kind::Expiry => return,
+            Kind::Value | Kind::Field => ValueView::of(row, expiry).seen(row),
+            Kind::Score => ScoreView::of(row, expiry).seen(row),
+            Kind::Member | Kind::Item | Kind::Register => {
+                let shows = row.iter().filter(|(_, entry)| !expiry.hides(entry));
+                (shows.map(|(dot, _)| *dot).collect(), BTreeMap::new())
+            }
+        };
+        self.dots.extend(dots);
+        if !observed.is_empty() {
+            self.observed.insert((address.kind, address.element.clone()), observed);
+        }
+    }
+
     /// The dots as a clock.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.dots.iter().copied().collect()
     }
 
-    /// The bytes that a client gets.
+    /// The bytes that a client gets. Each dot is told by how far it lies behind the one before.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
         let mut writer = Writer::versioned(VERSION);
-        writer.count(self.dots.len());
+        let mut authors: BTreeMap<Actor, Vec<u64>> = BTreeMap::new();
         for dot in &self.dots {
-            write_dot(&mut writer, *dot);
+            authors.entry(dot.actor).or_default().push(dot.counter);
+        }
+        writer.count(authors.len());
+        for (actor, counters) in authors {
+            writer.word(actor.0);
+            writer.count(counters.len());
+            let mut before = 0;
+            for counter in counters {
+                writer.number(counter - before);
+                before = counter;
+            }
         }
         writer.count(self.observed.len());
-        for (run, observed) in &self.observed {
-            write_dot(&mut writer, *run);
-            writer.number(observed.upto);
-            writer.byte(u8::from(matches!(observed.total, Number::Integer(_))));
-            write_number(&mut writer, &observed.total);
+        for ((kind, element), runs) in &self.observed {
+            writer.byte(*kind as u8);
+            writer.bytes(element);
+            writer.count(runs.len());
+            for (run, observed) in runs {
+                write_dot(&mut writer, *run);
+                writer.number(observed.upto);
+                writer.byte(u8::from(matches!(observed.total, Number::Integer(_))));
+                write_number(&mut writer, &observed.total);
+            }
         }
         writer.into_bytes().into()
     }
@@ -61,20 +104,36 @@ impl Token {
         if bytes.len() > MAX_TOKEN {
             return Err(DecodeError::Limit { what: "a token's bytes", found: bytes.len() as u64, limit: MAX_TOKEN });
         }
-        let most = bytes.len() / SHORTEST_DOT;
+        // Whatever is counted takes a byte at least.
+        let most = bytes.len();
         let mut reader = Reader::versioned(bytes, "a token", VERSION)?;
         let mut token = Self::default();
-        for _ in 0..reader.count("a token's dots", most)? {
-            token.dots.insert(read_dot(&mut reader)?);
-        }
-        for _ in 0..reader.count("a token's runs", most)? {
-            let run = read_dot(&mut reader)?;
-            let upto = reader.number("the end of a run")?;
-            if upto < run.counter {
-                return Err(DecodeError::Invalid("a run ends before it began"));
+        for _ in 0..reader.count("a token's authors", most)? {
+            let (actor, mut counter) = (Actor(reader.word("a dot's actor")?), 0u64);
+            for _ in 0..reader.count("a token's dots", most)? {
+                let step = reader.number("a dot's counter")?;
+                counter = counter.checked_add(step).filter(|_| step > 0).ok_or(DecodeError::Number("a dot's counter"))?;
+                token.dots.insert(Dot { actor, counter });
             }
-            let is_integer = reader.byte("the total of a run")? == 1;
-            token.observed.insert(run, Observed { upto, total: read_number(&mut reader, is_integer)? });
+        }
+        for _ in 0..reader.count("a token's rows", most)? {
+            let tag = reader.byte("a row's kind")?;
+            let kind = Kind::of(tag).filter(|kind| kind.counts()).ok_or(DecodeError::Tag { what: "kind of a row that counts", tag })?;
+            let element = reader.bytes("a row's element", if kind.has_elements() { MAX_VALUE.max(MAX_KEY) } else { 0 })?;
+            let runs = token.observed.entry((kind, element)).or_default();
+            for _ in 0..reader.count("a row's runs", most)? {
+                let run = read_dot(&mut reader)?;
+                let upto = reader.number("the end of a run")?;
+                if upto < run.counter {
+                    return Err(DecodeError::Invalid("a run ends before it began"));
+                }
+                let is_integer = reader.byte("the total of a run")? == 1;
+                let total = read_number(&mut reader, is_integer)?;
+                if !total.fits(kind) {
+                    return Err(DecodeError::Invalid("a total does not fit its row"));
+                }
+                runs.insert(run, Observed { upto, total });
+            }
         }
         reader.finish()?;
         Ok(token)
@@ -98,7 +157,10 @@ mod tests {
 
     fn token() -> Token {
         let dot = |counter| Dot { actor: Actor(7), counter };
-        Token { dots: [dot(2), dot(900)].into(), observed: [(dot(2), Observed { upto: 900, total: Number::Integer(-5) })].into() }
+        Token {
+            dots: [dot(2), dot(900)].into(),
+            observed: [((Kind::Field, "f".into()), [(dot(2), Observed { upto: 900, total: Number::Integer(-5) })].into())].into(),
+        }
     }
 
     #[test]
@@ -115,6 +177,6 @@ mod tests {
         }
         assert!(Token::from_bytes(&[bytes.as_ref(), b"x"].concat().into()).is_err());
         assert!(Token::from_bytes(&Bytes::from_static(b"\x01\x00\x00")).is_err());
-        assert!(Token::from_bytes(&Bytes::from_static(b"\x02\xff\xff\xff\xff\x0f")).is_err());
+        assert!(Token::from_bytes(&Bytes::from_static(b"\x03\xff\xff\xff\xff\x0f")).is_err());
     }
 }

@@ -9,10 +9,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use bytes::Bytes;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::message::{Attestation, ListedKey, PullStart, RangeContent, RowRange, RowsThere, Sent};
+use super::message::{Attestation, ListedKey, Publication, PullStart, RangeContent, RowRange, RowsThere, Sent};
 use crate::crdt::delta::RowAddress;
 use crate::crdt::dot::Clock;
 use crate::crdt::weight::{self, Scale};
@@ -51,6 +52,9 @@ pub(super) trait Weigh {
 
 impl Weigh for u8 {}
 impl Weigh for bool {}
+impl Weigh for u64 {}
+impl Weigh for Bytes {}
+impl Weigh for Publication {}
 impl Weigh for Partition {}
 impl Weigh for Attestation {}
 impl Weigh for ListedKey {}

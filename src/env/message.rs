@@ -7,7 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{self, list};
-use crate::config::{EXPIRED_AT_ONCE, MAX_FRAME, MAX_FRAME_ITEMS, MAX_PARTITIONS, MAX_SCANNED, RANGES_AT_ONCE, WRITER_QUEUE};
+use crate::config::{
+    EXPIRED_AT_ONCE, MAX_ARGUMENTS, MAX_FRAME, MAX_FRAME_ITEMS, MAX_PARTITIONS, MAX_PUBLICATIONS, MAX_SCANNED, RANGES_AT_ONCE, WRITER_QUEUE,
+};
 use crate::crdt::command::{Answer, DataType, Mutation, Refusal, Selection};
 use crate::crdt::delta::{Causal, Decision, Delta, Kind, Row, RowAddress};
 use crate::crdt::dot::{Clock, Dot};
@@ -31,6 +33,8 @@ pub enum Message {
         /// Partitions that the sender no longer holds and still has rows of.
         #[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")]
         sealed: Vec<Partition>,
+        /// Whether anybody subscribes at the sender, see [`crate::listeners`].
+        listening: u64,
     },
     /// The sender's member list, whole.
     Members(Box<Members>),
@@ -176,6 +180,12 @@ pub enum Request {
     Digests(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// How many keys each of these partitions has.
     KeyCounts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
+    /// Somebody subscribes at the asking peer from now on, see [`crate::listeners`].
+    Listening(u64),
+    /// Hand these messages to those who subscribe at the asked peer. Answered by how many got one.
+    Publish(#[serde(deserialize_with = "list::<_, _, MAX_PUBLICATIONS>")] Vec<Publication>),
+    /// What is subscribed at the asked peer.
+    Subscriptions(Inquiry),
     /// Tell when a key shows the type of a kind at the asked peer, which holds it. Answered by [`Reply::Done`], after some seconds in any case.
     Await {
         /// The key.
@@ -183,6 +193,39 @@ pub enum Request {
         /// The kind of rows that are waited for.
         kind: Kind,
     },
+}
+
+/// A message for everybody who subscribes to its channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Publication {
+    /// Whether the channel is one of those of SPUBLISH, which no pattern matches.
+    pub sharded: bool,
+    /// The channel.
+    pub channel: Bytes,
+    /// The message.
+    pub message: Bytes,
+}
+
+/// A question about subscriptions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Inquiry {
+    /// Which channels have subscribers. Answered by [`Reply::Channels`].
+    Channels {
+        /// Whether those of SPUBLISH are meant.
+        sharded: bool,
+        /// Only those that this pattern matches.
+        pattern: Option<Bytes>,
+    },
+    /// How many subscribers each of these channels has. Answered by [`Reply::Subscribers`].
+    Subscribers {
+        /// Whether those of SPUBLISH are meant.
+        sharded: bool,
+        /// The channels.
+        #[serde(deserialize_with = "list::<_, _, MAX_ARGUMENTS>")]
+        channels: Vec<Bytes>,
+    },
+    /// The patterns that have subscribers. Answered by [`Reply::Channels`].
+    Patterns,
 }
 
 /// What a peer that wants to remove an expired key asks the others.
@@ -303,8 +346,12 @@ pub enum Reply {
     Executed(Result<(Answer, u64), Failed>),
     /// To [`Request::Read`].
     Page(Box<Page>),
-    /// To [`Request::Replicated`].
+    /// To [`Request::Replicated`] and [`Request::Publish`].
     Count(u64),
+    /// To [`Inquiry::Channels`] and [`Inquiry::Patterns`].
+    Channels(#[serde(deserialize_with = "list::<_, _, MAX_ARGUMENTS>")] Vec<Bytes>),
+    /// To [`Inquiry::Subscribers`], in the order of the channels.
+    Subscribers(#[serde(deserialize_with = "list::<_, _, MAX_ARGUMENTS>")] Vec<u64>),
     /// To [`Request::PullOpen`], for each partition.
     PullStarts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, PullStart)>),
     /// To [`Request::PullLeaves`]: for each node the short digests of its 32 leaves.

@@ -19,6 +19,7 @@ use crate::env::{Lane, NetworkEvent};
 use crate::exchange::Exchange;
 use crate::handoff::Handoff;
 use crate::membership::MembershipEvent;
+use crate::pubsub::Pubsub;
 use crate::replica::execution::{Executed, NotExecuted};
 use crate::replica::owner::Outlet;
 use crate::topology::Topology;
@@ -101,6 +102,7 @@ pub(super) struct Dispatch {
     anti_entropy: AntiEntropy<Ticket>,
     server: serve::Server<Ticket>,
     handoff: Handoff<Ticket>,
+    pubsub: Pubsub,
     membership: mpsc::Sender<MembershipEvent>,
     /// Bounds what strangers among the members can make this peer do at once.
     permits: Arc<Semaphore>,
@@ -115,11 +117,12 @@ impl Dispatch {
         anti_entropy: AntiEntropy<Ticket>,
         server: serve::Server<Ticket>,
         handoff: Handoff<Ticket>,
+        pubsub: Pubsub,
         membership: mpsc::Sender<MembershipEvent>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
         let waits = Arc::new(Semaphore::new(MAX_AWAITED));
-        Self { coordinator, anti_entropy, server, handoff, membership, permits, waits, taken: Taken::default() }
+        Self { coordinator, anti_entropy, server, handoff, pubsub, membership, permits, waits, taken: Taken::default() }
     }
 
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
@@ -127,12 +130,14 @@ impl Dispatch {
             let told = match event {
                 NetworkEvent::Connected { peer, address } => {
                     tracing::info!(%peer, address, "a peer is connected");
+                    self.pubsub.forget(peer);
                     self.membership.send(MembershipEvent::Connected(peer)).await
                 }
                 NetworkEvent::Disconnected { peer } => {
                     tracing::info!(%peer, "the connection to a peer is gone");
                     let told = self.membership.send(MembershipEvent::Disconnected(peer)).await;
                     self.coordinator.exchange.lost(peer);
+                    self.pubsub.forget(peer);
                     self.coordinator.replication.lost(peer);
                     told
                 }
@@ -154,7 +159,8 @@ impl Dispatch {
             }
         };
         match message {
-            Message::Heartbeat { members, sealed } => {
+            Message::Heartbeat { members, sealed, listening } => {
+                self.pubsub.told(peer, listening);
                 return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed }).await;
             }
             Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
@@ -187,6 +193,16 @@ impl Dispatch {
                 let count = self.coordinator.replication.replicated(batch);
                 return exchange.answer(peer, lane, id, Reply::Count(count as u64));
             }
+            Request::Listening(number) => {
+                self.pubsub.told(peer, number);
+                return exchange.answer(peer, lane, id, Reply::Done);
+            }
+            Request::Publish(publications) => {
+                // Handed out here, so that messages keep their order; and once, whatever a network may do.
+                let receivers = if self.taken.is_new(peer, id) { self.pubsub.take(&publications) } else { 0 };
+                return exchange.answer(peer, lane, id, Reply::Count(receivers as u64));
+            }
+            Request::Subscriptions(inquiry) => return exchange.answer(peer, lane, id, self.pubsub.answer(&inquiry)),
             Request::Execute { level, key, mutation } => {
                 if !self.taken.is_new(peer, id) {
                     return;
@@ -287,7 +303,8 @@ impl Serving {
                 let confirm = move |replica: &mut crate::replica::Replica| {
                     let cluster = topology.cluster();
                     for (partition, seal) in seals {
-                        replica.confirmed(partition, seal, peer, cluster.ring.holders(partition), topology.replicas())?;
+                        let copies = cluster.copies_before_drop(topology.replicas());
+                        replica.confirmed(partition, seal, peer, cluster.ring.holders(partition), copies)?;
                     }
                     Ok(Reply::Done)
                 };
@@ -300,9 +317,14 @@ impl Serving {
             }
             Request::Deliver(deltas) => self.handoff.join_own(deltas).await.map(Reply::Delivered),
             Request::PullFromMe(partitions) => Ok(Reply::Pulled(self.anti_entropy.pull_from(peer, Some(partitions)).await.rows)),
-            Request::Execute { .. } | Request::Replicated { .. } | Request::Digests(_) | Request::KeyCounts(_) | Request::Await { .. } => {
-                Ok(Reply::Unavailable("this request is served at once".to_owned()))
-            }
+            Request::Execute { .. }
+            | Request::Replicated { .. }
+            | Request::Digests(_)
+            | Request::KeyCounts(_)
+            | Request::Listening(_)
+            | Request::Publish(_)
+            | Request::Subscriptions(_)
+            | Request::Await { .. } => Ok(Reply::Unavailable("this request is served at once".to_owned())),
         };
         reply.unwrap_or_else(|error| Reply::Unavailable(error.to_string()))
     }

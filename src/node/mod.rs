@@ -1,10 +1,13 @@
 //! A running peer: owns every task, dispatches what peers ask, and is the embedded API.
 
 mod dispatch;
+pub mod leaving;
 pub mod report;
 pub mod taking;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +16,11 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
 pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
+use self::tasks::{spread_wakes, sweep, tell_expired};
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
 use crate::coordinator::Coordinator;
@@ -30,16 +34,16 @@ use crate::env::message::{Reply, Request, Standing as Counting};
 use crate::env::{Clock, Lane, Network, NetworkEvent, Storage, StorageError};
 use crate::exchange::Exchange;
 use crate::handoff::Handoff;
+use crate::listeners::Listeners;
 use crate::members::{Member, Members, Standing};
-use crate::membership::{MEMBERS_RECORD, Membership, SharedLiveness};
+use crate::membership::{MEMBERS_RECORD, Membership, MembershipEvent, SharedLiveness};
+use crate::pubsub::Pubsub;
 use crate::replica::layout::Damaged;
 use crate::replica::owner::Writer;
 use crate::replica::{OpenError, Replica, partition};
 use crate::topology::Topology;
 use crate::types::{Digest, Level, Partition, PeerId};
 
-/// How often writes that nobody acknowledged are looked at.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 /// How long a stop waits for writes that are on their way.
 const DRAIN: Duration = Duration::from_secs(3);
 /// Events between the tasks of a node that wait at most.
@@ -55,6 +59,9 @@ struct Inner {
     config: NodeConfig,
     coordinator: Coordinator,
     anti_entropy: AntiEntropy<Ticket>,
+    membership: mpsc::Sender<MembershipEvent>,
+    pubsub: Pubsub,
+    expired_count: Arc<AtomicU64>,
     liveness: SharedLiveness,
     failure: Arc<Failure>,
     /// The node's one source of randomness. Short: a number is drawn.
@@ -110,11 +117,14 @@ impl Node {
         replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
 
         let exchange = Exchange::new(network, random.random());
+        let listeners = Listeners::new(clock.wall_ms());
+        let pubsub = Pubsub::new(topology.clone(), exchange.clone(), listeners.clone());
         let (view, awaited) = (replica.view(), replica.awaited());
         let failure = Arc::new(Failure::default());
         let (hints, new_hints) = mpsc::channel(HINT_QUEUE);
         let (stale, stale_peers) = mpsc::channel(EVENTS);
         let (wake, woken) = mpsc::channel(EVENTS);
+        let (expired, expired_keys) = mpsc::channel(EVENTS);
         let (membership_events, for_membership) = mpsc::channel(EVENTS);
         let replication = Replication::new(topology.clone(), exchange.clone(), config.request_timeout, hints);
         let sink = Sink {
@@ -135,22 +145,25 @@ impl Node {
             clock,
             patience,
             stale,
+            expired,
+            reads: Arc::default(),
             awaited,
             turns: Turns::default(),
         };
         let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
-        let liveness = SharedLiveness::default();
-        let membership =
-            Membership::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), members, wake, Arc::clone(&liveness));
+        let membership = Membership::new(topology.clone(), exchange.clone(), listeners, writer.clone(), Arc::clone(&view), members, wake);
+        let liveness = membership.liveness();
         let dispatch = Dispatch::new(
             coordinator.clone(),
             anti_entropy.clone(),
             serve::Server::new(topology, writer),
             handoff.clone(),
-            membership_events,
+            pubsub.clone(),
+            membership_events.clone(),
         );
 
+        let expired_count = Arc::new(AtomicU64::new(0));
         let (for_anti_entropy, pull_wake) = mpsc::channel(EVENTS);
         let (for_handoff, hint_wake) = mpsc::channel(EVENTS);
         let tasks = vec![
@@ -161,9 +174,12 @@ impl Node {
             tokio::spawn(sweep(coordinator.replication.clone())),
             tokio::spawn(coordinator.clone().sweep_expired()),
             tokio::spawn(coordinator.clone().sweep_floors()),
+            tokio::spawn(tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
             tokio::spawn(dispatch.run(events)),
         ];
-        let inner = Inner { config, coordinator, anti_entropy, liveness, failure, random: Mutex::new(random), tasks: Mutex::new(tasks) };
+        let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));
+        let membership = membership_events;
+        let inner = Inner { config, coordinator, anti_entropy, membership, pubsub, expired_count, liveness, failure, random, tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -191,6 +207,24 @@ impl Node {
         query: Q,
     ) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<Q> {
         self.inner.coordinator.read(level, key, query.into())
+    }
+
+    /// Channels and who subscribes to them.
+    #[must_use]
+    pub fn pubsub(&self) -> &Pubsub {
+        &self.inner.pubsub
+    }
+
+    /// How many expired keys this peer has removed since its start: each is removed by one of its holders.
+    #[must_use]
+    pub fn expired_keys(&self) -> u64 {
+        self.inner.expired_count.load(Ordering::Relaxed)
+    }
+
+    /// How many reads of clients of this peer found something, and how many nothing, since its start.
+    #[must_use]
+    pub fn reads(&self) -> (u64, u64) {
+        self.inner.coordinator.reads.counts()
     }
 
     /// How many replicas have all of these writes.
@@ -444,32 +478,14 @@ fn known_members(replica: &Replica, config: &NodeConfig, network: &dyn Network, 
         capacity: config.capacity,
         addresses: network.addresses(),
         actors: known.map(|known| known.actors.clone()).unwrap_or_default(),
+        tenure: known.map_or(0, |known| known.tenure),
         born_ms: known.map_or(now_ms, |known| known.born_ms),
-        standing: Standing::Joined,
+        standing: known.map_or(Standing::Joined, |known| known.standing),
     };
     if known != Some(&own) {
         members.put_own(own);
     }
     Ok(members)
-}
-
-/// Brings news of a peer to both who bring things home.
-async fn spread_wakes(mut woken: mpsc::Receiver<PeerId>, anti_entropy: mpsc::Sender<PeerId>, handoff: mpsc::Sender<PeerId>) {
-    while let Some(peer) = woken.recv().await {
-        // A full queue holds the same peers already, and the interval comes round.
-        let _ = anti_entropy.try_send(peer);
-        let _ = handoff.try_send(peer);
-    }
-}
-
-/// Gives up on writes that nobody acknowledged in time.
-async fn sweep(replication: Replication) {
-    let mut ticks = interval(SWEEP_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        replication.sweep();
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::crdt::command::{Answer, Mutation, Refusal};
 use crate::crdt::delta::{Decision, Delta, Kind, RowAddress, Rows};
 use crate::crdt::dot::{Clock, Dot};
 use crate::crdt::execute::{self, Author, ExecuteError};
+use crate::crdt::shown::Shown;
 use crate::crdt::{counter, expiry, removal};
 use crate::env::message::{Refused, Sent};
 use crate::types::{Partition, PeerId, Place, Timestamp};
@@ -183,6 +184,8 @@ fn execute_here(
     let mut author = Author { actor, now, mint: &mut mint, runs_since: state.runs_since };
     let causal = transaction.causal(partition);
     let key = &command.key;
+    let watched = matches!(command.change, Change::Mutation(Mutation::Watched(_)));
+    let was = watched && is_there(transaction, key, now)?;
     let executed = match &command.change {
         Change::Mutation(mutation) => execute::execute(transaction, causal, &mut author, key, mutation),
         Change::RemoveExpired(decision) => removal::removal(transaction, causal, &mut author, key, decision, EXPIRY_GRACE)
@@ -193,7 +196,7 @@ fn execute_here(
             cleared.map(upkeep).map_err(ExecuteError::Rows)
         }
     };
-    let executed = match executed {
+    let mut executed = match executed {
         Ok(executed) => executed,
         Err(ExecuteError::Refused(refusal)) => return Ok(Err(NotExecuted::Refused(refusal))),
         // Reading failed before anything was changed, so the rest of the batch is not concerned.
@@ -204,7 +207,16 @@ fn execute_here(
         // The dots are new, so no running pull can have seen them.
         transaction.join(partition, &executed.delta, |_, _| false)?;
     }
+    if watched {
+        let (changed, is) = (!executed.delta.is_empty(), is_there(transaction, key, now)?);
+        executed.answer = Answer::Watched { answer: Box::new(executed.answer), changed, was, is };
+    }
     Ok(Ok(Executed { partition, delta: executed.delta, answer: executed.answer }))
+}
+
+/// Whether a key shows.
+fn is_there(transaction: &Transaction<'_>, key: &Bytes, now: Timestamp) -> Result<bool, ReplicaError> {
+    Ok(Shown::read(transaction, key, now)?.data_type.is_some())
 }
 
 /// What is not done for a client answers with how many entries it takes away.

@@ -2,7 +2,7 @@
 //!
 //! A former holder *seals* a partition: it takes no write, delta or hint for it and confirms nobody's handover, else two
 //! that leave could count on each other and both drop. It drops its rows when its view at that moment names N holders and each of
-//! them has confirmed, durably, that it pulled everything since the seal. With fewer than N it waits.
+//! them has confirmed, durably, that it pulled everything since the seal. With fewer than N it waits, unless fewer are left in the ring.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,7 +105,7 @@ impl Replica {
     }
 
     /// Notes that a holder has everything of a sealed partition. Where all `holders` of the ring of this moment have, and they are
-    /// `replicas` many, the rows are dropped.
+    /// at least `copies` many, the rows are dropped.
     ///
     /// # Errors
     /// Where the disk failed.
@@ -115,7 +115,7 @@ impl Replica {
         seal: u64,
         by: PeerId,
         holders: &[PeerId],
-        replicas: usize,
+        copies: usize,
     ) -> Result<(), ReplicaError> {
         let Some(state) = self.partitions.get_mut(usize::from(partition.0)) else { return Ok(()) };
         let Role::Sealed { seal: own, confirmed } = &mut state.role else { return Ok(()) };
@@ -123,7 +123,7 @@ impl Replica {
             return Ok(());
         }
         confirmed.insert(by);
-        if holders.len() < replicas || !holders.iter().all(|holder| confirmed.contains(holder)) {
+        if holders.len() < copies || !holders.iter().all(|holder| confirmed.contains(holder)) {
             return Ok(());
         }
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());

@@ -110,6 +110,7 @@ fn registry(status: &Status, peers: &[PeerStatus], clients: Option<&Statistics>)
         counter("commands", "Commands carried out, those that failed included", clients.commands.get());
         counter("command_errors", "Replies that were errors", clients.errors.get());
         counter("protocol_errors", "Connections closed for bytes that were no command", clients.protocol_errors.get());
+        counter("slow_subscribers", "Subscribers disconnected since they read too slowly", clients.slow_subscribers.get());
         counter("client_read_bytes", "Bytes read from clients", clients.bytes_read.get());
         counter("client_written_bytes", "Bytes written to clients", clients.bytes_written.get());
     }

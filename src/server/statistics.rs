@@ -32,6 +32,8 @@ pub struct Statistics {
     pub errors: Counter,
     /// Connections closed for bytes that were no command.
     pub protocol_errors: Counter,
+    /// Subscribers disconnected since they read too slowly.
+    pub slow_subscribers: Counter,
     /// Bytes read from clients.
     pub bytes_read: Counter,
     /// Bytes written to clients.
@@ -41,9 +43,35 @@ pub struct Statistics {
 impl Statistics {
     /// Sets every counter back to zero.
     pub fn reset(&self) {
-        let Self { connections, rejected_connections, commands, errors, protocol_errors, bytes_read, bytes_written } = self;
-        for counter in [connections, rejected_connections, commands, errors, protocol_errors, bytes_read, bytes_written] {
+        let Self { connections, rejected_connections, commands, errors, protocol_errors, slow_subscribers, bytes_read, bytes_written } =
+            self;
+        for counter in [connections, rejected_connections, commands, errors, protocol_errors, slow_subscribers, bytes_read, bytes_written] {
             counter.0.store(0, Ordering::Relaxed);
         }
+    }
+}
+
+/// How much happened in the last second: the difference between two looks at the counters.
+#[derive(Debug, Default)]
+pub struct Rates {
+    last: [AtomicU64; 3],
+    rates: [AtomicU64; 3],
+}
+
+impl Rates {
+    /// Looks at the counters. To be called once a second.
+    pub fn sample(&self, statistics: &Statistics) {
+        let Statistics { commands, bytes_read, bytes_written, .. } = statistics;
+        for (place, counter) in [commands, bytes_read, bytes_written].into_iter().enumerate() {
+            let now = counter.get();
+            let before = self.last[place].swap(now, Ordering::Relaxed);
+            self.rates[place].store(now.saturating_sub(before), Ordering::Relaxed);
+        }
+    }
+
+    /// Commands, bytes read and bytes written in the last second.
+    #[must_use]
+    pub fn per_second(&self) -> [u64; 3] {
+        [0, 1, 2].map(|place| self.rates[place].load(Ordering::Relaxed))
     }
 }

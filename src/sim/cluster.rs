@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use super::clock::SimClock;
 use super::network::SimNetwork;
 use super::storage::{Crash, SimDisk};
 use crate::config::{Durability, NodeConfig};
-use crate::node::{Node, StartError};
+use crate::node::leaving::LeaveError;
+use crate::node::{Node, PeerState, StartError};
 use crate::types::PeerId;
 
 /// Partitions of a simulated cluster: few, so that many seeds can be run.
@@ -21,6 +23,8 @@ const PARTITIONS: u16 = 16;
 pub struct SimPeer {
     /// Whether it was ever started: before, nobody has heard of it.
     pub joined: bool,
+    /// Whether it has left the ring, or was taken out of it, and was not started since.
+    pub out: bool,
     /// Who.
     pub id: PeerId,
     /// Its disk.
@@ -29,6 +33,8 @@ pub struct SimPeer {
     pub clock: SimClock,
     /// Its process, while it runs.
     pub node: Option<Node>,
+    /// What makes it leave the ring, while it does: ends with its process.
+    leaving: Option<JoinHandle<Result<(), LeaveError>>>,
 }
 
 /// Some peers and what lies between them.
@@ -53,10 +59,12 @@ impl SimCluster {
         let network = SimNetwork::new(random.random(), PARTITIONS);
         let peer = |random: &mut SmallRng| SimPeer {
             joined: false,
+            out: false,
             id: PeerId(random.random()),
             disk: SimDisk::default(),
             clock: SimClock::new(),
             node: None,
+            leaving: None,
         };
         let peers = (0..peers).map(|_| peer(&mut random)).collect();
         let mut cluster = Self { network, peers, truth: SimClock::new(), durability, random };
@@ -94,7 +102,7 @@ impl SimCluster {
             ..NodeConfig::default()
         };
         let (network, events) = self.network.join(peer.id);
-        peer.joined = true;
+        (peer.joined, peer.out) = (true, false);
         peer.node = Some(Node::start(config, network, events, peer.disk.open(), Arc::new(peer.clock.clone())).await?);
         Ok(())
     }
@@ -104,18 +112,66 @@ impl SimCluster {
         let peer = &mut self.peers[index];
         self.network.leave(peer.id);
         peer.node = None;
+        if let Some(leaving) = peer.leaving.take() {
+            leaving.abort();
+        }
         peer.disk.crash(crash);
     }
 
-    /// The nodes that run.
-    pub fn running(&self) -> impl Iterator<Item = &Node> {
-        self.peers.iter().filter_map(|peer| peer.node.as_ref())
+    /// Lets a peer begin to leave the ring, where it runs and enough others remain.
+    pub fn leave(&mut self, index: usize) {
+        let remaining = self.joined().saturating_sub(1);
+        let peer = &mut self.peers[index];
+        if let (Some(node), false, true) = (peer.node.clone(), peer.out, remaining >= 3) {
+            peer.out = true;
+            peer.leaving = Some(tokio::spawn(async move { node.leave(false).await }));
+        }
     }
 
-    /// The number of peers that have joined.
+    /// Starts everybody again who is out of the ring and has handed over what it held, until nobody is.
+    ///
+    /// # Errors
+    /// Where a node did not start, or somebody can't hand over.
+    pub async fn bring_back(&mut self, within: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + within;
+        let mut quiet_since = Instant::now();
+        // Whoever was away hears of its leave only now.
+        while quiet_since.elapsed() < Duration::from_secs(20) {
+            if Instant::now() >= deadline {
+                return Err("somebody who left does not get rid of what it held".to_owned());
+            }
+            sleep(Duration::from_secs(1)).await;
+            for index in 0..self.peers.len() {
+                let peer = &mut self.peers[index];
+                if let Some(leaving) = peer.leaving.take_if(|leaving| leaving.is_finished()) {
+                    // By its own view too few would have remained.
+                    peer.out = leaving.await.is_ok_and(|left| left.is_ok());
+                }
+                let Some(node) = &peer.node else { continue };
+                let is_out = node.peers().iter().any(|known| known.peer == peer.id && known.state == PeerState::Left);
+                if !is_out && !peer.out {
+                    continue;
+                }
+                quiet_since = Instant::now();
+                let status = node.status();
+                if is_out && status.handing_over == 0 && status.hints == 0 {
+                    self.crash(index, Crash::Process);
+                    self.restart(index).await.map_err(|error| error.to_string())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The nodes that run and are in the ring.
+    pub fn running(&self) -> impl Iterator<Item = &Node> {
+        self.peers.iter().filter(|peer| !peer.out).filter_map(|peer| peer.node.as_ref())
+    }
+
+    /// The number of peers that have joined and are in the ring.
     #[must_use]
     pub fn joined(&self) -> usize {
-        self.peers.iter().filter(|peer| peer.joined).count()
+        self.peers.iter().filter(|peer| peer.joined && !peer.out).count()
     }
 
     /// Waits until every running node knows and reaches all the others and all owners report the same digests.

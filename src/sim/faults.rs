@@ -11,6 +11,9 @@ use super::storage::Crash;
 use crate::config::Durability;
 use crate::node::StartError;
 
+/// How long a peer that leaves may take to hand over what it held.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// How likely each kind of fault is in one run; some runs have only a few kinds, so that each is also seen by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixture {
@@ -19,6 +22,7 @@ pub struct Mixture {
     storm: u32,
     skew: u32,
     join: u32,
+    leave: u32,
     /// By how much a clock is wrong at most, in milliseconds. Two that are wrong both ways stay within the drift that peers allow.
     pub most_skew_ms: i64,
     /// Whether a crash may lose what was not synced.
@@ -31,13 +35,13 @@ impl Mixture {
     /// Draws a mixture.
     pub fn draw(random: &mut SmallRng) -> Self {
         let mut weight = || if random.random_bool(0.6) { random.random_range(1..10) } else { 0 };
-        let (crash, cut, storm, skew, join) = (weight(), weight(), weight(), weight(), weight());
+        let (crash, cut, storm, skew, join, leave) = (weight(), weight(), weight(), weight(), weight(), weight());
         let most_skew_ms = if skew == 0 { 0 } else { [500, 5_000, 20_000, 25_000][random.random_range(0..4)] };
         let every = Durability::Every(Duration::from_millis(50));
         let (lossy_crashes, durability) =
             [(false, every), (false, every), (true, Durability::Always), (true, Durability::Always), (true, every)]
                 [random.random_range(0..5)];
-        Self { crash, cut, storm, skew, join, most_skew_ms, lossy_crashes, durability }
+        Self { crash, cut, storm, skew, join, leave, most_skew_ms, lossy_crashes, durability }
     }
 
     /// Whether crashes may lose writes that were acknowledged: then nothing is promised of single writes, and everything else all the same.
@@ -53,7 +57,7 @@ impl Mixture {
     pub async fn strike(&self, cluster: &mut SimCluster, random: &mut SmallRng) -> Result<(), StartError> {
         let index = random.random_range(0..cluster.peers.len());
         let other = random.random_range(0..cluster.peers.len());
-        let kinds = self.crash + self.cut + self.storm + self.skew + self.join;
+        let kinds = self.crash + self.cut + self.storm + self.skew + self.join + self.leave;
         let mut roll = random.random_range(0..kinds + 4);
         let mut falls = |weight: u32| {
             let within = roll < weight;
@@ -83,6 +87,8 @@ impl Mixture {
             cluster.peers[index].clock.set_skew(random.random_range(-self.most_skew_ms..=self.most_skew_ms));
         } else if falls(self.join) {
             cluster.join_next().await?;
+        } else if falls(self.leave) {
+            cluster.leave(index);
         } else if random.random_bool(0.5) {
             if cluster.peers[index].joined {
                 cluster.restart(index).await?;
@@ -103,18 +109,18 @@ impl Mixture {
     }
 }
 
-/// Mends everything: all peers that have joined run, nothing is cut, every clock is right.
+/// Mends everything: all peers that have joined run, nothing is cut, every clock is right, and whoever has left is back.
 ///
 /// # Errors
-/// Where a node did not start.
-pub async fn mend(cluster: &mut SimCluster) -> Result<(), StartError> {
+/// Where a node did not start, or somebody who leaves can't hand over what it held.
+pub async fn mend(cluster: &mut SimCluster) -> Result<(), String> {
     cluster.network.set_weather(CALM);
     cluster.network.heal();
     for index in 0..cluster.peers.len() {
         cluster.peers[index].clock.set_skew(0);
         if cluster.peers[index].joined {
-            cluster.restart(index).await?;
+            cluster.restart(index).await.map_err(|error| error.to_string())?;
         }
     }
-    Ok(())
+    cluster.bring_back(PATIENCE).await
 }

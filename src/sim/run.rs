@@ -89,7 +89,7 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     if !joins_after_healing {
         join_all(&mut cluster, &mut random).await?;
     }
-    mend(&mut cluster).await.map_err(not_started)?;
+    mend(&mut cluster).await?;
     let mut history = std::mem::take(&mut *clients.history());
     if mixture.loses_writes() {
         history.doubt_all();
@@ -98,7 +98,7 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     if cluster.joined() < peers {
         join_all(&mut cluster, &mut random).await?;
         checker::watch(&mut cluster, &history, &mut random).await?;
-        mend(&mut cluster).await.map_err(not_started)?;
+        mend(&mut cluster).await?;
         checker::check(&mut cluster, &history, clients.doubt_ms).await?;
     }
 

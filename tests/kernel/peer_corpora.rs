@@ -18,8 +18,8 @@ use ringtide::crdt::list::{self, ItemName, Side};
 use ringtide::crdt::memory::MemoryState;
 use ringtide::crdt::string;
 use ringtide::env::message::{
-    Attestation, Failed, KeyPage, ListedKey, Message, Page, PullStart, RangeContent, Refused, Reply, Request, RowRange, RowsThere, Sent,
-    Standing as Worth,
+    Attestation, Failed, Inquiry, KeyPage, ListedKey, Message, Page, Publication, PullStart, RangeContent, Refused, Reply, Request,
+    RowRange, RowsThere, Sent, Standing as Worth,
 };
 use ringtide::members::{Member, Members, Standing};
 use ringtide::merkle::Tree;
@@ -53,6 +53,7 @@ fn members() -> Members {
         capacity: 1,
         addresses: vec!["/ip4/192.168.1.7/tcp/4001".to_owned()],
         actors: vec![7, u64::from(peer)],
+        tenure: 1,
         born_ms: 1_700_000_000_000,
         standing: [Standing::Joined, Standing::Left, Standing::Forgotten][usize::from(peer) % 3],
     };
@@ -96,6 +97,11 @@ fn requests() -> Vec<Request> {
         Request::KeyCounts(vec![PARTITION]),
         Request::Keys { partition: PARTITION, from_hash: 1 << 60, most: 10 },
         Request::DurableClocks(vec![PARTITION]),
+        Request::Listening(1 << 41),
+        Request::Publish(vec![Publication { sharded: true, channel: KEY, message: KEY }]),
+        Request::Subscriptions(Inquiry::Channels { sharded: false, pattern: Some(KEY) }),
+        Request::Subscriptions(Inquiry::Subscribers { sharded: true, channels: vec![KEY] }),
+        Request::Subscriptions(Inquiry::Patterns),
         execute(list::Mutation::Place { side: Side::Right, item: KEY }.into()),
         execute(list::Mutation::Take(item_name()).into()),
         Request::Await { key: KEY, kind: Kind::Item },
@@ -127,6 +133,8 @@ fn replies() -> Vec<Reply> {
         Reply::Rows(vec![(3, there())]),
         Reply::Digests(vec![(PARTITION, Digest(7))]),
         Reply::KeyCounts(vec![(PARTITION, 7)]),
+        Reply::Channels(vec![KEY]),
+        Reply::Subscribers(vec![3]),
         Reply::Keys(KeyPage { standing: Worth::Counted, keys: vec![ListedKey { key: KEY, data_type: DataType::Set }], next: Some(7) }),
         Reply::Attested(vec![true, false]),
         Reply::DurableClocks(vec![(PARTITION, state.causal.clock.clone())]),
@@ -139,7 +147,7 @@ fn replies() -> Vec<Reply> {
 fn messages() -> Vec<(String, Message)> {
     let sent = |delta: &Rc<Delta>| Sent { partition: PARTITION, delta: (**delta).clone(), hint_for: Some(PeerId([9; 32])) };
     let mut messages = vec![
-        ("heartbeat".to_owned(), Message::Heartbeat { members: u64::MAX, sealed: vec![PARTITION] }),
+        ("heartbeat".to_owned(), Message::Heartbeat { members: u64::MAX, sealed: vec![PARTITION], listening: 9 }),
         ("members".to_owned(), Message::Members(Box::new(members()))),
         ("deltas".to_owned(), Message::Deltas { frame: 5, deltas: deltas().iter().take(3).map(sent).collect() }),
         ("acknowledge".to_owned(), Message::Acknowledge { frame: 5, refused: vec![(1, Refused::Misplaced)] }),

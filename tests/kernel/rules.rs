@@ -221,7 +221,7 @@ fn a_value_or_member_above_the_limit_is_refused_by_whatever_would_write_it() {
     let set = |value| -> Mutation {
         string::Mutation::Set { value, expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }.into()
     };
-    let token = Bytes::from_static(&[2, 0, 0]);
+    let token = Bytes::from_static(&[3, 0, 0]);
     let resolve = |value| -> Mutation { string::Mutation::Resolve { token: token.clone(), value }.into() };
     for (mutation, blindly) in [
         (set(too_big.clone()), true),

@@ -132,3 +132,24 @@ fn a_lone_peer_takes_writes_and_knows_no_quorum() {
     let refused = redis::cmd("SET").arg("key").arg("other").query::<()>(&mut connection).unwrap_err();
     assert_eq!(refused.code(), Some("NOQUORUM"), "a majority is counted from the configured copies");
 }
+
+#[test]
+fn an_error_of_a_command_on_several_keys_says_which_of_them_were_done() {
+    let mut cluster = Cluster::start_with(2, &["--replicas", "1"]);
+    let keys: Vec<String> = (0..20).map(|number| format!("key-{number}")).collect();
+    let own = cluster.peers[0].ready().peer.clone();
+    let is_own = |peer: &Peer, key: &String| peer.ask::<Vec<String>>(&["RINGTIDE", "OWNERS", key]) == [own.clone()];
+    let (mine, others): (Vec<&String>, Vec<&String>) = keys.iter().partition(|key| is_own(&cluster.peers[0], key));
+    assert!(!mine.is_empty() && !others.is_empty());
+    for key in &keys {
+        let _: () = cluster.peers[0].ask(&["SET", key, "v"]);
+    }
+    cluster.peers[1].kill();
+    let delete: Vec<&str> = ["DEL"].into_iter().chain(keys.iter().map(String::as_str)).collect();
+    let error = cluster.peers[0].try_ask::<i64>(&delete).unwrap_err();
+    let quoted = |keys: &[&String]| keys.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(" ");
+    assert!(error.contains(&format!("done: {}; failed: {}", quoted(&mine), quoted(&others))), "{error}");
+    assert!(error.contains("NOQUORUM"), "{error}");
+    let exist: Vec<&str> = ["EXISTS"].into_iter().chain(mine.iter().map(|key| key.as_str())).collect();
+    assert_eq!(cluster.peers[0].ask::<i64>(&exist), 0);
+}

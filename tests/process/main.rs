@@ -11,5 +11,6 @@ mod keyspace;
 mod load;
 mod local;
 mod mdns;
+mod pubsub;
 mod refusal;
 mod startup;

@@ -15,7 +15,7 @@ fn words(line: impl AsRef<str>) -> Vec<String> {
     line.as_ref().trim_end_matches(' ').split(' ').map(str::to_owned).collect()
 }
 
-fn lists() -> impl Strategy<Value = Vec<String>> {
+pub(super) fn lists() -> impl Strategy<Value = Vec<String>> {
     let item = || prop_oneof![Just("x"), Just("y"), Just("z"), Just("1")];
     let index = || prop_oneof![4 => (-6..7i32).prop_map(|index| index.to_string()), 1 => Just("q".to_owned())];
     let push = prop_oneof![Just("LPUSH"), Just("RPUSH"), Just("LPUSHX"), Just("RPUSHX")];
@@ -111,7 +111,7 @@ fn watching() -> impl Strategy<Value = Vec<String>> {
     .prop_map(words)
 }
 
-fn strings_and_bits() -> impl Strategy<Value = Vec<String>> {
+pub(super) fn strings_and_bits() -> impl Strategy<Value = Vec<String>> {
     let value = || prop_oneof![Just(""), Just("1"), Just("abc"), Just("\u{7f}\u{7f}~"), Just("aXbXcX"), Just("hello world")];
     let number = || prop_oneof![6 => (-20..30i32).prop_map(|number| number.to_string()), 1 => Just("q".to_owned())];
     let unit = || prop_oneof![Just(""), Just("BYTE"), Just("BIT"), Just("bits")];
@@ -172,6 +172,68 @@ fn hyperloglogs() -> impl Strategy<Value = Vec<String>> {
         1 => (key(), prop_oneof![3 => Just("SADD"), 1 => Just("SETNX")]).prop_map(|(key, name)| format!("{name} {key} v")),
     ]
     .prop_map(words)
+}
+
+fn several_sets() -> impl Strategy<Value = Vec<String>> {
+    let member = || prop_oneof![Just("x"), Just("y"), Just("z"), Just("1"), Just("2")];
+    let members = || proptest::collection::vec(member(), 1..4).prop_map(|members| members.join(" "));
+    let keys = || proptest::collection::vec(key(), 1..4);
+    let score = || proptest::sample::select(vec!["1", "-2.5", "0.1", "inf", "-inf", "1e300", "-0", "3"]);
+    let numkeys = |keys: &[&str], wrong: i32| if wrong < 3 { wrong.to_string() } else { keys.len().to_string() };
+    let weights = prop_oneof![
+        3 => Just(String::new()),
+        3 => proptest::collection::vec(proptest::sample::select(vec!["0", "-1", "2", "inf", "0.3", "q"]), 1..4).prop_map(|weights| format!("WEIGHTS {}", weights.join(" "))),
+    ];
+    let aggregate =
+        || proptest::sample::select(vec!["", "", "AGGREGATE MIN", "aggregate max", "AGGREGATE SUM", "AGGREGATE avg", "AGGREGATE"]);
+    let scores = || proptest::sample::select(vec!["", "WITHSCORES"]);
+    let limit = || proptest::sample::select(vec!["", "LIMIT 1", "LIMIT 0", "LIMIT -1", "LIMIT", "LIMIT 2 LIMIT 9"]);
+    let range = proptest::sample::select(vec![
+        "0 -1",
+        "0 0",
+        "-2 -1",
+        "5 2",
+        "0 -1 REV",
+        "(1 +inf BYSCORE",
+        "+inf -inf BYSCORE REV LIMIT 0 2",
+        "- + BYLEX",
+        "0 -1 WITHSCORES",
+        "0 x",
+        "0 -1 LIMIT 1 1",
+    ]);
+    let name = || proptest::sample::select(vec!["SINTER", "SUNION", "SDIFF"]);
+    let sorted = || proptest::sample::select(vec!["ZUNION", "ZINTER", "ZDIFF"]);
+    let copied = proptest::sample::select(vec!["", "", "REPLACE", "DB 0", "DB 0 REPLACE", "DB x", "FOO"]);
+    let line = prop_oneof![
+        5 => (key(), members()).prop_map(|(key, members)| format!("SADD {key} {members}")),
+        6 => (key(), score(), member(), score(), member()).prop_map(|(key, score, member, other, second)| format!("ZADD {key} {score} {member} {other} {second}")),
+        1 => (prop_oneof![Just("SET"), Just("LPUSH"), Just("PFADD")], key(), member()).prop_map(|(name, key, member)| format!("{name} {key} {member}")),
+        2 => (key(), member()).prop_map(|(key, member)| format!("HSET {key} {member} v {member}2 w")),
+        1 => (key(), member()).prop_map(|(key, member)| format!("RPUSH {key} a {member} b {member}")),
+        1 => key().prop_map(|key| format!("EXPIREAT {key} 4102444800")),
+        3 => (name(), keys()).prop_map(|(name, keys)| format!("{name} {}", keys.join(" "))),
+        3 => (name(), key(), keys()).prop_map(|(name, target, keys)| format!("{name}STORE {target} {}", keys.join(" "))),
+        2 => (keys(), 0..30i32, limit()).prop_map(move |(keys, wrong, limit)| format!("SINTERCARD {} {} {limit}", numkeys(&keys, wrong), keys.join(" "))),
+        2 => (keys(), 0..30i32, limit()).prop_map(move |(keys, wrong, limit)| format!("ZINTERCARD {} {} {limit}", numkeys(&keys, wrong), keys.join(" "))),
+        4 => (key(), key(), member()).prop_map(|(source, target, member)| format!("SMOVE {source} {target} {member}")),
+        5 => (sorted(), keys(), 0..30i32, weights.clone(), aggregate(), scores())
+            .prop_map(move |(name, keys, wrong, weights, aggregate, scores)| format!("{name} {} {} {weights} {aggregate} {scores}", numkeys(&keys, wrong), keys.join(" "))),
+        4 => (sorted(), key(), keys(), 0..30i32, weights, aggregate())
+            .prop_map(move |(name, target, keys, wrong, weights, aggregate)| format!("{name}STORE {target} {} {} {weights} {aggregate}", numkeys(&keys, wrong), keys.join(" "))),
+        2 => (key(), key(), range).prop_map(|(target, source, range)| format!("ZRANGESTORE {target} {source} {range}")),
+        4 => (prop_oneof![Just("RENAME"), Just("RENAMENX")], key(), key()).prop_map(|(name, source, target)| format!("{name} {source} {target}")),
+        4 => (key(), key(), copied).prop_map(|(source, target, options)| format!("COPY {source} {target} {options}")),
+        3 => (proptest::sample::select(vec!["SMEMBERS", "TYPE", "EXPIRETIME", "GET", "DEL", "HGETALL", "PFCOUNT"]), key()).prop_map(|(name, key)| format!("{name} {key}")),
+        3 => key().prop_map(|key| format!("ZRANGE {key} 0 -1 WITHSCORES")),
+        1 => key().prop_map(|key| format!("LRANGE {key} 0 -1")),
+    ];
+    line.prop_map(|line| line.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_sets_of_several_keys_get_the_replies_of_redis() {
+    compare_histories("2", several_sets(), 400).await;
+    compare_histories("3", several_sets(), 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

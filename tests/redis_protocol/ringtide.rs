@@ -29,6 +29,9 @@ async fn maps_have_the_promised_fields_in_both_versions() {
         let siblings = client.line("RINGTIDE SIBLINGS k");
         assert!(siblings.starts_with(&map(2)) && has_fields(&siblings, &["token", "values", "v"]), "{siblings}");
         assert!(client.line("RINGTIDE SIBLINGS none").ends_with("$6\r\nvalues\r\n*0\r\n"));
+        client.line("RPUSH list item");
+        assert!(client.line("RINGTIDE SIBLINGS list").ends_with("$6\r\nvalues\r\n*0\r\n$5\r\ntypes\r\n*1\r\n$4\r\nlist\r\n"));
+        assert_eq!(client.line("RINGTIDE CONVERGED list"), ":1\r\n");
         let explained = client.line("RINGTIDE EXPLAIN k");
         let fields = ["partition", "owners", "rows", "kind", "element", "dot", "peer", "written_ms", "content", "shows", "reason"];
         assert!(explained.starts_with(&map(3)) && has_fields(&explained, &fields), "{explained}");
@@ -75,9 +78,13 @@ async fn placement_convergence_and_resolution_answer_in_their_forms() {
     assert_eq!(client.ask(&[b"RINGTIDE", b"RESOLVE", b"k", token, b"w"]), b"+OK\r\n");
     assert_eq!(client.line("GET k"), "$1\r\nw\r\n");
     assert!(client.line("RINGTIDE RESOLVE k nonsense w").starts_with("-ERR "));
-    for line in ["RINGTIDE LEAVE", "RINGTIDE LEAVE FORCE", "RINGTIDE FORGET x"] {
-        assert!(client.line(line).ends_with("is not offered yet\r\n"), "{line}");
+    for line in ["RINGTIDE LEAVE", "RINGTIDE LEAVE FORCE"] {
+        assert_eq!(client.line(line), "-ERR nobody else is in the ring: what this peer holds would be lost\r\n");
     }
+    assert_eq!(client.line("RINGTIDE LEAVE now"), "-ERR syntax error\r\n");
+    assert_eq!(client.line("RINGTIDE FORGET x"), "-ERR 'x' is not a peer id (expected the form 12D3KooW…)\r\n");
+    let stranger = "12D3KooWLgQdVHsTqV4D6m8LpAaYDpufVPAXPUHLqFMs5pvJThzL";
+    assert_eq!(client.line(&format!("RINGTIDE FORGET {stranger}")), "-ERR no member has this peer id\r\n");
     assert_eq!(client.line("RINGTIDE"), "-ERR wrong number of arguments for 'ringtide' command\r\n");
     assert_eq!(client.line("RINGTIDE OWNERS"), "-ERR wrong number of arguments for 'ringtide|owners' command\r\n");
     assert_eq!(client.line("RINGTIDE WHAT"), "-ERR unknown subcommand 'WHAT'. Try RINGTIDE HELP.\r\n");

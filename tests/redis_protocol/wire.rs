@@ -153,7 +153,7 @@ pub(crate) fn reply_length(bytes: &[u8]) -> Option<usize> {
             length += usize::try_from(number()).unwrap() + 2;
             0
         }
-        b'*' | b'~' => number(),
+        b'*' | b'~' | b'>' => number(),
         b'%' => number() * 2,
         other => panic!("unknown type of reply {:?} in {:?}", char::from(other), String::from_utf8_lossy(bytes)),
     };

@@ -26,6 +26,8 @@ use super::draft::Draft;
 use super::execute::Outcome;
 use super::shown::Shown;
 use position::Growth;
+pub(super) use read::values;
+pub(super) use write::write_all;
 
 /// An end of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

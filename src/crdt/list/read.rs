@@ -31,7 +31,7 @@ pub(super) fn visit<R: Rows>(
 }
 
 /// Every item that shows, from the front.
-pub(super) fn values<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Result<Vec<Bytes>, R::Error> {
+pub(in crate::crdt) fn values<R: Rows>(rows: &R, key: &Bytes, expiry: &Expiry) -> Result<Vec<Bytes>, R::Error> {
     let mut values = Vec::new();
     visit(rows, key, Side::Left, &mut |_, row| {
         values.extend(item(row, expiry));

@@ -96,6 +96,14 @@ fn put(
     Ok(())
 }
 
+/// Writes a list of which nothing is left anew.
+///
+/// # Errors
+/// Where an item exceeds its limit.
+pub(in crate::crdt) fn write_all(draft: &mut Draft<'_, '_>, decision: Option<Decision>, items: &[Bytes]) -> Result<(), Refusal> {
+    put(draft, (None, None), Growth::Up, decision, items)
+}
+
 /// LPUSH, RPUSH, LPUSHX, RPUSHX.
 pub(super) fn push<R: Rows>(
     rows: &R,

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use self::range::scored;
+pub(super) use self::range::scored;
 pub use self::range::{MemberBound, Order, Range, Score, ScoreBound, Span};
 use super::additive::{Additive, Base, Target};
 use super::command::{Answer, DataType, Refusal, Selection, longest_of};

@@ -28,6 +28,12 @@ impl Score {
         f64::from_bits(self.0)
     }
 
+    /// The score with 0 in place of minus zero, as Redis has it in small sorted sets.
+    #[must_use]
+    pub fn without_negative_zero(self) -> Self {
+        Self::new(self.value() + 0.0)
+    }
+
     /// The score of these bits; `None` where they are NaN.
     #[must_use]
     pub fn from_bits(bits: u64) -> Option<Self> {
@@ -62,10 +68,10 @@ impl std::fmt::Debug for Score {
 }
 
 /// Members with their scores.
-pub(super) type Scored = Vec<(Bytes, Score)>;
+pub(in crate::crdt) type Scored = Vec<(Bytes, Score)>;
 
 /// The members that show, in order of (score, member).
-pub(super) fn scored<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Scored, R::Error> {
+pub(in crate::crdt) fn scored<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Scored, R::Error> {
     let mut members = Vec::new();
     rows.visit_from(key, Kind::Score, &mut |address, row| {
         if address.kind != Kind::Score {

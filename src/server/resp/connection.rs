@@ -12,9 +12,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -22,14 +24,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::clients::Seat;
-use super::commands::{Action, Call, dispatch};
+use super::commands::{Action, Call, Note, dispatch, may_change};
 use super::lines::Unblocked;
 use super::parser::{Parser, Request};
 use super::pipeline::{Finished, Pipeline};
 use super::reply::Reply;
-use super::session::Session;
+use super::session::{Session, Silence};
 use super::shared::Shared;
+use super::subscriptions::message;
+use super::tallies::Outcome;
 use crate::config::{MAX_OUTPUT, STALLED_CLIENT};
+use crate::pubsub::Mailbox;
 
 /// Bytes asked of the socket at a time.
 const READ: usize = 16 * 1024;
@@ -37,6 +42,8 @@ const READ: usize = 16 * 1024;
 const READ_AHEAD: usize = 64 * 1024;
 /// A buffer for replies that grew beyond this is given back once it is empty.
 const KEPT_OUTPUT: usize = 256 * 1024;
+/// Messages wait in the mailbox, where they are counted, rather than in the output, beyond so many bytes.
+const OUTPUT_AHEAD: usize = 64 * 1024;
 /// How often a quiet connection is looked at.
 const LOOK: Duration = Duration::from_secs(10);
 /// What is still read from a client after its error was sent, and for how long, so that the error reaches it.
@@ -53,6 +60,12 @@ enum End {
     Deaf,
 }
 
+/// A command that was started.
+struct Due {
+    note: Note,
+    started_at: Instant,
+}
+
 struct Connection {
     shared: Arc<Shared>,
     session: Session,
@@ -65,8 +78,16 @@ struct Connection {
     /// Commands of a transaction that are still to be started.
     script: VecDeque<Vec<Bytes>>,
     /// A command that waits for those before it.
-    held: Option<Action>,
+    held: Option<(Action, Note)>,
+    /// A command that waits for the end of a pause.
+    postponed: Option<Vec<Bytes>>,
+    /// The commands that were started and not yet replied to, in order.
+    due: VecDeque<Due>,
     pipeline: Pipeline,
+    /// Replies that are still to come of an array whose head was given out: no message may come between.
+    inside: usize,
+    /// Whether a subscription is under way: no message may come before it is confirmed.
+    subscribing: bool,
     output: BytesMut,
     ending: Option<End>,
     /// When the client last sent or took something.
@@ -86,7 +107,11 @@ pub(crate) async fn serve(mut stream: TcpStream, seat: Seat, shared: Arc<Shared>
         readable: true,
         script: VecDeque::new(),
         held: None,
+        postponed: None,
+        due: VecDeque::new(),
         pipeline: Pipeline::default(),
+        inside: 0,
+        subscribing: false,
         output: BytesMut::new(),
         ending: None,
         active_at: Instant::now(),
@@ -102,17 +127,25 @@ impl Connection {
         let (mut reader, mut writer) = stream.split();
         let mut look = std::pin::pin!(sleep_until(Instant::now() + LOOK));
         loop {
+            self.deliver(OUTPUT_AHEAD);
             self.start_commands();
             if self.is_done() {
                 return;
             }
             let (may_write, may_read) = (!self.output.is_empty(), self.may_read());
+            self.tell_buffers();
             tokio::select! {
                 biased;
+                () = self.session.client.killed.notified(), if self.ending != Some(End::Deaf) => {
+                    self.output.clear();
+                    self.end(End::Deaf);
+                }
                 finished = self.pipeline.next() => self.finish(finished),
                 written = write(&mut writer, &mut self.output), if may_write => self.note_written(written),
                 read = read(&mut reader, &mut self.input), if may_read => self.note_read(read),
+                () = self.session.subscriptions.arrived(), if self.ending.is_none() => {}
                 _ = stopping.changed(), if self.ending.is_none() => self.end(End::Quiet),
+                () = self.shared.pause.over(), if self.postponed.is_some() => {}
                 () = look.as_mut() => {
                     look.as_mut().reset(Instant::now() + LOOK);
                     self.check_idle();
@@ -125,33 +158,44 @@ impl Connection {
     fn start_commands(&mut self) {
         self.starved = false;
         while self.pipeline.has_room() && self.output.len() < MAX_OUTPUT {
-            let Some(action) = self.held.take().or_else(|| self.next_action()) else { return };
+            let Some((action, note)) = self.held.take().or_else(|| self.next_action()) else { return };
             if !self.pipeline.admits(&action) {
-                self.held = Some(action);
+                self.held = Some((action, note));
                 return;
             }
+            self.due.push_back(Due { note, started_at: Instant::now() });
             self.start(action);
         }
     }
 
-    fn next_action(&mut self) -> Option<Action> {
+    fn next_action(&mut self) -> Option<(Action, Note)> {
         let in_transaction = !self.script.is_empty();
         let request = match self.script.pop_front() {
             Some(arguments) => Request::Command(arguments),
-            None => self.next_request()?,
+            None => match self.next_request()? {
+                Request::Command(arguments) if self.shared.pause.holds(|| may_change(&arguments, &self.session)) => {
+                    self.postponed = Some(arguments);
+                    return None;
+                }
+                request => request,
+            },
         };
         self.shared.statistics.commands.add(1);
-        let action = dispatch(request, &mut Call { session: &mut self.session, shared: &self.shared, in_transaction });
+        self.session.begin_command();
+        let mut call = Call { session: &mut self.session, shared: &self.shared, in_transaction, note: Note::default() };
+        let action = dispatch(request, &mut call);
+        let mut note = call.note;
+        note.silent = self.session.silence != Silence::None;
         self.parser.set_stranger(!self.session.authenticated);
-        Some(match action {
-            Action::Take(take) if in_transaction => Action::Take(take.at_once()),
-            action => action,
-        })
+        Some((action, note))
     }
 
     fn next_request(&mut self) -> Option<Request> {
         if self.ending.is_some() {
             return None;
+        }
+        if let Some(arguments) = self.postponed.take() {
+            return Some(Request::Command(arguments));
         }
         match self.parser.feed(&mut self.input) {
             Ok(Some(request)) => Some(request),
@@ -164,6 +208,7 @@ impl Connection {
             }
             Err(error) => {
                 self.shared.statistics.protocol_errors.add(1);
+                self.due.push_back(Due { note: Note::default(), started_at: Instant::now() });
                 self.pipeline.push_reply(Reply::Error(error.to_string()), self.session.protocol);
                 self.end(End::Misspoken);
                 None
@@ -183,6 +228,24 @@ impl Connection {
             Action::Take(take) => self.pipeline.start_take(take, &self.session, &self.shared),
             Action::Alone(work) => self.pipeline.start_alone(work, self.session.protocol),
             Action::Wait { replicas, timeout } => self.pipeline.start_wait(replicas, timeout, &self.session, &self.shared),
+            Action::Publish(publication) => self.pipeline.start_publish(publication, self.session.protocol, &self.shared.node),
+            Action::Subscribe(sort, names) => {
+                let (reply, known) = self.session.subscribe(self.shared.node.pubsub(), sort, &names);
+                self.subscribing = true;
+                let confirming = async move {
+                    if let Some(known) = known {
+                        known.await;
+                    }
+                    reply
+                };
+                self.pipeline.start_alone(confirming.boxed(), self.session.protocol);
+            }
+            Action::Unsubscribe(sort, names) => {
+                let reply = self.session.unsubscribe(sort, &names);
+                // What arrived before comes before.
+                self.deliver(usize::MAX);
+                self.reply(&reply);
+            }
             Action::Transaction(commands) => {
                 self.pipeline.push_reply(Reply::ArrayHead(commands.len()), self.session.protocol);
                 self.script = commands.into();
@@ -200,6 +263,9 @@ impl Connection {
 
     fn finish(&mut self, finished: Finished) {
         let Finished { reply, protocol, receipts, complete, script, .. } = finished;
+        // A client that publishes to itself gets the message first.
+        self.deliver(OUTPUT_AHEAD);
+        self.subscribing = false;
         self.session.receipts.add(&receipts);
         self.session.receipts.prune(&complete);
         self.script.extend(script);
@@ -210,12 +276,74 @@ impl Connection {
         self.pipeline.note_length(self.output.len() - before);
     }
 
+    /// Gives out the reply to the command that was started first.
     fn reply(&mut self, reply: &Reply) {
-        if reply.is_error() {
-            self.shared.statistics.errors.add(1);
-        }
-        if self.ending != Some(End::Deaf) {
+        let silent = self.due.pop_front().is_some_and(|due| self.account(due, reply));
+        self.inside = match reply {
+            Reply::ArrayHead(length) => *length,
+            _ => self.inside.saturating_sub(1),
+        };
+        if self.ending != Some(End::Deaf) && (!silent || reply.is_push()) {
             reply.encode(self.session.protocol, &mut self.output);
+        }
+    }
+
+    /// Counts a command that is done, and says whether its client wants no reply.
+    fn account(&self, due: Due, reply: &Reply) -> bool {
+        let Due { note, started_at } = due;
+        let (took, shared) = (started_at.elapsed(), &self.shared);
+        let failure = reply.error();
+        if let Some(text) = failure {
+            shared.statistics.errors.add(1);
+            shared.tallies.count_error(text);
+        }
+        let outcome = match failure {
+            Some(_) if note.rejected => Outcome::Rejected,
+            Some(_) => Outcome::Failed,
+            None => Outcome::Done,
+        };
+        if let Some(row) = note.row {
+            shared.tallies.count(row, took, outcome);
+        }
+        if outcome != Outcome::Rejected && !note.arguments.is_empty() && shared.slow_log.wants(took) {
+            let (client, at_s) = (&self.session.client, shared.now_ms() / 1000);
+            shared.slow_log.add(&note.arguments, took, at_s, client.address().to_string(), client.profile().name.clone());
+        }
+        note.silent
+    }
+
+    /// Shows others what the buffers hold.
+    fn tell_buffers(&self) {
+        let buffers = &self.session.client.buffers;
+        let mailbox = self.session.subscriptions.mailbox();
+        for (number, shown) in [
+            (self.input.len(), &buffers.input),
+            (self.input.capacity() - self.input.len(), &buffers.input_free),
+            (self.output.len(), &buffers.output),
+            (self.output.capacity(), &buffers.output_capacity),
+            (mailbox.map_or(0, Mailbox::count), &buffers.messages),
+            (mailbox.map_or(0, Mailbox::bytes), &buffers.message_bytes),
+        ] {
+            shown.store(number, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives out messages that wait, between replies, up to so many bytes of output. A subscriber that lets too much wait is sent away.
+    fn deliver(&mut self, most: usize) {
+        let Some(mailbox) = self.session.subscriptions.mailbox() else { return };
+        if self.ending != Some(End::Deaf) && mailbox.is_overflown() {
+            tracing::warn!(client = %self.session.client.to_string().trim_end(), "subscriber reads too slowly, closing its connection");
+            self.shared.statistics.slow_subscribers.add(1);
+            self.output.clear();
+            return self.end(End::Deaf);
+        }
+        if self.inside > 0 || self.subscribing || self.ending == Some(End::Deaf) {
+            return;
+        }
+        while self.output.len() < most
+            && let Some(delivery) = mailbox.take()
+        {
+            message(delivery).encode(self.session.protocol, &mut self.output);
         }
     }
 
@@ -271,7 +399,12 @@ impl Connection {
             tracing::warn!(client = %self.session.client.to_string().trim_end(), "client takes no replies, closing its connection");
             self.output.clear();
             self.end(End::Deaf);
-        } else if limit > 0 && self.pipeline.is_empty() && self.output.is_empty() && quiet >= Duration::from_secs(limit) {
+        } else if limit > 0
+            && self.session.subscriptions.is_empty()
+            && self.pipeline.is_empty()
+            && self.output.is_empty()
+            && quiet >= Duration::from_secs(limit)
+        {
             self.end(End::Quiet);
         }
     }

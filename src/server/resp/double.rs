@@ -21,7 +21,7 @@ pub(crate) fn print_double(double: f64) -> String {
 }
 
 /// Without the zeros at the end of a fraction.
-fn without_zeros(digits: &str) -> &str {
+pub(super) fn without_zeros(digits: &str) -> &str {
     if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits }
 }
 

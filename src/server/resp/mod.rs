@@ -6,16 +6,19 @@ mod clients;
 mod commands;
 mod connection;
 mod double;
-pub mod glob;
 pub mod inline;
 pub mod integer;
 mod lines;
 pub mod parser;
+mod pause;
 mod pipeline;
 pub mod reply;
 mod session;
 mod shared;
+mod slow_log;
+mod subscriptions;
 mod taking;
+mod tallies;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,6 +29,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 
 use self::clients::Seat;
 use self::shared::Shared;
@@ -97,10 +101,13 @@ impl RespServer {
         let (stop, stopping) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
+        let mut seconds = interval(Duration::from_secs(1));
+        seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.as_mut() => break,
+                _ = seconds.tick() => shared.sample_rates(),
                 Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, address)) => {

@@ -21,14 +21,16 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
 
-use super::commands::{Action, Gather, Next, Operation, Patience, Shape, Take, Work, within_limits};
+use super::commands::{Action, Gather, Next, Operation, Patience, Shape, Take, Work, partly_done, within_limits};
 use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
 use super::taking::Taker;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
-use crate::crdt::command::Answer;
-use crate::node::{Node, OperationError, Receipt};
+use crate::crdt::command::{Answer, Mutation};
+use crate::env::message::Publication;
+use crate::node::{Node, OperationError, Receipt, Written};
+use crate::notifications::Expected;
 use crate::types::Level;
 
 /// Commands that may run at once before anything is known about the length of their replies.
@@ -113,7 +115,14 @@ impl Pipeline {
             Action::Keys(operations, _) => {
                 operations.len() <= MAX_RUNNING && self.keys.len() < REMEMBERED_KEYS && !operations.iter().any(conflicts)
             }
-            Action::First(..) | Action::Take(_) | Action::Alone(_) | Action::Wait { .. } => false,
+            // Whoever hears of a write must be able to read it.
+            Action::Publish(_) => self.keys.is_empty(),
+            Action::First(..)
+            | Action::Take(_)
+            | Action::Alone(_)
+            | Action::Wait { .. }
+            | Action::Subscribe(..)
+            | Action::Unsubscribe(..) => false,
         }
     }
 
@@ -137,14 +146,15 @@ impl Pipeline {
     /// Starts a command on several keys: where they are few, its writes are queued at the peer when this returns.
     pub(crate) fn start_keys(&mut self, operations: Vec<Operation>, gather: Gather, session: &Session, node: &Node) {
         let (level, protocol) = (session.level, session.protocol);
-        let writes = operations.iter().all(|operation| matches!(operation.work, Work::Write(_)));
+        let written = written_keys(&operations);
+        let writes = !written.is_empty();
         if operations.len() > MAX_RUNNING {
             self.alone = true;
             let node = node.clone();
             let at_once = if writes { MAX_RUNNING } else { GATHERED_AT_ONCE };
             self.push(0, protocol, async move {
                 let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(at_once);
-                gathered(answers, gather).await
+                gathered(answers, written, gather).await
             });
             return;
         }
@@ -152,10 +162,10 @@ impl Pipeline {
         self.keys.extend(operations.iter().map(footprint));
         let answers: Vec<_> = operations.into_iter().map(|operation| perform(node, level, operation)).collect();
         if writes {
-            self.push(keys, protocol, async move { gathered(stream::iter(join_all(answers).await), gather).await });
+            self.push(keys, protocol, async move { gathered(stream::iter(join_all(answers).await), written, gather).await });
         } else {
             let answers = stream::iter(answers).buffered(GATHERED_AT_ONCE);
-            self.push(keys, protocol, gathered(answers, gather));
+            self.push(keys, protocol, gathered(answers, written, gather));
         }
     }
 
@@ -164,29 +174,43 @@ impl Pipeline {
         self.alone = true;
         let (level, protocol, node) = (session.level, session.protocol, node.clone());
         let work = async move {
-            let mut script = Vec::new();
-            let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
-            let action = match collect(answers).await {
-                (Ok(answers), _) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
-                (Err(reply), _) => Action::Reply(reply),
+            let (mut operations, mut next, mut receipts, mut script) = (operations, next, Vec::new(), Vec::new());
+            let reply = loop {
+                let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
+                let (answers, written) = collect(answers).await;
+                receipts.extend(written);
+                let action = match answers {
+                    Ok(answers) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
+                    Err(reply) => Action::Reply(reply),
+                };
+                break match action {
+                    Action::First(more, after) => {
+                        (operations, next) = (more, after);
+                        continue;
+                    }
+                    Action::Reply(reply) => reply,
+                    Action::Transaction(commands) => {
+                        script = commands;
+                        Reply::ArrayHead(script.len())
+                    }
+                    Action::Key(operation, shape) => match perform(&node, level, operation).await {
+                        Ok((answer, receipt)) => {
+                            receipts.extend(receipt);
+                            shape(answer)
+                        }
+                        Err(error) => error.into(),
+                    },
+                    Action::Keys(operations, gather) => {
+                        let keys = written_keys(&operations);
+                        let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(MAX_RUNNING);
+                        let (reply, written, _) = gathered(answers, keys, gather).await;
+                        receipts.extend(written);
+                        reply
+                    }
+                    _ => Reply::Error("ERR this does not follow from any keys".to_owned()),
+                };
             };
-            let (reply, receipts, complete) = match action {
-                Action::Reply(reply) => (reply, Vec::new(), Vec::new()),
-                Action::Transaction(commands) => {
-                    script = commands;
-                    (Reply::ArrayHead(script.len()), Vec::new(), Vec::new())
-                }
-                Action::Key(operation, shape) => match perform(&node, level, operation).await {
-                    Ok((answer, receipt)) => (shape(answer), receipt.into_iter().collect(), Vec::new()),
-                    Err(error) => (error.into(), Vec::new(), Vec::new()),
-                },
-                Action::Keys(operations, gather) => {
-                    let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(MAX_RUNNING);
-                    gathered(answers, gather).await
-                }
-                _ => (Reply::Error("ERR this does not follow from any keys".to_owned()), Vec::new(), Vec::new()),
-            };
-            Finished { reply, protocol, receipts, complete, script, keys: 0 }
+            Finished { reply, protocol, receipts, complete: Vec::new(), script, keys: 0 }
         };
         self.running.push_back(work.boxed());
     }
@@ -201,6 +225,12 @@ impl Pipeline {
             let (reply, receipts) = taker.take(take).await;
             (reply, receipts, Vec::new())
         });
+    }
+
+    /// Publishes a message: it is on its way when this returns.
+    pub(crate) fn start_publish(&mut self, publication: Publication, protocol: Protocol, node: &Node) {
+        let published = node.pubsub().publish(publication);
+        self.push(0, protocol, async move { (Reply::count(published.await), Vec::new(), Vec::new()) });
     }
 
     /// Starts something that runs alone.
@@ -255,22 +285,55 @@ fn footprint(operation: &Operation) -> (u64, bool) {
 
 /// Starts one operation.
 fn perform(node: &Node, level: Level, operation: Operation) -> BoxFuture<'static, Result<(Answer, Option<Receipt>), OperationError>> {
-    match operation.work {
-        Work::Read(query) => node.read(level, operation.key, query).map(|result| result.map(|answer| (answer, None))).boxed(),
+    let Operation { key, work } = operation;
+    match work {
+        Work::Read(query) => node.read(level, key, query).map(|result| result.map(|answer| (answer, None))).boxed(),
+        Work::Write(mutation) if node.pubsub().classes().announces() => perform_announced(node, level, key, mutation),
         Work::Write(mutation) => {
-            let written = node.write(level, operation.key, mutation);
+            let written = node.write(level, key, mutation);
             written.map(|result| result.map(|written| (written.answer, Some(written.receipt)))).boxed()
         }
     }
 }
 
-/// Shapes the answers of several keys, unless they are too long together.
+/// Starts a change, and announces it once it is done, before anybody is told of it.
+fn perform_announced(
+    node: &Node,
+    level: Level,
+    key: Bytes,
+    mutation: Mutation,
+) -> BoxFuture<'static, Result<(Answer, Option<Receipt>), OperationError>> {
+    let expected = Expected::of(&mutation, i64::try_from(node.now_ms()).unwrap_or(i64::MAX));
+    let written = node.write(level, key.clone(), Mutation::Watched(Box::new(mutation)));
+    let pubsub = node.pubsub().clone();
+    let told = move |written: Written| {
+        if let Some(expected) = expected {
+            pubsub.announce(&key, expected.happened(&written.answer));
+        }
+        let answer = if let Answer::Watched { answer, .. } = written.answer { *answer } else { written.answer };
+        (answer, Some(written.receipt))
+    };
+    written.map(|result| result.map(told)).boxed()
+}
+
+/// The keys of operations that all write, else none.
+fn written_keys(operations: &[Operation]) -> Vec<Bytes> {
+    let key = |operation: &Operation| matches!(operation.work, Work::Write(_)).then(|| operation.key.clone());
+    operations.iter().map(key).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Shapes the answers of several keys, unless they are too long together, or some keys were written and others not.
 async fn gathered(
     answers: impl stream::Stream<Item = Result<(Answer, Option<Receipt>), OperationError>>,
+    written: Vec<Bytes>,
     gather: Gather,
 ) -> (Reply, Vec<Receipt>, Vec<Receipt>) {
     let (results, receipts) = collect(answers).await;
-    (results.map_or_else(std::convert::identity, gather), receipts, Vec::new())
+    let reply = match results {
+        Ok(results) => partly_done(&written, &results).unwrap_or_else(|| gather(results)),
+        Err(reply) => reply,
+    };
+    (reply, receipts, Vec::new())
 }
 
 /// Collects the answers of several keys. Where they are too long together, an error takes their place.
@@ -280,9 +343,7 @@ async fn collect(
     let (mut results, mut receipts, mut length) = (Vec::new(), Vec::new(), 0);
     let mut answers = std::pin::pin!(answers);
     while let Some(result) = answers.next().await {
-        if let Ok((Answer::Bytes(bytes), _)) = &result {
-            length += bytes.len();
-        }
+        length += result.as_ref().map_or(0, |(answer, _)| answer.size());
         if length > MAX_GATHERED {
             return (Err(Reply::Error("TOOBIG reply would exceed 256 MiB".to_owned())), receipts);
         }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::double::print_double;
+use super::double::{print_double, without_zeros};
 use crate::crdt::sorted_set::Score;
 
 /// The version of the protocol that a connection speaks.
@@ -42,6 +42,8 @@ pub enum Reply {
     Integer(i64),
     /// A number with a fraction, or an infinite one.
     Double(Score),
+    /// A number with a fraction, in digits of its own.
+    Digits(String),
     /// A string of any bytes.
     Bulk(Bytes),
     /// A text of several lines, for people.
@@ -58,6 +60,10 @@ pub enum Reply {
     Map(Vec<(Reply, Reply)>),
     /// Pairs in order: an array of arrays of two, in RESP2 one flat array.
     Pairs(Vec<(Reply, Reply)>),
+    /// What a client that subscribes is told, beside the replies to its commands; in RESP2 an array.
+    Push(Vec<Reply>),
+    /// Several replies one after the other, to one command.
+    Several(Vec<Reply>),
     /// The head of an array whose elements follow as replies of their own.
     ArrayHead(usize),
 }
@@ -84,6 +90,12 @@ impl Reply {
         Self::Bulk(value.to_string().into())
     }
 
+    /// A number with a fraction as Redis prints long doubles: up to 17 digits behind the point.
+    #[must_use]
+    pub fn digits(number: f64) -> Self {
+        Self::Digits(without_zeros(&format!("{number:.17}")).to_owned())
+    }
+
     /// A count. One that no `i64` holds stands at its end.
     #[must_use]
     pub fn count(number: impl TryInto<i64>) -> Self {
@@ -99,7 +111,23 @@ impl Reply {
     /// Whether this is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {
-        matches!(self, Self::Error(_))
+        self.error().is_some()
+    }
+
+    /// The text of an error.
+    #[must_use]
+    pub fn error(&self) -> Option<&str> {
+        if let Self::Error(text) = self { Some(text) } else { None }
+    }
+
+    /// Whether this is something that no client can refuse to hear.
+    #[must_use]
+    pub fn is_push(&self) -> bool {
+        match self {
+            Self::Push(_) => true,
+            Self::Several(replies) => replies.iter().all(Self::is_push),
+            _ => false,
+        }
     }
 
     /// Writes the reply's bytes.
@@ -124,6 +152,12 @@ impl Reply {
                 out.put_slice(b"\r\n");
             }
             Self::Double(score) => put_bulk(out, print_double(score.value()).as_bytes()),
+            Self::Digits(digits) if modern => {
+                out.put_u8(b',');
+                out.put_slice(digits.as_bytes());
+                out.put_slice(b"\r\n");
+            }
+            Self::Digits(digits) => put_bulk(out, digits.as_bytes()),
             Self::Bulk(bytes) => put_bulk(out, bytes),
             Self::Text(text) if modern => {
                 put_length(out, b'=', text.len() + 4);
@@ -138,6 +172,11 @@ impl Reply {
                 put_length(out, b'*', items.len());
                 items.iter().for_each(|item| item.encode(protocol, out));
             }
+            Self::Push(items) => {
+                put_length(out, if modern { b'>' } else { b'*' }, items.len());
+                items.iter().for_each(|item| item.encode(protocol, out));
+            }
+            Self::Several(replies) => replies.iter().for_each(|reply| reply.encode(protocol, out)),
             Self::Set(items) => {
                 put_length(out, if modern { b'~' } else { b'*' }, items.len());
                 items.iter().for_each(|item| item.encode(protocol, out));
@@ -225,9 +264,12 @@ mod tests {
         assert_eq!(both(&Reply::NullArray), ("*-1\r\n".into(), "_\r\n".into()));
         assert_eq!(both(&Reply::Set(vec![Reply::bulk("a")])), ("*1\r\n$1\r\na\r\n".into(), "~1\r\n$1\r\na\r\n".into()));
         assert_eq!(both(&Reply::map([("k", Reply::Integer(0))])), ("*2\r\n$1\r\nk\r\n:0\r\n".into(), "%1\r\n$1\r\nk\r\n:0\r\n".into()));
+        assert_eq!(both(&Reply::digits(0.1)), ("$19\r\n0.10000000000000001\r\n".into(), ",0.10000000000000001\r\n".into()));
         assert_eq!(both(&Reply::Double(Score::new(2.5))), ("$3\r\n2.5\r\n".into(), ",2.5\r\n".into()));
         let pairs = Reply::Pairs(vec![(Reply::Integer(1), Reply::Integer(2)), (Reply::Integer(3), Reply::Integer(4))]);
         assert_eq!(both(&pairs), ("*4\r\n:1\r\n:2\r\n:3\r\n:4\r\n".into(), "*2\r\n*2\r\n:1\r\n:2\r\n*2\r\n:3\r\n:4\r\n".into()));
+        assert_eq!(both(&Reply::Push(vec![Reply::Null])), ("*1\r\n$-1\r\n".into(), ">1\r\n_\r\n".into()));
+        assert_eq!(both(&Reply::Several(vec![Reply::OK, Reply::Integer(1)])), same("+OK\r\n:1\r\n"));
         assert_eq!(both(&Reply::Text("ab".into())), ("$2\r\nab\r\n".into(), "=6\r\ntxt:ab\r\n".into()));
     }
 

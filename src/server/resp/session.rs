@@ -9,10 +9,12 @@ use tokio::time::Instant;
 use super::clients::Client;
 use super::commands::CommandError;
 use super::commands::spec::Spec;
-use super::reply::Protocol;
+use super::reply::{Protocol, Reply};
+use super::subscriptions::Subscriptions;
 use crate::config::{MAX_QUEUED, MAX_RECEIPTS, MAX_WATCHED};
 use crate::crdt::command::Answer;
 use crate::node::Receipt;
+use crate::pubsub::{Known, Pubsub, Sort};
 use crate::types::Level;
 
 /// The state of one connection.
@@ -27,9 +29,27 @@ pub(crate) struct Session {
     pub(crate) client: Arc<Client>,
     /// The writes that WAIT asks about.
     pub(crate) receipts: Receipts,
+    /// What it subscribes to.
+    pub(crate) subscriptions: Subscriptions,
+    /// Which replies the client wants.
+    pub(crate) silence: Silence,
     /// The keys that the next EXEC depends on.
     pub(crate) watched: Watched,
     transaction: Option<Transaction>,
+}
+
+/// Which replies a client wants: CLIENT REPLY.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Silence {
+    /// All of them.
+    #[default]
+    None,
+    /// None.
+    Lasting,
+    /// Not that to the next command, nor that to the one that said so.
+    Next,
+    /// Not that to this command.
+    This,
 }
 
 /// Keys that WATCH named, and the digest of what each showed then. Clones share them: they are read after the command that asks for them was parsed.
@@ -85,16 +105,9 @@ const ARGUMENT_COST: usize = 64;
 impl Session {
     /// The state of a new connection.
     pub(crate) fn new(client: Arc<Client>, authenticated: bool) -> Self {
-        let receipts = Receipts::default();
-        Self {
-            protocol: Protocol::default(),
-            level: Level::default(),
-            authenticated,
-            client,
-            receipts,
-            watched: Watched::default(),
-            transaction: None,
-        }
+        let (protocol, level, receipts) = (Protocol::default(), Level::default(), Receipts::default());
+        let (subscriptions, silence, watched) = (Subscriptions::default(), Silence::default(), Watched::default());
+        Self { protocol, level, authenticated, client, receipts, subscriptions, silence, watched, transaction: None }
     }
 
     /// Changes the version of the protocol.
@@ -114,6 +127,8 @@ impl Session {
     /// Puts everything back to what a new connection has, except what it wrote.
     pub(crate) fn reset(&mut self, authenticated: bool) {
         self.end_transaction();
+        self.subscriptions.clear();
+        self.silence = Silence::None;
         self.watched.take();
         self.speak(Protocol::default());
         self.level = Level::default();
@@ -121,6 +136,40 @@ impl Session {
         let mut profile = self.client.profile();
         profile.name.clear();
         profile.no_evict = false;
+        profile.subscriptions = [0; 3];
+    }
+
+    /// Whether nothing but what concerns subscriptions may be asked, since other replies could not be told from messages.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.protocol == Protocol::Resp2 && !self.subscriptions.is_empty()
+    }
+
+    /// Another command begins.
+    pub(crate) fn begin_command(&mut self) {
+        self.silence = match self.silence {
+            Silence::Next => Silence::This,
+            Silence::This => Silence::None,
+            lasting => lasting,
+        };
+    }
+
+    /// Whether any of the queued commands is such.
+    pub(crate) fn queues(&self, is_such: &dyn Fn(&[Bytes]) -> bool) -> bool {
+        matches!(&self.transaction, Some(Transaction::Queued { commands, .. }) if commands.iter().any(|command| is_such(command)))
+    }
+
+    /// Subscribes: what to reply, and when.
+    pub(crate) fn subscribe(&mut self, pubsub: &Pubsub, sort: Sort, names: &[Bytes]) -> (Reply, Option<Known>) {
+        let subscribed = self.subscriptions.subscribe(pubsub, sort, names);
+        self.client.profile().subscriptions = self.subscriptions.counts();
+        subscribed
+    }
+
+    /// Ends subscriptions: what to reply.
+    pub(crate) fn unsubscribe(&mut self, sort: Sort, names: &[Bytes]) -> Reply {
+        let reply = self.subscriptions.unsubscribe(sort, names);
+        self.client.profile().subscriptions = self.subscriptions.counts();
+        reply
     }
 
     /// Whether commands are queued.
@@ -136,7 +185,8 @@ impl Session {
 
     /// EXEC or DISCARD: what was queued, `None` without MULTI.
     pub(crate) fn end_transaction(&mut self) -> Option<Transaction> {
-        self.client.profile().queued = None;
+        let mut profile = self.client.profile();
+        (profile.queued, profile.queued_bytes) = (None, 0);
         self.transaction.take()
     }
 
@@ -158,7 +208,8 @@ impl Session {
                 return Err(CommandError::QueueTooBig);
             }
             commands.push(arguments);
-            self.client.profile().queued = Some(commands.len());
+            let mut profile = self.client.profile();
+            (profile.queued, profile.queued_bytes) = (Some(commands.len()), *cost);
         }
         Ok(())
     }

@@ -7,9 +7,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 use super::clients::Clients;
+use super::commands::full_names;
 use super::lines::Lines;
+use super::pause::Pause;
+use super::slow_log::SlowLog;
+use super::tallies::Tallies;
 use crate::node::Node;
-use crate::server::statistics::Statistics;
+use crate::server::statistics::{Rates, Statistics};
 
 /// The version of Redis whose replies are given.
 pub(crate) const REDIS_VERSION: &str = "7.0.15";
@@ -34,6 +38,14 @@ pub(crate) struct Shared {
     pub(crate) max_clients: AtomicUsize,
     /// After how many seconds without a command a client is disconnected; 0 is never.
     pub(crate) idle_timeout_s: AtomicU64,
+    /// What is counted for each command.
+    pub(crate) tallies: Tallies,
+    /// Commands that took long.
+    pub(crate) slow_log: SlowLog,
+    /// Whether commands wait.
+    pub(crate) pause: Pause,
+    /// How much happened in the last second.
+    pub(crate) rates: Rates,
     password: Option<blake3::Hash>,
 }
 
@@ -47,6 +59,10 @@ impl Shared {
             lines: Lines::default(),
             statistics: Arc::default(),
             started_at: Instant::now(),
+            tallies: Tallies::new(full_names().count()),
+            slow_log: SlowLog::default(),
+            pause: Pause::default(),
+            rates: Rates::default(),
             max_clients: AtomicUsize::new(max_clients),
             idle_timeout_s: AtomicU64::new(idle_timeout_s),
             password: password.map(|password| blake3::hash(password.as_bytes())),
@@ -56,6 +72,11 @@ impl Shared {
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
         i64::try_from(self.node.now_ms()).unwrap_or(i64::MAX)
+    }
+
+    /// The parts that show how much happened in the last second.
+    pub(crate) fn sample_rates(&self) {
+        self.rates.sample(&self.statistics);
     }
 
     /// A seed for what is picked at random.

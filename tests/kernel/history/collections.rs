@@ -74,10 +74,10 @@ impl World {
             45 => ("PFADD p", LOG, add(ELEMENTS[1]), nothing),
             46 => ("PFADD p", LOG, add(ELEMENTS[2 + number % 2]), nothing),
             47 => ("DEL p", LOG, DELETE, Replaces::Key(LOG)),
-            50 => ("LMOVE l l LEFT RIGHT", LIST, list::Mutation::Rotate { from: Side::Left, to: Side::Right }.into(), nothing),
-            51 => ("LMOVE l l RIGHT LEFT", LIST, list::Mutation::Rotate { from: Side::Right, to: Side::Left }.into(), nothing),
-            52 => ("place in l", LIST, list::Mutation::Place { side: Side::Right, item }.into(), nothing),
-            53 => match self.names.get((choice >> 6) as usize % self.names.len().max(1)) {
+            62 => ("LMOVE l l LEFT RIGHT", LIST, list::Mutation::Rotate { from: Side::Left, to: Side::Right }.into(), nothing),
+            63 => ("LMOVE l l RIGHT LEFT", LIST, list::Mutation::Rotate { from: Side::Right, to: Side::Left }.into(), nothing),
+            64 => ("place in l", LIST, list::Mutation::Place { side: Side::Right, item }.into(), nothing),
+            65 => match self.names.get((choice >> 6) as usize % self.names.len().max(1)) {
                 Some(name) => ("take from l", LIST, list::Mutation::Take(name.clone()).into(), nothing),
                 None => ("LPOP l", LIST, pop(Side::Left), nothing),
             },

@@ -14,20 +14,20 @@ use ringtide::types::{Actor, Timestamp};
 
 use super::graph::{Effects, INCREMENT_BITS, MOST_OPERATIONS, Operation, Replaces, UNIT};
 use super::trace::describe;
-use super::{COUNTER, HASH, LIST, LOG, SCORES, SET, World, counters, field, scored};
+use super::{COUNTER, HASH, LIST, LOG, SCORES, SET, World, counters, field, scored, whole};
 use crate::peer::{DELETE, PERSIST};
 
 /// The kinds of commands, type by type, each with the type's name. A set is at times overwritten by a string.
 pub(crate) const TYPES: [(&str, &[u32]); 6] = [
-    ("strings", &[0, 1, 2, 9, 10, 11, 12, 14, 15, 16, 17, 18]),
-    ("sets", &[3, 4, 5, 6, 7, 8, 13, 19]),
-    ("hashes", &[20, 21, 22, 23, 24, 25, 26, 27]),
-    ("sorted-sets", &[28, 29, 30, 31, 32, 33, 34, 35]),
-    ("lists", &[36, 37, 38, 39, 40, 41, 42, 43, 48, 49, 50, 51, 52, 53]),
-    ("hyperloglogs", &[44, 45, 46, 47]),
+    ("strings", &[0, 1, 2, 9, 10, 11, 12, 14, 15, 16, 17, 18, 50, 56]),
+    ("sets", &[3, 4, 5, 6, 7, 8, 13, 19, 51, 57]),
+    ("hashes", &[20, 21, 22, 23, 24, 25, 26, 27, 52, 58]),
+    ("sorted-sets", &[28, 29, 30, 31, 32, 33, 34, 35, 53, 59]),
+    ("lists", &[36, 37, 38, 39, 40, 41, 42, 43, 48, 49, 54, 60, 62, 63, 64, 65]),
+    ("hyperloglogs", &[44, 45, 46, 47, 55, 61]),
 ];
 /// How many kinds of commands there are.
-pub(super) const COMMANDS: u32 = 54;
+pub(super) const COMMANDS: u32 = 66;
 /// So far ahead that no key expires.
 pub(super) const FAR_MS: i64 = 1 << 42;
 
@@ -40,6 +40,8 @@ impl World {
         let number = self.graph.operations.len();
         let (name, key, mutation, replaces) = match choice % COMMANDS {
             choice @ 0..36 => self.command(choice, number),
+            choice @ 50..56 => whole::replacement(choice, number),
+            choice @ 56.. => self.removal_of_what_was_read(choice),
             _ => self.command_on_collection(here, choice, number),
         };
         let replica = &mut self.replicas[here];
@@ -61,6 +63,9 @@ impl World {
             replaces = self.replaced_in_list(&executed.delta);
         } else if key == LOG && replaces == Replaces::Nothing {
             (observed, replaces) = self.replaced_in_log(&executed.delta);
+        }
+        if let Mutation::Key(any_key::Mutation::RemoveSeen { token }) = &mutation {
+            observed = self.named_by(token, &executed.delta);
         }
         let effects = self.record(number, format!("{name} at {here}"), &key, &mutation, replaces, observed, &executed.delta);
         let replica = &mut self.replicas[here];

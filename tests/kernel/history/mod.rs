@@ -11,6 +11,7 @@ mod mishaps;
 pub(crate) mod pulls;
 pub(crate) mod random;
 mod trace;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use super::super::reply::Reply;
 use super::take::Take;
-use crate::crdt::command::{Answer, Mutation, Query, TooLong, check_lengths};
+use crate::crdt::command::{Answer, DataType, Mutation, Query, TooLong, check_lengths};
+use crate::env::message::Publication;
 use crate::node::OperationError;
+use crate::pubsub::Sort;
 
 /// Turns what one key answered into the command's reply.
 pub(crate) type Shape = Box<dyn FnOnce(Answer) -> Reply + Send>;
@@ -28,7 +30,8 @@ pub(crate) enum Action {
     Key(Operation, Shape),
     /// Asks or changes several keys at the same time.
     Keys(Vec<Operation>, Gather),
-    /// Asks several keys, and goes on with what they answer. Nothing else of this connection runs meanwhile; other connections do.
+    /// Asks or changes several keys, and goes on with what they answer, as often as it takes. Nothing else of this connection runs meanwhile; other
+    /// connections do.
     First(Vec<Operation>, Next),
     /// Takes something out of the first of some keys that has something. Nothing else of this connection runs meanwhile.
     Take(Take),
@@ -41,6 +44,12 @@ pub(crate) enum Action {
         /// How long at most.
         timeout: Option<Duration>,
     },
+    /// Publishes a message.
+    Publish(Publication),
+    /// Subscribes to names.
+    Subscribe(Sort, Vec<Bytes>),
+    /// Ends subscriptions to names, or to all of a sort where there is none.
+    Unsubscribe(Sort, Vec<Bytes>),
     /// Runs queued commands in order; the reply is the array of theirs.
     Transaction(Vec<Vec<Bytes>>),
     /// Replies and closes the connection.
@@ -135,11 +144,20 @@ pub(crate) fn plain(answer: Answer) -> Reply {
         }
         Answer::Type(None) => Reply::simple("none"),
         Answer::Type(Some(data_type)) => Reply::simple(data_type.name()),
-        Answer::Siblings { token, values } => {
-            let values = values.into_iter().map(Reply::Bulk).collect();
-            Reply::map([("token", Reply::Bulk(token)), ("values", Reply::Array(values))])
+        Answer::Siblings { token, values, types } => {
+            let mut told = vec![(Reply::bulk("token"), Reply::Bulk(token)), (Reply::bulk("values"), bulks(values))];
+            // Told where the key is not a string and nothing else.
+            if types.iter().any(|data_type| *data_type != DataType::String) {
+                told.push((
+                    Reply::bulk("types"),
+                    bulks(types.into_iter().map(|data_type| Bytes::from_static(data_type.name().as_bytes()))),
+                ));
+            }
+            Reply::Map(told)
         }
+        Answer::Watched { answer, .. } => plain(*answer),
         Answer::Explained(_) => Reply::Error("ERR rows are explained by RINGTIDE EXPLAIN alone".to_owned()),
+        Answer::Content { .. } => Reply::Error("ERR the content of a key is for other keys alone".to_owned()),
     }
 }
 
@@ -170,6 +188,9 @@ pub(crate) enum CommandError {
     /// Too few or too many arguments for the command of this name.
     #[error("ERR wrong number of arguments for '{0}' command")]
     WrongArity(String),
+    /// In version 2 of the protocol a client that subscribes could not tell other replies from messages.
+    #[error("ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")]
+    WhileSubscribed(String),
     /// The client has to give the password first.
     #[error("NOAUTH Authentication required.")]
     NoAuthentication,
@@ -203,6 +224,9 @@ pub(crate) enum CommandError {
     /// The commands queued since MULTI exceed 64 MiB.
     #[error("TOOBIG queued commands exceed 64 MiB")]
     QueueTooBig,
+    /// What is to be written to a key at once exceeds its limit.
+    #[error("TOOBIG what would be written to a key at once exceeds 24 MiB")]
+    ContentTooBig,
     /// More keys are watched than a connection may.
     #[error("TOOBIG a connection watches 1024 keys at most")]
     TooManyWatched,
@@ -218,6 +242,12 @@ impl CommandError {
     /// An error that only one command has to say, its prefix included.
     pub(crate) fn other(text: impl Into<String>) -> Self {
         Self::Other(text.into())
+    }
+
+    /// Arguments that a subcommand does not take, in any number.
+    pub(crate) fn subcommand_syntax(arguments: &[Bytes], command: &str) -> Self {
+        let name = arguments.get(1).map(|name| String::from_utf8_lossy(name)).unwrap_or_default();
+        Self::Other(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP."))
     }
 }
 

@@ -1,15 +1,23 @@
 //! CLIENT: who is connected, and what they told about themselves.
 
-use bytes::Bytes;
+use std::time::Duration;
 
-use super::Call;
+use bytes::Bytes;
+use tokio::time::Instant;
+
 use super::action::{Action, CommandError};
-use super::introspection::help;
+use super::introspection::lines;
 use super::options::{integer, is};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
+use super::{Call, help, kill};
+use crate::server::resp::clients::ClientType;
 use crate::server::resp::integer::parse_integer;
 use crate::server::resp::lines::Unblocked;
 use crate::server::resp::reply::Reply;
+use crate::server::resp::session::Silence;
+
+/// A pause whose end no clock shows ends after so long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const FLAGS: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE);
 const ADMIN: Flags = FLAGS.and(Flags::ADMIN);
@@ -32,11 +40,28 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
     row("setinfo", 4, FLAGS, "Set client or connection specific info", "7.2.0", set_info),
     row("info", 2, FLAGS, "Returns information about the current client connection.", "6.2.0", info),
     row("list", -2, ADMIN, "Get the list of client connections", "2.4.0", list),
+    row("kill", -3, ADMIN, "Kill the connection of a client", "2.4.0", kill::kill),
+    row("pause", -3, ADMIN, "Stop processing commands from clients for some time", "2.9.50", pause),
+    row("unpause", 2, ADMIN, "Resume processing of clients that were paused", "6.2.0", unpause),
+    row("reply", 3, FLAGS, "Instruct the server whether to reply to commands", "3.2.0", reply),
     row("no-evict", 3, ADMIN, "Set client eviction mode for the current connection", "7.0.0", no_evict),
     row("unblock", -3, ADMIN, "Unblock a client blocked in a blocking command from a different connection", "5.0.0", unblock),
     row("no-touch", 3, FLAGS, "Accepted for clients that send it: there is nothing to touch", "7.2.0", no_touch),
+    row("tracking", -3, FLAGS, "Client side caching is not offered: only OFF is taken", "6.0.0", tracking),
+    row("caching", 3, FLAGS, "Client side caching is not offered", "6.0.0", caching),
+    row("getredir", 2, FLAGS, "Get tracking notifications redirection client ID if any", "6.0.0", |_, _| {
+        Ok(Action::Reply(Reply::Integer(-1)))
+    }),
+    row(
+        "trackinginfo",
+        2,
+        FLAGS,
+        "Return information about server assisted client side caching for the current connection",
+        "6.2.0",
+        |_, _| Ok(Action::Reply(tracking_info())),
+    ),
     row("help", 2, Flags::LOADING.and(Flags::STALE), "Show helpful text about the different subcommands", "5.0.0", |_, _| {
-        Ok(Action::Reply(help("CLIENT", SUBCOMMANDS)))
+        Ok(Action::Reply(lines(help::CLIENT)))
     }),
 ];
 
@@ -89,22 +114,80 @@ fn info(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
 
 /// `CLIENT LIST [TYPE type | ID id…]`.
 fn list(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
-    let clients = call.shared.clients.list();
-    let lines = match &arguments[2..] {
-        [] => clients.iter().map(ToString::to_string).collect(),
-        [option, kind] if is(option, "type") => match kind.to_ascii_lowercase().as_slice() {
-            b"normal" => clients.iter().map(ToString::to_string).collect(),
-            b"master" | b"replica" | b"slave" | b"pubsub" => String::new(),
-            _ => return Err(CommandError::Other(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(kind)))),
-        },
+    let mut clients = call.shared.clients.list();
+    match &arguments[2..] {
+        [] => {}
+        [option, kind] if is(option, "type") => {
+            let kind = client_type(kind)?;
+            clients.retain(|client| client.client_type() == kind);
+        }
         [option, ids @ ..] if is(option, "id") && !ids.is_empty() => {
             let ids: Option<Vec<u64>> = ids.iter().map(|id| parse_integer(id).and_then(|id| u64::try_from(id).ok())).collect();
             let ids = ids.ok_or_else(|| CommandError::other("ERR Invalid client ID"))?;
-            clients.iter().filter(|client| ids.contains(&client.id)).map(ToString::to_string).collect()
+            clients.retain(|client| ids.contains(&client.id));
         }
         _ => return Err(CommandError::Syntax),
+    }
+    Ok(Action::Reply(Reply::Text(clients.iter().map(ToString::to_string).collect())))
+}
+
+/// A type of clients by its name.
+///
+/// # Errors
+/// Where there is no such type.
+pub(super) fn client_type(name: &[u8]) -> Result<ClientType, CommandError> {
+    ClientType::of(name).ok_or_else(|| CommandError::Other(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name))))
+}
+
+/// `CLIENT PAUSE timeout [WRITE | ALL]`.
+fn pause(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let all = match &arguments[3..] {
+        [] => true,
+        [mode] if is(mode, "all") => true,
+        [mode] if is(mode, "write") => false,
+        [_] => return Err(CommandError::other("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => return Err(CommandError::subcommand_syntax(arguments, "CLIENT")),
     };
-    Ok(Action::Reply(Reply::Text(lines)))
+    let timeout_ms = parse_integer(&arguments[2]).ok_or_else(|| CommandError::other("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| CommandError::other("ERR timeout is negative"))?;
+    let now = Instant::now();
+    let until = now.checked_add(Duration::from_millis(timeout_ms)).unwrap_or(now + LONGEST_PAUSE);
+    call.shared.pause.begin(until, all);
+    Ok(Action::Reply(Reply::OK))
+}
+
+fn unpause(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    call.shared.pause.end();
+    Ok(Action::Reply(Reply::OK))
+}
+
+/// `CLIENT REPLY ON | OFF | SKIP`. Only ON is answered.
+fn reply(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let silence = &mut call.session.silence;
+    match () {
+        () if is(&arguments[2], "on") => *silence = Silence::None,
+        () if is(&arguments[2], "off") => *silence = Silence::Lasting,
+        () if is(&arguments[2], "skip") && *silence == Silence::Lasting => {}
+        () if is(&arguments[2], "skip") => *silence = Silence::Next,
+        () => return Err(CommandError::Syntax),
+    }
+    Ok(Action::Reply(Reply::OK))
+}
+
+fn tracking(arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
+    if on_or_off(&arguments[2])? {
+        return Err(CommandError::other("ERR Client side caching is not offered"));
+    }
+    Ok(Action::Reply(Reply::OK))
+}
+
+fn caching(_arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
+    Err(CommandError::other("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"))
+}
+
+fn tracking_info() -> Reply {
+    let flags = Reply::Set(vec![Reply::bulk("off")]);
+    Reply::map([("flags", flags), ("redirect", Reply::Integer(-1)), ("prefixes", Reply::Array(Vec::new()))])
 }
 
 /// `CLIENT UNBLOCK id [TIMEOUT | ERROR]`.

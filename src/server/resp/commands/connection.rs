@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::Call;
 use super::action::{Action, CommandError};
 use super::client;
-use super::options::{integer, is};
+use super::options::{database, is};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::server::resp::integer::parse_integer;
 use crate::server::resp::reply::{Protocol, Reply};
@@ -19,18 +19,23 @@ const fn row(name: &'static str, arity: i64, flags: Flags, summary: &'static str
 }
 
 pub(super) const COMMANDS: &[Spec] = &[
-    row("ping", -1, Flags::FAST, "Ping the server", "1.0.0", Run::Pure(ping)),
+    row("ping", -1, Flags::FAST.and(Flags::SUBSCRIBED), "Ping the server", "1.0.0", Run::Local(ping)),
     row("echo", 2, ANYTIME, "Echo the given string", "1.0.0", Run::Pure(echo)),
     row("hello", -1, STRANGER, "Handshake", "6.0.0", Run::Local(hello)),
     row("auth", -2, STRANGER, "Authenticate to the server", "1.0.0", Run::Local(auth)),
     row("select", 2, ANYTIME, "Change the selected database; there is only 0", "1.0.0", Run::Pure(select)),
-    row("quit", -1, STRANGER.and(Flags::UNQUEUED), "Close the connection", "1.0.0", Run::Pure(quit)),
-    row("reset", 1, STRANGER.and(Flags::UNQUEUED), "Reset the connection", "6.2.0", Run::Local(reset)),
+    row("quit", -1, STRANGER.and(Flags::UNQUEUED).and(Flags::SUBSCRIBED), "Close the connection", "1.0.0", Run::Pure(quit)),
+    row("reset", 1, STRANGER.and(Flags::UNQUEUED).and(Flags::SUBSCRIBED), "Reset the connection", "6.2.0", Run::Local(reset)),
     row("client", -2, Flags::NONE, "A container for client connection commands", "2.4.0", Run::Container(client::SUBCOMMANDS, None)),
 ];
 
-fn ping(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+fn ping(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     match arguments {
+        // In the form of what else it gets.
+        [_] | [_, _] if call.session.is_restricted() => {
+            let text = arguments.get(1).cloned().unwrap_or_default();
+            Ok(Action::Reply(Reply::Array(vec![Reply::bulk("pong"), Reply::Bulk(text)])))
+        }
         [_] => Ok(Action::Reply(Reply::simple("PONG"))),
         [_, text] => Ok(Action::Reply(Reply::Bulk(text.clone()))),
         _ => Err(CommandError::WrongArity("ping".to_owned())),
@@ -42,11 +47,8 @@ fn echo(arguments: &[Bytes], _now_ms: i64) -> Parsed {
 }
 
 fn select(arguments: &[Bytes], _now_ms: i64) -> Parsed {
-    match integer(&arguments[1])? {
-        0 => Ok(Action::Reply(Reply::OK)),
-        number if i32::try_from(number).is_err() => Err(CommandError::NotAnInteger),
-        _ => Err(CommandError::other("ERR DB index is out of range")),
-    }
+    database(&arguments[1])?;
+    Ok(Action::Reply(Reply::OK))
 }
 
 fn quit(_arguments: &[Bytes], _now_ms: i64) -> Parsed {

@@ -25,6 +25,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     many(Group::Generic.row("del", -2, Flags::WRITE, "Delete a key", "1.0.0", del)),
     many(Group::Generic.row("unlink", -2, WRITE, "Delete a key; here the same as DEL", "4.0.0", del)),
     many(Group::Generic.row("exists", -2, READ, "Determine if a key exists", "1.0.0", exists)),
+    many(Group::Generic.row("touch", -2, READ, "Count keys that exist; when they were last accessed is not tracked", "3.2.1", exists)),
     Group::Generic.row("type", 2, READ, "Determine the type stored at key", "1.0.0", type_of),
     Group::Generic.row("expire", -3, WRITE, "Set a key's time to live in seconds", "1.0.0", |arguments, now_ms| {
         expire(arguments, Unit::Seconds, now_ms, "expire")
@@ -46,6 +47,7 @@ pub(super) const COMMANDS: &[Spec] = &[
     Group::Generic.row("ttl", 2, READ, "Get the time to live for a key in seconds", "1.0.0", ttl),
     Group::Generic.row("pttl", 2, READ, "Get the time to live for a key in milliseconds", "2.6.0", pttl),
     Group::Generic.row("expiretime", 2, READ, "Get the expiration Unix timestamp for a key", "7.0.0", expiretime),
+    Group::Generic.row("pexpiretime", 2, READ, "Get the expiration Unix timestamp for a key in milliseconds", "7.0.0", pexpiretime),
     Group::Generic.row("persist", 2, WRITE, "Remove the expiration from a key", "2.2.0", persist),
     Spec {
         name: "wait",
@@ -108,6 +110,10 @@ fn pttl(arguments: &[Bytes], now_ms: i64) -> Parsed {
 
 fn expiretime(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     Ok(expiry_of(arguments, seconds))
+}
+
+fn pexpiretime(arguments: &[Bytes], _now_ms: i64) -> Parsed {
+    Ok(expiry_of(arguments, |at_ms| at_ms))
 }
 
 /// Asks when a key expires; −1 and −2 (no expiry, no key) stay as they are.

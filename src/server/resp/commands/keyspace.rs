@@ -10,8 +10,8 @@ use super::options::{integer, is};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::config::{MAX_GATHERED, MAX_RUNNING, MAX_SCANNED};
 use crate::crdt::key;
+use crate::glob;
 use crate::node::{Node, OperationError};
-use crate::server::resp::glob;
 use crate::server::resp::reply::Reply;
 use crate::types::Level;
 

@@ -31,6 +31,18 @@ pub(super) fn positive_or(argument: &[u8], otherwise: CommandError) -> Result<u6
     parse_integer(argument).and_then(|count| u64::try_from(count).ok()).ok_or(otherwise)
 }
 
+/// Checks the number of a database. There is only 0.
+///
+/// # Errors
+/// Where it is another, or no number.
+pub(super) fn database(argument: &[u8]) -> Result<(), CommandError> {
+    match parse_integer(argument).and_then(|number| i32::try_from(number).ok()) {
+        Some(0) => Ok(()),
+        Some(_) => Err(CommandError::other("ERR DB index is out of range")),
+        None => Err(CommandError::NotAnInteger),
+    }
+}
+
 /// Whether an argument is this word, in any case.
 pub(super) fn is(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())

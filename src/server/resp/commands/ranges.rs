@@ -22,11 +22,28 @@ pub(super) enum By {
 
 /// ZRANGE and its older relatives, which have their kind of range and their order in their name.
 pub(super) fn range_query(arguments: &[Bytes], by: Option<By>, order: Option<Order>) -> Parsed {
+    let (range, with_scores) = range(&arguments[1..], by, order, true)?;
+    Ok(Operation::read(&arguments[1], Query::Range(range)).shaped(move |answer| match answer {
+        Answer::Scored(members) if !with_scores => bulks(members.into_iter().map(|(member, _)| member)),
+        other => plain(other),
+    }))
+}
+
+/// Reads a range: a key, its two ends, and options. Tells also whether scores are asked for, which `may_show_scores` allows.
+///
+/// # Errors
+/// Where an end is none of its kind, or an option does not exist or does not go with the others.
+pub(super) fn range(
+    arguments: &[Bytes],
+    by: Option<By>,
+    order: Option<Order>,
+    may_show_scores: bool,
+) -> Result<(Range, bool), CommandError> {
     let (mut chosen_by, mut chosen_order, mut with_scores, mut limit) = (by, order, false, None);
-    let mut rest = arguments[4..].iter();
+    let mut rest = arguments[3..].iter();
     while let Some(option) = rest.next() {
         match () {
-            () if is(option, "withscores") => with_scores = true,
+            () if may_show_scores && is(option, "withscores") => with_scores = true,
             () if is(option, "limit") && rest.len() >= 2 => {
                 let mut number = || rest.next().map_or(Err(CommandError::Syntax), |number| integer(number));
                 limit = Some((number()?, number()?));
@@ -45,14 +62,10 @@ pub(super) fn range_query(arguments: &[Bytes], by: Option<By>, order: Option<Ord
     if by == By::Members && with_scores {
         return Err(CommandError::other("ERR syntax error, WITHSCORES not supported in combination with BYLEX"));
     }
-    let (first, last) = (&arguments[2], &arguments[3]);
+    let (first, last) = (&arguments[1], &arguments[2]);
     let swapped = by != By::Places && order == Order::Descending;
     let span = if swapped { span(by, last, first)? } else { span(by, first, last)? };
-    let range = Range { span, order, limit: limit.filter(|_| by != By::Places) };
-    Ok(Operation::read(&arguments[1], Query::Range(range)).shaped(move |answer| match answer {
-        Answer::Scored(members) if !with_scores => bulks(members.into_iter().map(|(member, _)| member)),
-        other => plain(other),
-    }))
+    Ok((Range { span, order, limit: limit.filter(|_| by != By::Places) }, with_scores))
 }
 
 /// A range of a kind from its two ends.

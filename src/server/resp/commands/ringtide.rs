@@ -5,14 +5,15 @@ use futures::FutureExt;
 
 use super::Call;
 use super::action::{Action, CommandError, Operation, plain};
-use super::introspection::help;
+use super::introspection::offered;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::{Answer, Explained};
 use crate::crdt::{key, string};
+use crate::node::leaving::LeaveError;
 use crate::node::{Node, PeerState};
 use crate::server::resp::reply::Reply;
 use crate::server::resp::shared::VERSION;
-use crate::types::{Digest, Level, Partition, PeerId};
+use crate::types::{Digest, InvalidPeerId, Level, Partition, PeerId};
 
 pub(super) const COMMANDS: &[Spec] = &[Spec {
     name: "ringtide",
@@ -47,10 +48,10 @@ const SUBCOMMANDS: &[Spec] = &[
     row("converged", -2, READ, "Whether all owners that are up have the same data", converged),
     row("digest", 2, READ, "The digest of each partition that this peer holds", digest),
     row("sync", 2, Flags::ADMIN, "Compare with every co-replica now", sync),
-    row("leave", -2, Flags::ADMIN, "Not offered yet", |_, _| Err(CommandError::other("ERR RINGTIDE LEAVE is not offered yet"))),
-    row("forget", 3, Flags::ADMIN, "Not offered yet", |_, _| Err(CommandError::other("ERR RINGTIDE FORGET is not offered yet"))),
+    row("leave", -2, Flags::ADMIN, "Hand over all partitions and go out of the ring", leave),
+    row("forget", 3, Flags::ADMIN, "Take a peer that is gone for good out of the ring", forget),
     row("help", 2, Flags::NONE, "Show helpful text about the different subcommands", |_, _| {
-        Ok(Action::Reply(help("RINGTIDE", SUBCOMMANDS)))
+        Ok(Action::Reply(offered("RINGTIDE", SUBCOMMANDS)))
     }),
 ];
 
@@ -194,4 +195,28 @@ fn sync(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         }
         .boxed(),
     ))
+}
+
+/// `RINGTIDE LEAVE [FORCE]`.
+fn leave(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let force = match &arguments[2..] {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"force") => true,
+        [_] => return Err(CommandError::Syntax),
+        _ => return Err(CommandError::WrongArity("ringtide|leave".to_owned())),
+    };
+    let node = call.shared.node.clone();
+    Ok(Action::Alone(async move { done(node.leave(force).await) }.boxed()))
+}
+
+/// `RINGTIDE FORGET peer`.
+fn forget(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let peer: PeerId =
+        String::from_utf8_lossy(&arguments[2]).parse().map_err(|invalid: InvalidPeerId| CommandError::Other(format!("ERR {invalid}")))?;
+    let node = call.shared.node.clone();
+    Ok(Action::Alone(async move { done(node.forget(peer).await) }.boxed()))
+}
+
+fn done(result: Result<(), LeaveError>) -> Reply {
+    result.map_or_else(|error| Reply::Error(error.to_string()), |()| Reply::OK)
 }

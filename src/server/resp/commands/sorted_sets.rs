@@ -207,7 +207,10 @@ fn zadd(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     let AddOptions { condition, changed, increment } = options;
     let mutation = match members.as_slice() {
         [(member, amount)] if increment => Mutation::Increment { member: member.clone(), amount: *amount, condition },
-        _ => Mutation::Add { members, condition, changed },
+        _ => {
+            let members = members.into_iter().map(|(member, score)| (member, score.without_negative_zero())).collect();
+            Mutation::Add { members, condition, changed }
+        }
     };
     Ok(Operation::write(&arguments[1], mutation).plain())
 }

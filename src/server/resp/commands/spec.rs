@@ -28,6 +28,31 @@ pub(crate) struct Spec {
     pub(crate) run: Run,
 }
 
+/// The categories of Redis, in its order.
+pub(crate) const CATEGORIES: [&str; 21] = [
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+];
+
 /// How a command is carried out. Arguments begin with the command's name.
 pub(crate) enum Run {
     /// Only arguments and the time in milliseconds since 1970 count.
@@ -61,6 +86,10 @@ pub(crate) enum Group {
     List,
     /// HyperLogLogs.
     HyperLogLog,
+    /// Places in sorted sets.
+    Geo,
+    /// Messages to whoever listens.
+    Pubsub,
     /// MULTI and EXEC.
     Transactions,
     /// What Redis doesn't have.
@@ -81,6 +110,8 @@ impl Group {
             Self::SortedSet => "sorted-set",
             Self::List => "list",
             Self::HyperLogLog => "hyperloglog",
+            Self::Geo => "geo",
+            Self::Pubsub => "pubsub",
             Self::Transactions => "transactions",
             Self::Ringtide => "ringtide",
         }
@@ -98,6 +129,8 @@ impl Group {
             Self::SortedSet => Some("@sortedset"),
             Self::List => Some("@list"),
             Self::HyperLogLog => Some("@hyperloglog"),
+            Self::Geo => Some("@geo"),
+            Self::Pubsub => Some("@pubsub"),
             Self::Transactions => Some("@transaction"),
             Self::Server | Self::Ringtide => None,
         }
@@ -147,15 +180,22 @@ impl Flags {
     /// Runs at once where others are queued after MULTI. Not told to clients.
     pub(crate) const UNQUEUED: Self = Self(1024);
     /// It may wait until there is something.
-    pub(crate) const BLOCKING: Self = Self(2048);
+    pub(crate) const BLOCKING: Self = Self(16384);
     /// Where its keys are depends on its arguments.
-    pub(crate) const MOVABLEKEYS: Self = Self(4096);
+    pub(crate) const MOVABLEKEYS: Self = Self(32768);
+    /// For subscribers and publishers.
+    pub(crate) const PUBSUB: Self = Self(2048);
+    /// It reaches others, though it writes nothing. Not told to clients.
+    pub(crate) const MAY_REPLICATE: Self = Self(4096);
+    /// Also for a client that subscribes in version 2 of the protocol. Not told to clients.
+    pub(crate) const SUBSCRIBED: Self = Self(8192);
 
-    const NAMES: [(Self, &'static str); 12] = [
+    const NAMES: [(Self, &'static str); 13] = [
         (Self::WRITE, "write"),
         (Self::READONLY, "readonly"),
         (Self::DENYOOM, "denyoom"),
         (Self::ADMIN, "admin"),
+        (Self::PUBSUB, "pubsub"),
         (Self::NOSCRIPT, "noscript"),
         (Self::BLOCKING, "blocking"),
         (Self::LOADING, "loading"),
@@ -196,6 +236,11 @@ impl Spec {
         }
     }
 
+    /// Whether it belongs to a category, named in any case.
+    pub(crate) fn is_in(&self, category: &[u8]) -> bool {
+        self.categories().iter().any(|known| known.as_bytes()[1..].eq_ignore_ascii_case(category))
+    }
+
     /// The categories in COMMAND INFO.
     pub(crate) fn categories(&self) -> Vec<&'static str> {
         let mut categories = Vec::new();
@@ -209,6 +254,7 @@ impl Spec {
         categories.push(if self.flags.has(Flags::FAST) { "@fast" } else { "@slow" });
         categories.extend(self.group.category());
         categories.extend(self.flags.has(Flags::BLOCKING).then_some("@blocking"));
+        categories.sort_by_key(|category| CATEGORIES.iter().position(|known| *known == &category[1..]));
         categories
     }
 }

@@ -55,8 +55,13 @@ fn every_command_that_is_promised_is_there_and_no_other() {
                     zremrangebylex zpopmin zpopmax zrandmember spop srandmember sadd srem smembers sismember smismember scard \
                     getrange substr setrange msetnx lcs setbit getbit bitcount bitpos bitop bitfield bitfield_ro \
                     lpush rpush lpushx rpushx lpop rpop llen lrange lindex lset linsert lrem ltrim lpos \
-                    lmove rpoplpush lmpop zmpop blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop watch unwatch pfadd pfcount pfmerge \
-                    expire pexpire expireat pexpireat ttl pttl expiretime persist scan keys randomkey flushall flushdb wait multi exec discard ringtide";
+                     lmove rpoplpush lmpop zmpop blpop brpop blmove brpoplpush blmpop bzpopmin bzpopmax bzmpop watch unwatch pfadd pfcount pfmerge \
+                    expire pexpire expireat pexpireat ttl pttl expiretime persist scan keys randomkey flushall flushdb wait multi exec discard ringtide \
+                    publish spublish subscribe psubscribe ssubscribe unsubscribe punsubscribe sunsubscribe pubsub \
+                    slowlog latency memory acl time role lastsave save bgsave bgrewriteaof lolwut debug \
+                    sinter sunion sdiff sinterstore sunionstore sdiffstore sintercard smove zunion zinter zdiff zintercard zunionstore \
+                    zinterstore zdiffstore zrangestore rename renamenx copy move swapdb object touch pexpiretime sort sort_ro \
+                    geoadd geopos geohash geodist geosearch geosearchstore georadius georadius_ro georadiusbymember georadiusbymember_ro";
     let promised: BTreeSet<&str> = promised.split(' ').filter(|name| !name.is_empty()).collect();
     assert_eq!(all().map(|spec| spec.name).collect::<BTreeSet<_>>(), promised);
     assert_eq!(all().count(), promised.len(), "no name is there twice");
@@ -256,4 +261,90 @@ fn replies_take_the_form_that_redis_gives_them() {
     assert_eq!(reply("LPOS k i COUNT 0", Answer::Indexes(vec![3])), Reply::Array(vec![Reply::Integer(3)]));
     assert_eq!(reply("SETBIT k 7 1", Answer::Fields(vec![Some(1)])), Reply::Integer(1));
     assert_eq!(reply("BITFIELD k SET u8 0 1", Answer::Fields(vec![None])), Reply::Array(vec![Reply::Null]));
+}
+
+/// The operations that a command asks first, and what it does with their answers.
+fn asked(action: Parsed) -> (Vec<Operation>, Next) {
+    match action {
+        Ok(Action::First(operations, next)) => (operations, next),
+        Ok(Action::Reply(reply)) => panic!("it is answered at once: {reply:?}"),
+        _ => panic!("it asks nothing first"),
+    }
+}
+
+fn replied(action: Action) -> Reply {
+    match action {
+        Action::Reply(reply) => reply,
+        _ => panic!("it is not answered yet"),
+    }
+}
+
+const LOST: crate::node::OperationError = crate::node::OperationError::NoQuorum { reached: 0, needed: 2 };
+
+#[test]
+fn a_rename_writes_the_target_before_it_removes_what_it_read_and_says_where_it_stopped() {
+    use crate::crdt::content::Content;
+    let held = || Answer::Content { content: Some(Content::Set(vec!["m".into()])), expires_at_ms: Some(90), token: "token".into() };
+    let run = |target: Result<Answer, _>, source: Result<Answer, _>| {
+        let (reads, next) = asked(parse(&arguments("RENAME a b")));
+        assert_eq!(reads, [Operation::read(&"a".into(), key::Query::Content { with_token: true })]);
+        let (writes, next) = asked(Ok(next(vec![Ok(held())])));
+        let content = Content::Set(vec!["m".into()]);
+        assert_eq!(writes, [Operation::write(&"b".into(), key::Mutation::Replace { content, expires_at_ms: Some(90), only_new: false })]);
+        match next(vec![target]) {
+            Action::First(removes, next) => {
+                assert_eq!(removes, [Operation::write(&"a".into(), key::Mutation::RemoveSeen { token: "token".into() })]);
+                replied(next(vec![source]))
+            }
+            action => replied(action),
+        }
+    };
+    let done = || Ok(Answer::Integer(1));
+    assert_eq!(run(done(), done()), Reply::OK);
+    assert_eq!(run(Err(LOST), done()), Reply::Error("NOQUORUM 0 of 2 replicas answered".to_owned()), "nothing was removed");
+    assert_eq!(run(done(), Err(LOST)), Reply::Error("NOQUORUM 0 of 2 replicas answered; done: 'b'; failed: 'a'".to_owned()));
+}
+
+#[test]
+fn a_member_is_added_where_it_goes_before_it_is_removed_where_it_was() {
+    use crate::crdt::command::DataType;
+    use crate::crdt::set;
+    let set = || Ok(Answer::Type(Some(DataType::Set)));
+    let run = |added: Result<Answer, _>, removed: Result<Answer, _>| {
+        let (reads, next) = asked(parse(&arguments("SMOVE a b m")));
+        assert_eq!(reads.len(), 3);
+        let (writes, next) = asked(Ok(next(vec![set(), Ok(Answer::Type(None)), Ok(Answer::Flags(vec![true]))])));
+        assert_eq!(writes, [Operation::write(&"b".into(), set::Mutation::Add(vec!["m".into()]))]);
+        match next(vec![added]) {
+            Action::First(removes, next) => {
+                assert_eq!(removes, [Operation::write(&"a".into(), set::Mutation::Remove(vec!["m".into()]))]);
+                replied(next(vec![removed]))
+            }
+            action => replied(action),
+        }
+    };
+    let done = || Ok(Answer::Integer(1));
+    assert_eq!(run(done(), done()), Reply::Integer(1));
+    assert_eq!(run(Err(LOST), done()), Reply::Error("NOQUORUM 0 of 2 replicas answered".to_owned()), "it was not removed");
+    assert_eq!(run(done(), Err(LOST)), Reply::Error("NOQUORUM 0 of 2 replicas answered; done: 'b'; failed: 'a'".to_owned()));
+}
+
+#[test]
+fn what_is_too_much_to_be_written_at_once_is_refused_before_anything_is_written() {
+    use crate::config::MAX_CONTENT;
+    use crate::crdt::content::Content;
+    let items = |count: usize| Content::List(vec![Bytes::from(vec![b'x'; 1000]); count]);
+    let held = |content| Ok(Answer::Content { content: Some(content), expires_at_ms: None, token: Bytes::new() });
+    for line in ["RENAME a b", "COPY a b", "SORT a BY nosort STORE b"] {
+        let outcome = |count| {
+            let (_, next) = asked(parse(&arguments(line)));
+            match next(vec![held(items(count))]) {
+                // SORT asks for what belongs to its elements, of which there is nothing here.
+                Action::First(operations, next) if operations.is_empty() => next(Vec::new()),
+                action => action,
+            }
+        };
+        assert!(!matches!(outcome(MAX_CONTENT / 1200), Action::Reply(_)), "{line}");
+        assert_eq!(replied(outcome(MAX_CONTENT / 1000)), Reply::Error(CommandError::ContentTooBig.to_string()), "{line}");
+    }
 }

@@ -67,14 +67,6 @@ fn exec(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     }
 }
 
-/// The error of an EXEC that is refused itself: it ends the transaction all the same.
-pub(super) fn aborted(call: &mut Call<'_>, error: &CommandError) -> CommandError {
-    call.session.end_transaction();
-    call.session.watched.take();
-    let text = error.to_string();
-    CommandError::Other(format!("EXECABORT Transaction discarded because of: {}", text.strip_prefix("ERR ").unwrap_or(&text)))
-}
-
 fn discard(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     call.session.end_transaction().ok_or_else(|| CommandError::other("ERR DISCARD without MULTI"))?;
     unwatch(&[], call)

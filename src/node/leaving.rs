@@ -1,0 +1,115 @@
+//! Leaving the ring, and taking out of it who is gone for good.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::Node;
+use crate::detector::State;
+use crate::members::Standing;
+use crate::membership::MembershipEvent;
+use crate::types::PeerId;
+
+/// How often a peer that leaves looks whether all is handed over.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often it tells how far it is.
+const TELL: Duration = Duration::from_secs(5);
+
+/// Why a peer does not leave, or is not taken out. The text is the error that a Redis client gets.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LeaveError {
+    /// Fewer peers than copies would remain.
+    #[error("ERR only {remaining} peers would remain for {replicas} copies of each partition; LEAVE FORCE goes on")]
+    TooFew {
+        /// Peers that would remain.
+        remaining: usize,
+        /// Configured copies.
+        replicas: usize,
+    },
+    /// Nobody would remain who could take over what this peer holds.
+    #[error("ERR nobody else is in the ring: what this peer holds would be lost")]
+    Alone,
+    /// No such member.
+    #[error("ERR no member has this peer id")]
+    Unknown,
+    /// It answers, so it is not gone.
+    #[error("ERR this peer is not down: let it LEAVE, or stop it first")]
+    NotDown,
+    /// One does not forget oneself.
+    #[error("ERR a peer can't forget itself: use LEAVE")]
+    Oneself,
+    /// The peer is stopping.
+    #[error("ERR this peer has stopped")]
+    Stopped,
+}
+
+impl Node {
+    /// Takes this peer out of the ring: returns once every partition that it held is durably at all its new holders, and every hint at a peer that
+    /// stays. Until then it goes on serving clients, and so it does after that, out of what the others hold. With fewer members than copies
+    /// left, `force` makes it go all the same. A peer that is started again joins again.
+    ///
+    /// Waits as long as it takes; dropping the future does not make the peer stay.
+    ///
+    /// # Errors
+    /// See [`LeaveError`]; then it stays.
+    pub async fn leave(&self, force: bool) -> Result<(), LeaveError> {
+        let topology = &self.inner.coordinator.topology;
+        let (cluster, replicas) = (topology.cluster(), topology.replicas());
+        if cluster.is_member(topology.local()) {
+            let remaining = cluster.members.joined().count() - 1;
+            match () {
+                () if remaining == 0 => return Err(LeaveError::Alone),
+                () if remaining < replicas && !force => return Err(LeaveError::TooFew { remaining, replicas }),
+                () => {}
+            }
+        }
+        // Also where it is out already: it may be about to join again.
+        self.take_out(topology.local(), Standing::Left).await?;
+        let mut told_at = Instant::now();
+        loop {
+            let status = self.status();
+            if status.handing_over == 0 && status.hints == 0 && !topology.cluster().is_member(topology.local()) {
+                return Ok(());
+            }
+            if told_at.elapsed() >= TELL {
+                told_at = Instant::now();
+                tracing::info!(partitions = status.handing_over, hints = status.hints, "still to be handed over");
+            }
+            if self.inner.failure.reason.get().is_some() {
+                return Err(LeaveError::Stopped);
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Takes a member out of the ring that is gone for good: its partitions are copied again from all who hold them. What it alone has is
+    /// lost unless it comes back: then it hands over what it has, and joins again at its next start.
+    ///
+    /// # Errors
+    /// See [`LeaveError`]; then nothing was changed.
+    pub async fn forget(&self, peer: PeerId) -> Result<(), LeaveError> {
+        let topology = &self.inner.coordinator.topology;
+        let cluster = topology.cluster();
+        let is_down = self.inner.liveness.load().get(&peer).is_none_or(|liveness| liveness.state == State::Down);
+        match cluster.members.get(peer) {
+            _ if peer == topology.local() => Err(LeaveError::Oneself),
+            None => Err(LeaveError::Unknown),
+            Some(member) if member.standing != Standing::Joined => Ok(()),
+            Some(_) if !is_down => Err(LeaveError::NotDown),
+            Some(_) => self.take_out(peer, Standing::Forgotten).await,
+        }
+    }
+
+    /// Returns once this peer's own ring is without the other.
+    async fn take_out(&self, peer: PeerId, standing: Standing) -> Result<(), LeaveError> {
+        let event = MembershipEvent::TakeOut(peer, standing);
+        self.inner.membership.send(event).await.map_err(|_| LeaveError::Stopped)?;
+        while self.inner.coordinator.topology.cluster().is_member(peer) {
+            if self.inner.membership.is_closed() {
+                return Err(LeaveError::Stopped);
+            }
+            sleep(LOOK).await;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,44 @@
+//! The small tasks of a node: each only passes on, or calls from time to time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::coordinator::replication::Replication;
+use crate::notifications::Event;
+use crate::pubsub::Pubsub;
+use crate::types::PeerId;
+
+/// How often writes that nobody acknowledged are looked at.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Brings news of a peer to both who bring things home.
+pub(super) async fn spread_wakes(mut woken: mpsc::Receiver<PeerId>, anti_entropy: mpsc::Sender<PeerId>, handoff: mpsc::Sender<PeerId>) {
+    while let Some(peer) = woken.recv().await {
+        // A full queue holds the same peers already, and the interval comes round.
+        let _ = anti_entropy.try_send(peer);
+        let _ = handoff.try_send(peer);
+    }
+}
+
+/// Counts expired keys that were removed here, and announces them.
+pub(super) async fn tell_expired(mut removed: mpsc::Receiver<Bytes>, pubsub: Pubsub, count: Arc<AtomicU64>) {
+    while let Some(key) = removed.recv().await {
+        count.fetch_add(1, Ordering::Relaxed);
+        pubsub.announce(&key, [Event::EXPIRED]);
+    }
+}
+
+/// Gives up on writes that nobody acknowledged in time.
+pub(super) async fn sweep(replication: Replication) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        replication.sweep();
+    }
+}
