@@ -229,7 +229,11 @@ fn dispatch_command(arguments: &mut Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
         Run::Container(_, None) => Err(CommandError::WrongArity(spec.name.to_owned())),
     };
     // A command that was not queued can't spoil a transaction.
-    let action = action.unwrap_or_else(|error| Action::Reply(error.into()));
+    let action = match action.unwrap_or_else(|error| Action::Reply(error.into())) {
+        // Between MULTI and EXEC nothing waits.
+        Action::Take(take) if call.in_transaction => Action::Take(take.at_once()),
+        action => action,
+    };
     Ok(within_limits(action).unwrap_or_else(|error| Action::Reply(error.into())))
 }
 
