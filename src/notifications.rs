@@ -141,6 +141,18 @@ impl Event {
     pub const fn of_replacement(class: Classes, name: &'static str) -> Self {
         Self { class, name }
     }
+
+    /// Something was put at an end of a list.
+    #[must_use]
+    pub fn pushed(side: Side) -> Self {
+        Self { class: Classes::LIST, name: if side == Side::Left { "lpush" } else { "rpush" } }
+    }
+
+    /// Something was taken from an end of a list.
+    #[must_use]
+    pub fn popped(side: Side) -> Self {
+        Self { class: Classes::LIST, name: if side == Side::Left { "lpop" } else { "rpop" } }
+    }
 }
 
 /// When a command that was carried out makes its event.

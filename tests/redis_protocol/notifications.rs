@@ -156,6 +156,21 @@ GEOADD geo 13 38 x 14 38 y
 GEOSEARCHSTORE near geo FROMMEMBER x BYRADIUS 1 km
 GEORADIUS geo 13 38 1 km STORE near
 GEORADIUS geo 0 0 1 km STORE near
+LMPOP 2 none list LEFT
+RPUSH list a b c
+LMPOP 2 none list LEFT
+LMPOP 1 list RIGHT COUNT 9
+BLPOP none 0.01
+RPUSH list a b
+BLPOP list 1
+BRPOP list 1
+ZADD zset 1 a 2 b
+ZMPOP 1 zset MIN
+BZPOPMAX zset 1
+RPUSH list a b c
+LMOVE list other LEFT RIGHT
+LMOVE none other LEFT RIGHT
+RPOPLPUSH list list
 GET none
 INCR hll
 LPUSH hll a

@@ -2,6 +2,7 @@
 //!
 //! The path of a command: [`parser`] → `commands` (what it means) → `pipeline` (what runs at the same time) → [`reply`].
 
+mod announcing;
 mod clients;
 mod commands;
 mod connection;

@@ -21,16 +21,16 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, FuturesOrdered};
 use futures::{FutureExt, StreamExt};
 
+use super::announcing::Notice;
 use super::commands::{Action, Gather, Next, Operation, Patience, Shape, Take, Work, partly_done, within_limits};
 use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
 use super::taking::Taker;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
-use crate::crdt::command::{Answer, Mutation};
+use crate::crdt::command::Answer;
 use crate::env::message::Publication;
-use crate::node::{Node, OperationError, Receipt, Written};
-use crate::notifications::{Event, Expected};
+use crate::node::{Node, OperationError, Receipt};
 use crate::types::Level;
 
 /// Commands that may run at once before anything is known about the length of their replies.
@@ -288,34 +288,12 @@ fn perform(node: &Node, level: Level, operation: Operation) -> BoxFuture<'static
     let Operation { key, work, event } = operation;
     match work {
         Work::Read(query) => node.read(level, key, query).map(|result| result.map(|answer| (answer, None))).boxed(),
-        Work::Write(mutation) if node.pubsub().classes().announces() => perform_announced(node, level, key, mutation, event),
         Work::Write(mutation) => {
+            let (notice, mutation) = Notice::of(node, &key, mutation, event);
             let written = node.write(level, key, mutation);
-            written.map(|result| result.map(|written| (written.answer, Some(written.receipt)))).boxed()
+            written.map(|result| result.map(|written| (Notice::tell(notice, written.answer), Some(written.receipt)))).boxed()
         }
     }
-}
-
-/// Starts a change, and announces it once it is done, before anybody is told of it.
-fn perform_announced(
-    node: &Node,
-    level: Level,
-    key: Bytes,
-    mutation: Mutation,
-    event: Option<Event>,
-) -> BoxFuture<'static, Result<(Answer, Option<Receipt>), OperationError>> {
-    let now_ms = i64::try_from(node.now_ms()).unwrap_or(i64::MAX);
-    let expected = event.map(Expected::replacement).or_else(|| Expected::of(&mutation, now_ms));
-    let written = node.write(level, key.clone(), Mutation::Watched(Box::new(mutation)));
-    let pubsub = node.pubsub().clone();
-    let told = move |written: Written| {
-        if let Some(expected) = expected {
-            pubsub.announce(&key, expected.happened(&written.answer));
-        }
-        let answer = if let Answer::Watched { answer, .. } = written.answer { *answer } else { written.answer };
-        (answer, Some(written.receipt))
-    };
-    written.map(|result| result.map(told)).boxed()
 }
 
 /// The keys of operations that all write, else none.

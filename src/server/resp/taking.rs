@@ -11,6 +11,7 @@ use futures::FutureExt;
 use futures::future::select_all;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::announcing::Notice;
 use super::commands::{Patience, Take, Taking};
 use super::lines::{Lines, Queued, Unblocked};
 use super::reply::Reply;
@@ -18,6 +19,7 @@ use crate::crdt::command::{Answer, DataType, Mutation, Refusal};
 use crate::crdt::key::Query;
 use crate::node::taking::{Move, NotMoved};
 use crate::node::{Node, OperationError, Receipt};
+use crate::notifications::Event;
 use crate::types::Level;
 
 /// How long a client pauses that was told of something and found nothing: somebody else was quicker, and will be again if both come back at once.
@@ -127,20 +129,29 @@ impl Taker {
     async fn try_key(&self, take: &Take, key: &Bytes) -> Result<Taken, NotTaken> {
         match &take.work {
             Taking::Pop(mutation) => {
-                let written = match mutation {
-                    Mutation::List(_) => self.node.write_in_turn(self.level, key.clone(), mutation.clone()).await?,
-                    _ => self.node.write(self.level, key.clone(), mutation.clone()).await?,
+                let in_turn = matches!(mutation, Mutation::List(_));
+                let (notice, mutation) = Notice::of(&self.node, key, mutation.clone(), None);
+                let written = if in_turn {
+                    self.node.write_in_turn(self.level, key.clone(), mutation).await?
+                } else {
+                    self.node.write(self.level, key.clone(), mutation).await?
                 };
-                let is_nothing = match &written.answer {
+                let answer = Notice::tell(notice, written.answer);
+                let is_nothing = match &answer {
                     Answer::Items(items) => items.is_empty(),
                     Answer::Scored(members) => members.is_empty(),
                     _ => true,
                 };
-                Ok((!is_nothing).then_some((written.answer, vec![written.receipt])))
+                Ok((!is_nothing).then_some((answer, vec![written.receipt])))
             }
             Taking::Move { from, destination, to } => {
                 let moving = Move { source: key.clone(), from: *from, destination: destination.clone(), to: *to };
                 let moved = self.node.move_item(self.level, &moving).await?;
+                if moved.item.is_some() {
+                    // Whether the source is empty now is not known here.
+                    self.node.pubsub().announce(destination, [Event::pushed(*to)]);
+                    self.node.pubsub().announce(key, [Event::popped(*from)]);
+                }
                 Ok(moved.item.map(|item| (Answer::Bytes(item), moved.receipts)))
             }
         }
