@@ -1,5 +1,7 @@
 //! Peers leave, are forgotten, and come back: whoever goes has brought everything home first, and whoever returns brings what it alone has.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
+
 use std::ops::ControlFlow;
 use std::time::Duration;
 

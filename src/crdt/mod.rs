@@ -27,6 +27,7 @@ pub mod number;
 pub mod pull;
 pub mod random;
 pub mod removal;
+pub mod rows;
 pub mod scan;
 pub mod set;
 pub mod shown;

@@ -10,7 +10,7 @@ use super::dot::Clock;
 use crate::config::MAX_WEIGHT;
 
 /// A row beside its entries: its address, its place among the rows, and room for eleven entries even where it has one.
-const ROW: usize = 5;
+const ROW: usize = 7;
 /// An author in a clock that stands alone, as those of pending rows do.
 const LONE_AUTHOR: usize = 2;
 

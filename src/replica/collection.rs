@@ -18,9 +18,10 @@ use bytes::Bytes;
 
 use super::layout::{self, LONGEST_INLINE};
 use crate::crdt::codec::{DecodeError, Reader, Writer};
-use crate::crdt::delta::{Kind, Row, RowAddress, VisitRanked};
+use crate::crdt::delta::{Kind, Row, RowAddress};
 use crate::crdt::encode;
 use crate::crdt::expiry::Expiry;
+use crate::crdt::rows::VisitRanked;
 use crate::crdt::sorted_set::{Order, Score, ScoreView};
 use crate::crdt::summary::Summary;
 use crate::env::{Batch, Snapshot, StorageError};

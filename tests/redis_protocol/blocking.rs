@@ -115,7 +115,7 @@ async fn a_watched_key_that_another_changed_stops_the_transaction_as_at_redis() 
         "a: SADD k m\na: WATCH k\nb: SREM k none\na: MULTI\na: PING\na: EXEC",
         "a: ZADD k 1 m\na: WATCH k\nb: ZINCRBY k 1 m\na: RESET\na: MULTI\na: PING\na: EXEC",
         "a: RPUSH k 1\na: WATCH k\nb: DEL k\nb: RPUSH k 1\na: MULTI\na: PING\na: EXEC",
-        "a: SET k 1 PX 1\na: WATCH k\nb: GET k\na: MULTI\na: PING\na: EXEC",
+        "a: SET k 1 PX 1\na: BLPOP none 0.05\na: WATCH k\nb: GET k\na: MULTI\na: PING\na: EXEC",
     ];
     for conversation in conversations {
         assert_eq!(play(server.resp, "2", conversation).await, play(redis.address, "2", conversation).await);

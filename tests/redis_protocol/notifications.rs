@@ -168,6 +168,7 @@ ZADD zset 1 a 2 b
 ZMPOP 1 zset MIN
 BZPOPMAX zset 1
 RPUSH list a b c
+RPUSH other z
 LMOVE list other LEFT RIGHT
 LMOVE none other LEFT RIGHT
 RPOPLPUSH list list

@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::visiting::{Merging, Order};
 use super::{Cached, ReplicaError, Transaction};
-use crate::crdt::delta::{Kind, Row, RowAddress, VisitRanked};
+use crate::crdt::delta::{Kind, Row, RowAddress};
+use crate::crdt::rows::VisitRanked;
 use crate::crdt::sorted_set::{self, Score};
 use crate::crdt::summary::Summary;
 use crate::env::{Batch, Snapshot};
