@@ -29,13 +29,24 @@ pub enum Content {
     /// The members of a set.
     Set(Vec<Bytes>),
     /// The fields of a hash with the values that show.
-    Hash(Vec<(Bytes, Bytes)>),
+    Hash(Vec<Field>),
     /// The members of a sorted set with their scores.
     SortedSet(Vec<(Bytes, Score)>),
     /// The items of a list, from the front.
     List(Vec<Bytes>),
     /// The registers of a HyperLogLog, a byte each.
     HyperLogLog(Bytes),
+}
+
+/// A field of a hash.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Field {
+    /// Its name.
+    pub name: Bytes,
+    /// The value that shows.
+    pub value: Bytes,
+    /// When it expires by itself, in milliseconds since 1970; `None`: with its key.
+    pub expires_at_ms: Option<u64>,
 }
 
 impl Content {
@@ -45,7 +56,7 @@ impl Content {
         match self {
             Self::String(_) | Self::HyperLogLog(_) => 1,
             Self::Set(elements) | Self::List(elements) => elements.len(),
-            Self::Hash(pairs) => pairs.len(),
+            Self::Hash(fields) => fields.len(),
             Self::SortedSet(members) => members.len(),
         }
     }
@@ -61,7 +72,7 @@ impl Content {
     pub fn longest(&self) -> usize {
         match self {
             Self::String(elements) | Self::Set(elements) | Self::List(elements) => longest_of(elements),
-            Self::Hash(pairs) => longest_of(pairs.iter().flat_map(|(field, value)| [field, value])),
+            Self::Hash(fields) => longest_of(fields.iter().flat_map(|field| [&field.name, &field.value])),
             Self::SortedSet(members) => longest_of(members.iter().map(|(member, _)| member)),
             Self::HyperLogLog(_) => 0,
         }
@@ -72,7 +83,7 @@ impl Content {
     pub fn size(&self) -> usize {
         let bytes: usize = match self {
             Self::String(elements) | Self::Set(elements) | Self::List(elements) => elements.iter().map(Bytes::len).sum(),
-            Self::Hash(pairs) => pairs.iter().map(|(field, value)| field.len() + value.len()).sum(),
+            Self::Hash(fields) => fields.iter().map(|field| field.name.len() + field.value.len()).sum(),
             Self::SortedSet(members) => members.iter().map(|(member, _)| member.len()).sum(),
             Self::HyperLogLog(registers) => registers.len() * ELEMENT_BYTES,
         };
@@ -86,7 +97,7 @@ pub(super) fn read<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Opti
     Ok(Some(match data_type {
         DataType::String => Content::String(shown.string.values()),
         DataType::Set => Content::Set(set::members(rows, key, &shown.expiry)?),
-        DataType::Hash => Content::Hash(hash::fields(rows, shown, key, |view| view.shown())?),
+        DataType::Hash => Content::Hash(hash::contents(rows, shown, key)?),
         DataType::SortedSet => Content::SortedSet(sorted_set::scored(rows, &shown.expiry, key)?),
         DataType::List => Content::List(list::values(rows, key, &shown.expiry)?),
         DataType::HyperLogLog => Content::HyperLogLog(hyperloglog::registers(rows, key, &shown.expiry)?.to_bytes()),
@@ -102,15 +113,17 @@ pub(super) fn write(draft: &mut Draft<'_, '_>, decision: Option<Decision>, conte
         return Err(Refusal::TooBig);
     }
     let key = draft.key;
-    let mut add = |kind, element: &Bytes, payload| {
+    let add = |draft: &mut Draft<'_, '_>, kind, element: &Bytes, payload| {
         draft.add(RowAddress::element(key, kind, element), decision, payload);
     };
     match content {
         // Of siblings of one time the last one shows.
-        Content::String(values) => values.iter().rev().for_each(|value| add(Kind::Value, &Bytes::new(), Payload::Value(value.clone()))),
-        Content::Set(members) => members.iter().for_each(|member| add(Kind::Member, member, Payload::Present)),
-        Content::Hash(pairs) => pairs.iter().for_each(|(field, value)| add(Kind::Field, field, Payload::Value(value.clone()))),
-        Content::SortedSet(members) => members.iter().for_each(|(member, score)| add(Kind::Score, member, Payload::Score(*score))),
+        Content::String(values) => {
+            values.iter().rev().for_each(|value| add(draft, Kind::Value, &Bytes::new(), Payload::Value(value.clone())))
+        }
+        Content::Set(members) => members.iter().for_each(|member| add(draft, Kind::Member, member, Payload::Present)),
+        Content::Hash(fields) => fields.iter().for_each(|field| hash::write_content(draft, decision, field)),
+        Content::SortedSet(members) => members.iter().for_each(|(member, score)| add(draft, Kind::Score, member, Payload::Score(*score))),
         Content::List(items) => list::write_all(draft, decision, items)?,
         Content::HyperLogLog(registers) => hyperloglog::write_all(draft, decision, registers),
     }
@@ -196,6 +209,25 @@ mod tests {
             other.hear(&delta);
             assert_eq!(content(&other).0, content(&target).0, "one delta says all of it");
         }
+    }
+
+    #[test]
+    fn the_ends_of_fields_are_copied_too() {
+        let expire = |field, at_ms| {
+            let condition = key::ExpireCondition::Always;
+            any_hash::Mutation::Expire { fields: vec![bytes(field)], at_ms, condition }.into()
+        };
+        let (mut source, mut target) = (Replica::new(1), Replica::new(2));
+        source.write(&any_hash::Mutation::Set(vec![(bytes("f"), bytes("v")), (bytes("g"), bytes("w"))]).into());
+        source.write(&expire("f", 9_000));
+        let (Some(held), _, token) = content(&source) else { panic!("there is no content") };
+        let ends = any_hash::Query::Ends(vec![bytes("f"), bytes("g")]).into();
+        target.write(&replace(held));
+        assert_eq!(target.query(&ends), Ok(Answer::Numbers(vec![9_000, -1])));
+        target.at(9_000);
+        assert_eq!(target.query(&any_hash::Query::Pairs.into()), Ok(Answer::Pairs(vec![(bytes("g"), bytes("w"))])));
+        source.write(&remove_seen(&token));
+        assert!(source.state.rows.is_empty(), "the decision went with its field");
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::value::{self, ValueView};
 use crate::config::MAX_VALUE;
 
 use field::Field;
+pub(super) use field::{contents, write_content};
 
 /// A change of a hash.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -2,12 +2,14 @@
 //! [`super::super::expiry`]): HSET is its SET, HDEL its DEL, HINCRBY its INCR.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use super::super::additive::Target;
 use super::super::command::{Answer, Refusal};
-use super::super::delta::{Decision, Delta, Payload, Rows, Terms};
+use super::super::content;
+use super::super::delta::{Decision, Delta, Kind, Payload, Rows, Terms};
 use super::super::draft::Draft;
 use super::super::execute::{ExecuteError, Outcome};
 use super::super::expiry::{Ends, Expiry, Subject};
@@ -153,6 +155,36 @@ fn each<'m, T: Clone, E>(
         answers.push(answer);
     }
     Ok(answers)
+}
+
+/// Every field that shows, as a whole.
+pub(in crate::crdt) fn contents<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Vec<content::Field>, R::Error> {
+    let mut contents = Vec::new();
+    rows.visit_from(key, Kind::Field, &mut |address, row| {
+        if address.kind != Kind::Field {
+            return ControlFlow::Break(());
+        }
+        let view = ValueView::of(row, &shown.expiry);
+        let expires_at_ms = Ends::of(row, &shown.expiry).field().end_of_all(view.entries());
+        contents.extend(view.shown().map(|value| content::Field { name: address.element.clone(), value, expires_at_ms }));
+        ControlFlow::Continue(())
+    })?;
+    Ok(contents)
+}
+
+/// Writes a field of which nothing is left; one whose time has passed already is not written.
+pub(in crate::crdt) fn write_content(draft: &mut Draft<'_, '_>, key: Option<Decision>, field: &content::Field) {
+    let (address, now) = (address(draft.key, &field.name), draft.author.now);
+    let decision = match field.expires_at_ms {
+        None => None,
+        Some(time) if Timestamp::from_millis(time) > now => Some(begin(time, now)),
+        Some(_) => return,
+    };
+    let dot = (draft.author.mint)();
+    draft.add_under(dot, address.clone(), Terms { key, field: decision }, Payload::Value(field.value.clone()));
+    if let Some(decision) = decision {
+        draft.add(address, None, Payload::Decision(decision));
+    }
 }
 
 /// HEXPIRE and its like.

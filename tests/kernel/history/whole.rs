@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ringtide::crdt::command::{Answer, Mutation};
-use ringtide::crdt::content::Content;
+use ringtide::crdt::content::{Content, Field};
 use ringtide::crdt::delta::{Delta, Kind};
 use ringtide::crdt::key::{self as any_key, Query};
 use ringtide::crdt::sorted_set::Score;
@@ -29,7 +29,9 @@ pub(super) fn replacement(choice: u32, number: usize) -> (&'static str, Bytes, M
     let content = match () {
         () if key == COUNTER || key == BITS => Content::String(vec![whole.to_string().into()]),
         () if key == SET => Content::Set(vec![member]),
-        () if key == HASH => Content::Hash(vec![(field, (whole as f64 * UNIT).to_string().into())]),
+        () if key == HASH => {
+            Content::Hash(vec![Field { name: field, value: (whole as f64 * UNIT).to_string().into(), expires_at_ms: None }])
+        }
         () if key == SCORES => Content::SortedSet(vec![(member, Score::new(whole as f64 * UNIT))]),
         () if key == LIST => Content::List(vec![number.to_string().into()]),
         () => Content::HyperLogLog(Bytes::from_static(&[3])),

@@ -117,6 +117,7 @@ fn help(_arguments: &[Bytes], _now_ms: i64) -> Parsed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crdt::content::Field;
     use crate::crdt::sorted_set::Score;
 
     #[test]
@@ -128,9 +129,10 @@ mod tests {
         assert_eq!(encoding(&Content::Set(numbers(512).collect())), "intset");
         assert_eq!(encoding(&Content::Set(numbers(513).collect())), "hashtable");
         assert_eq!(encoding(&Content::Set(vec!["x".into()])), "hashtable");
-        let pairs = |count| Content::Hash(numbers(count).map(|field| (field, Bytes::new())).collect());
+        let field = |name, value| Field { name, value, expires_at_ms: None };
+        let pairs = |count| Content::Hash(numbers(count).map(|name| field(name, Bytes::new())).collect());
         assert_eq!((encoding(&pairs(512)), encoding(&pairs(513))), ("listpack", "hashtable"));
-        assert_eq!(encoding(&Content::Hash(vec![("f".into(), "v".repeat(65).into())])), "hashtable");
+        assert_eq!(encoding(&Content::Hash(vec![field("f".into(), "v".repeat(65).into())])), "hashtable");
         let scored = |count| Content::SortedSet(numbers(count).map(|member| (member, Score::new(1.0))).collect());
         assert_eq!((encoding(&scored(128)), encoding(&scored(129))), ("listpack", "skiplist"));
         assert_eq!(encoding(&Content::List(vec!["x".into()])), "quicklist");
