@@ -108,7 +108,7 @@ impl Target<'_, Bytes> {
     /// Adds an integer, and gives the sum.
     ///
     /// # Errors
-    /// `not_an_integer` where the value is none, and where the sum does not fit 64 bits.
+    /// `not_an_integer` where the value is none of 64 bits, and where the sum is none.
     pub(super) fn increment(
         &self,
         draft: &mut Draft<'_, '_>,
@@ -116,10 +116,10 @@ impl Target<'_, Bytes> {
         amount: i64,
         not_an_integer: Refusal,
     ) -> Result<i64, Refusal> {
-        let shown = self.view.integer().ok_or_else(|| not_an_integer.clone())?;
-        let sum = i64::try_from(shown.saturating_add(i128::from(amount))).map_err(|_| Refusal::Overflow)?;
+        let shown = self.view.integer().and_then(|shown| i64::try_from(shown).ok()).ok_or_else(|| not_an_integer.clone())?;
+        let sum = shown.checked_add(amount).ok_or(Refusal::Overflow)?;
         let exact = self.view.number().ok_or(not_an_integer)?;
-        let amount = if exact == Number::Integer(shown) { amount.into() } else { Number::from(sum).minus(&exact) };
+        let amount = if exact == Number::from(shown) { amount.into() } else { Number::from(sum).minus(&exact) };
         self.add(draft, terms, &amount)?;
         Ok(sum)
     }

@@ -232,30 +232,30 @@ fn several_sets() -> impl Strategy<Value = Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_sets_of_several_keys_get_the_replies_of_redis() {
-    compare_histories("2", several_sets(), 400).await;
-    compare_histories("3", several_sets(), 200).await;
+    compare_histories("2", several_sets(), 20).await;
+    compare_histories("3", several_sets(), 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_lists_get_the_replies_of_redis() {
-    compare_histories("2", lists(), 200).await;
+    compare_histories("2", lists(), 25).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_takes_and_transactions_get_the_replies_of_redis() {
-    compare_histories("2", takes(), 200).await;
-    compare_histories("3", takes(), 100).await;
-    compare_histories("2", watching(), 200).await;
+    compare_histories("2", takes(), 10).await;
+    compare_histories("3", takes(), 5).await;
+    compare_histories("2", watching(), 15).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_strings_and_bits_get_the_replies_of_redis() {
-    compare_histories("2", strings_and_bits(), 200).await;
+    compare_histories("2", strings_and_bits(), 25).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_hyperloglogs_get_the_replies_of_redis() {
-    compare_histories("2", hyperloglogs(), 100).await;
+    compare_histories("2", hyperloglogs(), 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

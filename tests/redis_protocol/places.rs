@@ -134,11 +134,11 @@ fn sorting() -> impl Strategy<Value = Vec<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_places_get_the_replies_of_redis() {
-    compare_histories("2", places(), 400).await;
-    compare_histories("3", places(), 200).await;
+    compare_histories("2", places(), 15).await;
+    compare_histories("3", places(), 10).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_sortings_get_the_replies_of_redis() {
-    compare_histories("2", sorting(), 400).await;
+    compare_histories("2", sorting(), 15).await;
 }

@@ -125,7 +125,8 @@ impl Cell {
             // The bits of the other axis are filled so that a carry passes through them, or emptied again by a borrow.
             let one = (other >> unused) + 1;
             let moved = match by {
-                0 => self.bits & own,
+                // Not even what lies at the very end of the map loses its topmost bit.
+                0 => return self.bits & own,
                 1.. => (self.bits & own).wrapping_add(one),
                 _ => ((self.bits & own) | other >> unused).wrapping_sub(one),
             };
