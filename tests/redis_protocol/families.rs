@@ -243,9 +243,9 @@ async fn random_lists_get_the_replies_of_redis() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_takes_and_transactions_get_the_replies_of_redis() {
-    compare_histories("2", takes(), 10).await;
-    compare_histories("3", takes(), 5).await;
-    compare_histories("2", watching(), 15).await;
+    compare_histories("2", takes(), 4).await;
+    compare_histories("3", takes(), 2).await;
+    compare_histories("2", watching(), 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
