@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::command::Refusal;
 use super::counter::{self, Observed, Run};
 use super::delta::{Entry, Payload, Row, RowAddress, Terms};
-use super::dot::{Clock, Dot};
+use super::dot::Dot;
 use super::draft::Draft;
 use super::expiry::{Ends, Expiry};
 use super::number::Number;
@@ -169,7 +169,7 @@ impl<B> Target<'_, B> {
         named.extend(floors);
         let observed = counter::observed(&self.row, |dot| named.contains(dot));
         let keeps = self.row.keys().filter(|dot| !named.contains(dot)).copied().collect();
-        draft.replace_row(self.address.clone(), &self.row, keeps, &Clock::new());
+        draft.replace_row(self.address.clone(), &self.row, keeps);
         draft.add_floors(&self.address, observed);
     }
 

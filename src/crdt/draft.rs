@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::command::Refusal;
 use super::counter;
 use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Rows, Scope, Terms};
-use super::dot::{Clock, Dot};
+use super::dot::Dot;
 use super::execute::ExecuteError;
 use super::expiry::deadline;
 use super::token::{self, Token};
@@ -81,15 +81,14 @@ impl<'d, 'a> Draft<'d, 'a> {
     }
 
     /// Overwrites a row as this replica knows it, but for some live dots. What was pending for the whole key was pending for
-    /// this row as well. `superseded` names further dots, not seen here, that must not stand in the row.
-    pub(super) fn replace_row(&mut self, address: RowAddress, row: &Row, keeps: Vec<Dot>, superseded: &Clock) {
+    /// this row as well.
+    pub(super) fn replace_row(&mut self, address: RowAddress, row: &Row, keeps: Vec<Dot>) {
         for dot in row.keys().filter(|dot| !keeps.contains(dot)) {
             self.remove(address.clone(), *dot);
         }
         let mut pending = self.causal.pending_for(&Scope::Key(self.key.clone()));
         let scope = Scope::Row(address);
         pending.extend(&self.causal.pending_for(&scope));
-        pending.extend(&superseded.minus(&self.causal.clock));
         self.delta.replaces.push(Replacement { scope, pending, keeps });
         self.overwrites = true;
     }
@@ -98,7 +97,7 @@ impl<'d, 'a> Draft<'d, 'a> {
     pub(super) fn overwrite_row(&mut self, address: RowAddress, row: &Row) {
         let now = self.author.now;
         let keeps = row.iter().filter(|(_, entry)| stays(entry, now)).map(|(dot, _)| *dot).collect();
-        self.replace_row(address, row, keeps, &Clock::new());
+        self.replace_row(address, row, keeps);
     }
 
     /// Overwrites the decisions in a row that have not passed. What else it holds stays.
@@ -106,7 +105,7 @@ impl<'d, 'a> Draft<'d, 'a> {
         let now = self.author.now;
         let goes = |entry: &Entry| matches!(entry.payload, Payload::Decision(_)) && !stays(entry, now);
         let keeps = row.iter().filter(|(_, entry)| !goes(entry)).map(|(dot, _)| *dot).collect();
-        self.replace_row(address, row, keeps, &Clock::new());
+        self.replace_row(address, row, keeps);
     }
 
     /// Says that everything seen of the key is overwritten, but for some live dots. What is pending for a single

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, DataType, Refusal, Selection, longest_of};
 use super::delta::{Delta, Kind, Payload, Row, RowAddress, Rows};
-use super::dot::Clock;
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::expiry::Expiry;
@@ -174,7 +173,7 @@ fn add<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, members: &[By
         let address = RowAddress::member(draft.key, member);
         let row = rows.row(&address).map_err(ExecuteError::Rows)?;
         added += i64::from(!row.values().any(|entry| !shown.expiry.hides(entry)));
-        draft.replace_row(address.clone(), &row, Vec::new(), &Clock::new());
+        draft.replace_row(address.clone(), &row, Vec::new());
         draft.add(address, decision, Payload::Present);
     }
     Ok((draft.finish(), Answer::Integer(added)))
@@ -188,7 +187,7 @@ fn remove<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, members: &
         let row = rows.row(&address).map_err(ExecuteError::Rows)?;
         if row.values().any(|entry| !shown.expiry.hides(entry)) {
             removed += 1;
-            draft.replace_row(address, &row, Vec::new(), &Clock::new());
+            draft.replace_row(address, &row, Vec::new());
         }
     }
     Ok((draft.finish(), Answer::Integer(removed)))

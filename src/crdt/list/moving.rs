@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::super::command::{Answer, Refusal};
 use super::super::delta::{Delta, RowAddress, Rows};
-use super::super::dot::{Clock, Dot};
+use super::super::dot::Dot;
 use super::super::draft::Draft;
 use super::super::execute::{ExecuteError, Outcome};
 use super::super::shown::Shown;
@@ -66,7 +66,7 @@ pub(super) fn take<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, n
     let row = rows.row(&address).map_err(ExecuteError::Rows)?;
     let stands = item(&row, &shown.expiry).is_some() && row.keys().eq(&name.dots);
     if stands {
-        draft.replace_row(address, &row, Vec::new(), &Clock::new());
+        draft.replace_row(address, &row, Vec::new());
     }
     Ok((draft.finish(), Answer::flag(stands)))
 }
@@ -80,7 +80,7 @@ pub(super) fn rotate<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>,
         let neighbours = beyond(rows, draft.key, to).map_err(ExecuteError::Rows)?;
         let decision = shown.write_under(&mut draft);
         put_one(&mut draft, &neighbours, to.growth(), decision, &value)?;
-        draft.replace_row(address, &row, Vec::new(), &Clock::new());
+        draft.replace_row(address, &row, Vec::new());
     }
     Ok((draft.finish(), Answer::Bytes(value)))
 }

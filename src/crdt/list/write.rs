@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::super::command::{Answer, Refusal};
 use super::super::delta::{Decision, Delta, Payload, Row, RowAddress, Rows};
-use super::super::dot::{Clock, Dot};
+use super::super::dot::Dot;
 use super::super::draft::Draft;
 use super::super::execute::{ExecuteError, Outcome};
 use super::super::key;
@@ -166,7 +166,7 @@ fn remove_all<'i>(draft: &mut Draft<'_, '_>, items: impl IntoIterator<Item = &'i
         if bytes > MAX_REMOVED_BYTES {
             return Err(Refusal::TooManyItems);
         }
-        draft.replace_row(address.clone(), row, Vec::new(), &Clock::new());
+        draft.replace_row(address.clone(), row, Vec::new());
     }
     Ok(removed)
 }
@@ -205,7 +205,7 @@ pub(super) fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, in
     .map_err(ExecuteError::Rows)?;
     let (address, row) = found.ok_or(Refusal::IndexOutOfRange)?;
     let decision = shown.write_under(&mut draft);
-    draft.replace_row(address.clone(), &row, Vec::new(), &Clock::new());
+    draft.replace_row(address.clone(), &row, Vec::new());
     draft.add(address, decision, Payload::Value(value.clone()));
     Ok((draft.finish(), Answer::Ok))
 }

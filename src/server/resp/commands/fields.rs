@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::action::{CommandError, Operation, plain};
 use super::options::{Unit, integer, is};
-use super::spec::{Flags, Group, Parsed, Run, Spec};
+use super::spec::{Flags, Group, Parsed, Spec};
 use crate::crdt::command::Answer;
 use crate::crdt::hash::{Mutation, Query};
 use crate::crdt::key::ExpireCondition;
@@ -23,50 +23,49 @@ const UNITS: [(&str, Unit); 4] = [("ex", Unit::Seconds), ("px", Unit::Millis), (
 /// What most of the commands say where the number of fields is none.
 const NOT_POSITIVE: &str = "ERR Number of fields must be a positive integer";
 
-const fn row(
-    name: &'static str,
-    arity: i64,
-    flags: Flags,
-    summary: &'static str,
-    since: &'static str,
-    parse: fn(&[Bytes], i64) -> Parsed,
-) -> Spec {
-    Spec { name, arity, flags, group: Group::Hash, keys: (1, 1, 1), summary, since, run: Run::Pure(parse) }
-}
-
 pub(super) const COMMANDS: &[Spec] = &[
-    row("hexpire", -6, WRITE, "Set expiry for hash fields in seconds", "7.4.0", |arguments, now_ms| {
+    Group::Hash.row("hexpire", -6, WRITE, "Set expiry for hash fields in seconds", "7.4.0", |arguments, now_ms| {
         expire(arguments, Unit::Seconds, now_ms, "hexpire")
     }),
-    row("hpexpire", -6, WRITE, "Set expiry for hash fields in milliseconds", "7.4.0", |arguments, now_ms| {
+    Group::Hash.row("hpexpire", -6, WRITE, "Set expiry for hash fields in milliseconds", "7.4.0", |arguments, now_ms| {
         expire(arguments, Unit::Millis, now_ms, "hpexpire")
     }),
-    row("hexpireat", -6, WRITE, "Set the expiry of hash fields as a UNIX timestamp", "7.4.0", |arguments, now_ms| {
+    Group::Hash.row("hexpireat", -6, WRITE, "Set the expiry of hash fields as a UNIX timestamp", "7.4.0", |arguments, now_ms| {
         expire(arguments, Unit::AtSeconds, now_ms, "hexpireat")
     }),
-    row("hpexpireat", -6, WRITE, "Set the expiry of hash fields as a UNIX timestamp in milliseconds", "7.4.0", |arguments, now_ms| {
-        expire(arguments, Unit::AtMillis, now_ms, "hpexpireat")
-    }),
-    row("httl", -5, READ, "Get the time to live of hash fields in seconds", "7.4.0", |arguments, now_ms| {
+    Group::Hash.row(
+        "hpexpireat",
+        -6,
+        WRITE,
+        "Set the expiry of hash fields as a UNIX timestamp in milliseconds",
+        "7.4.0",
+        |arguments, now_ms| expire(arguments, Unit::AtMillis, now_ms, "hpexpireat"),
+    ),
+    Group::Hash.row("httl", -5, READ, "Get the time to live of hash fields in seconds", "7.4.0", |arguments, now_ms| {
         ends(arguments, move |end| seconds(end - now_ms))
     }),
-    row("hpttl", -5, READ, "Get the time to live of hash fields in milliseconds", "7.4.0", |arguments, now_ms| {
+    Group::Hash.row("hpttl", -5, READ, "Get the time to live of hash fields in milliseconds", "7.4.0", |arguments, now_ms| {
         ends(arguments, move |end| (end - now_ms).max(0))
     }),
-    row("hexpiretime", -5, READ, "Get the expiration time of hash fields as a UNIX timestamp", "7.4.0", |arguments, _| {
+    Group::Hash.row("hexpiretime", -5, READ, "Get the expiration time of hash fields as a UNIX timestamp", "7.4.0", |arguments, _| {
         ends(arguments, seconds)
     }),
-    row("hpexpiretime", -5, READ, "Get the expiration time of hash fields as a UNIX timestamp in milliseconds", "7.4.0", |arguments, _| {
-        ends(arguments, |end| end)
-    }),
-    row("hpersist", -5, WRITE, "Remove the expiration of hash fields", "7.4.0", |arguments, _| {
+    Group::Hash.row(
+        "hpexpiretime",
+        -5,
+        READ,
+        "Get the expiration time of hash fields as a UNIX timestamp in milliseconds",
+        "7.4.0",
+        |arguments, _| ends(arguments, |end| end),
+    ),
+    Group::Hash.row("hpersist", -5, WRITE, "Remove the expiration of hash fields", "7.4.0", |arguments, _| {
         Ok(Operation::write(&arguments[1], Mutation::Persist(fields(&arguments[2..], NOT_POSITIVE)?)).plain())
     }),
-    row("hgetdel", -5, WRITE, "Get the values of hash fields and delete them", "8.0.0", |arguments, _| {
+    Group::Hash.row("hgetdel", -5, WRITE, "Get the values of hash fields and delete them", "8.0.0", |arguments, _| {
         Ok(Operation::write(&arguments[1], Mutation::GetRemove(fields(&arguments[2..], NOT_POSITIVE)?)).plain())
     }),
-    row("hgetex", -5, WRITE, "Get the values of hash fields, and set or remove their expiration", "8.0.0", hgetex),
-    row("hsetex", -6, GROW, "Set the values of hash fields together with their expiration", "8.0.0", hsetex),
+    Group::Hash.row("hgetex", -5, WRITE, "Get the values of hash fields, and set or remove their expiration", "8.0.0", hgetex),
+    Group::Hash.row("hsetex", -6, GROW, "Set the values of hash fields together with their expiration", "8.0.0", hsetex),
 ];
 
 /// FIELDS, their number, and the fields themselves.
@@ -185,6 +184,7 @@ fn pairs(arguments: &[Bytes]) -> Option<Result<Vec<(Bytes, Bytes)>, CommandError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::resp::commands::spec::Run;
     use crate::server::resp::commands::{Action, Work};
 
     const NOW_MS: i64 = 1_000_000;
