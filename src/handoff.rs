@@ -123,17 +123,8 @@ impl<T: Send + 'static> Handoff<T> {
         let mut missing: BTreeMap<u64, usize> = BTreeMap::new();
         for (number, hint) in hints {
             let holders = cluster.ring.holders(hint.partition);
-            // A peer that is no holder any more has no use for it, but those that are may lack it. And whoever is about to go does not wait for
-            // a peer that is away: its co-replicas will bring it.
-            let hurries = !cluster.is_member(self.topology.local()) && !cluster.reachable.contains(&home);
-            let targets: Vec<PeerId> = match () {
-                () if !holders.contains(&home) => holders.to_vec(),
-                () if hurries => cluster.reachable_holders(hint.partition).collect(),
-                () => vec![home],
-            };
-            if targets.is_empty() {
-                continue;
-            }
+            // A peer that is no holder any more has no use for it, but those that are may lack it.
+            let targets: Vec<PeerId> = if holders.contains(&home) { vec![home] } else { holders.to_vec() };
             missing.insert(number, targets.len());
             for target in targets {
                 let sent = Sent { partition: hint.partition, delta: hint.delta.clone(), hint_for: None };

@@ -11,7 +11,7 @@ use ringtide::crdt::command::Answer;
 use ringtide::crdt::string::{Mutation, Query};
 use ringtide::crdt::{key, set};
 use ringtide::node::leaving::LeaveError;
-use ringtide::node::{Node, PeerState};
+use ringtide::node::{Node, PeerState, PeerStatus};
 use ringtide::sim::cluster::SimCluster;
 use ringtide::sim::storage::Crash;
 use ringtide::types::{Level, Partition};
@@ -168,6 +168,28 @@ async fn the_partitions_of_a_forgotten_peer_are_copied_again() {
     assert_eq!(node(&cluster, 1).ring()[0].len(), 3);
     for index in 0..3 {
         assert_eq!(node(&cluster, index).status().syncing, 0);
+        expect_all(&cluster, index).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_two_that_are_both_gone_for_good() {
+    let mut cluster = cluster(5, 5).await;
+    let gone = [cluster.peers[3].id, cluster.peers[4].id];
+    for index in [3, 4] {
+        cluster.crash(index, Crash::Process);
+        cluster.peers[index].out = true;
+    }
+    let is_gone = |peer: &PeerStatus| gone.contains(&peer.peer) && peer.state != PeerState::Down;
+    while node(&cluster, 0).peers().iter().any(is_gone) {
+        sleep(Duration::from_secs(1)).await;
+    }
+    for peer in gone {
+        node(&cluster, 0).forget(peer).await.unwrap();
+    }
+    cluster.converge(PATIENCE).await.unwrap();
+    for index in 0..3 {
+        assert_eq!((node(&cluster, index).status().syncing, rows(&cluster, index)), (0, 100));
         expect_all(&cluster, index).await;
     }
 }

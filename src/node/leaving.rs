@@ -44,9 +44,10 @@ pub enum LeaveError {
 }
 
 impl Node {
-    /// Takes this peer out of the ring: returns once every partition that it held is durably at all its new holders, and every hint at a peer that
-    /// stays. Until then it goes on serving clients, and so it does after that, out of what the others hold. With fewer members than copies
-    /// left, `force` makes it go all the same. A peer that is started again joins again.
+    /// Takes this peer out of the ring: returns once every partition that it held is durably at all its new holders, and every hint where it
+    /// belongs: a peer that is down has to come back first, or be forgotten. Until then it goes on serving clients, and so it does after that,
+    /// out of what the others hold. With fewer members than copies left, `force` makes it go all the same. A peer that is started again joins
+    /// again.
     ///
     /// Waits as long as it takes; dropping the future does not make the peer stay.
     ///

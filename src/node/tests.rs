@@ -33,6 +33,11 @@ async fn a_read_hears_a_former_holder_that_has_the_only_copy() {
     cluster.network.set_weather(CALM);
     assert_eq!(other.read(Level::One, KEY, string::Query::Get).await, Ok(Answer::Nil), "the nearest replica alone");
     assert_eq!(other.read(Level::Sloppy, KEY, string::Query::Get).await, Ok(Answer::Bytes("5".into())));
+    // Also where it is no member any more.
+    let leaving = topology.cluster().reachable.clone();
+    topology.publish(Cluster { reachable: BTreeSet::new(), leaving, ..(*topology.cluster()).clone() });
+    assert_eq!(other.read(Level::Sloppy, KEY, string::Query::Get).await, Ok(Answer::Bytes("5".into())));
+    topology.publish(Cluster { leaving: BTreeSet::new(), ..(*topology.cluster()).clone() });
     // Whoever is down is not asked.
     topology.publish(Cluster { reachable: BTreeSet::new(), ..(*topology.cluster()).clone() });
     assert_eq!(other.inner.coordinator.topology.cluster().reachable_former(Partition(0)).count(), 0);
