@@ -115,6 +115,7 @@ impl Node {
         let members = known_members(&replica, &config, &*network, clock.wall_ms())?;
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
         replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
+        replica.prove().map_err(OpenError::from)?;
 
         let exchange = Exchange::new(network, random.random());
         let listeners = Listeners::new(clock.wall_ms());

@@ -160,6 +160,7 @@ impl Replica {
             for index in 0..self.partition_count() {
                 self.new_state(Partition(index));
             }
+            self.distrust()?;
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ pub mod partition;
 pub mod pulling;
 pub mod roles;
 pub mod transaction;
+pub mod unproven;
 pub mod view;
 pub mod waiting;
 
@@ -112,7 +113,12 @@ impl Replica {
         let mut random = SmallRng::seed_from_u64(seed);
         let snapshot = storage.snapshot();
         let settings_key = layout::named_key("partitions");
-        match snapshot.get(&settings_key)? {
+        let settings = snapshot.get(&settings_key)?;
+        let lease = minter::last_lease(&*storage)?;
+        if settings.is_some() && lease.is_none() {
+            unproven::note(&*storage)?;
+        }
+        match settings {
             Some(bytes) => {
                 let stored: u16 = partition::from_bytes("the number of partitions", &bytes)?;
                 if stored != partitions {
@@ -125,7 +131,7 @@ impl Replica {
                 storage.commit(batch)?;
             }
         }
-        let minter = Minter::open(Arc::clone(&storage), Arc::clone(&clock), partitions, &mut random)?;
+        let minter = Minter::open(Arc::clone(&storage), lease, Arc::clone(&clock), partitions, &mut random)?;
         let mut states: Vec<PartitionState> =
             (0..partitions).map(|index| PartitionState::empty(random.random(), minter.next_counter(Partition(index)))).collect();
         for (index, state) in states.iter_mut().enumerate() {
