@@ -178,7 +178,7 @@ impl<T: Send + 'static> Membership<T> {
         self.judge();
         self.show_reachable();
         self.renew_own(view.actor()).await?;
-        if self.returns && view.sealed().is_empty() && view.hints == 0 {
+        if self.returns && view.sealed().is_empty() && view.shown.hints == 0 {
             self.returns = false;
             let mut members = self.members.clone();
             if members.join_again(self.topology.local()) {

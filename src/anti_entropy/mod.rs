@@ -3,8 +3,9 @@
 //! A *pull* is one-sided: this peer asks another for digests, descends where they differ, and takes its clock over at the very end.
 //! The other pulls for itself. Equal partitions cost one message for all of them together.
 //!
-//! [`session`] pulls, [`serve`] is pulled from; what must see rows and clock of one moment is done by the writer (`replica::pulling`).
+//! [`session`] pulls, [`serve`] is pulled from, [`scrub`] looks for damage that no pull meets; what must see rows and clock of one moment is done by the writer (`replica::pulling`).
 
+pub mod scrub;
 pub mod serve;
 pub mod session;
 
@@ -137,8 +138,15 @@ impl<T: Send + 'static> AntiEntropy<T> {
         let source = Source { peer, began: Instant::now() };
         let offers = self
             .writer
-            .step(move |replica| Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>()))
+            .step(move |replica| {
+                // A full disk takes nothing in.
+                let asked = if replica.has_room() { asked } else { Vec::new() };
+                Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>())
+            })
             .await?;
+        if offers.is_empty() {
+            return Ok(());
+        }
         let Reply::PullStarts(starts) = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await? else {
             return Err(session::PullError::Unexpected);
         };

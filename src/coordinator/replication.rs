@@ -33,8 +33,8 @@ pub type WriteResult = Result<Written, NotWritten>;
 /// Why a write was not done here.
 #[derive(Debug)]
 pub enum NotWritten {
-    /// This peer turned out not to hold the key; nothing was done.
-    NotHolder,
+    /// Nothing was done here, and another holder may do it. Where there is none, this is what to tell.
+    Elsewhere(OperationError),
     /// It failed.
     Failed(OperationError),
 }
@@ -116,9 +116,10 @@ impl Replication {
             match result {
                 Err(error) => {
                     let _ = ticket.reply.send(Err(match error {
-                        NotExecuted::NotHolder => NotWritten::NotHolder,
+                        NotExecuted::NotHolder => NotWritten::Elsewhere(OperationError::NoReplica),
+                        NotExecuted::NoRoom => NotWritten::Elsewhere(OperationError::DiskFull),
                         NotExecuted::Refused(refusal) => NotWritten::Failed(refusal.into()),
-                        NotExecuted::Failed(what) => NotWritten::Failed(OperationError::Stopped(what)),
+                        NotExecuted::Damaged(what) => NotWritten::Elsewhere(OperationError::Damaged(what)),
                     }));
                 }
                 Ok(executed) if executed.delta.is_empty() => {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
 pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
-use self::tasks::{spread_wakes, sweep, tell_expired};
+use self::tasks::{scrub, spread_wakes, sweep, tell_expired};
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
 use crate::coordinator::Coordinator;
@@ -155,10 +155,11 @@ impl Node {
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let membership = Membership::new(topology.clone(), exchange.clone(), listeners, writer.clone(), Arc::clone(&view), members, wake);
         let liveness = membership.liveness();
+        let server = serve::Server::new(topology, writer);
         let dispatch = Dispatch::new(
             coordinator.clone(),
             anti_entropy.clone(),
-            serve::Server::new(topology, writer),
+            server.clone(),
             handoff.clone(),
             pubsub.clone(),
             membership_events.clone(),
@@ -176,6 +177,7 @@ impl Node {
             tokio::spawn(coordinator.clone().sweep_expired()),
             tokio::spawn(coordinator.clone().sweep_floors()),
             tokio::spawn(tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
+            tokio::spawn(scrub(&coordinator, server, config.scrub_period)),
             tokio::spawn(dispatch.run(events)),
         ];
         let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));
@@ -254,10 +256,12 @@ impl Node {
             partitions: config.partitions,
             replicas: config.replicas,
             keys: held().map(|partition| partition.keys).sum(),
-            hints: view.hints,
+            hints: view.shown.hints,
             syncing: held().filter(|partition| partition.standing != Counting::Counted).count(),
             handing_over: view.partitions().iter().filter(|partition| !partition.holder && partition.standing != Counting::Absent).count(),
             protected: config.protected,
+            damage: view.shown.damage,
+            has_room: view.shown.has_room,
         }
     }
 

@@ -159,10 +159,14 @@ async fn run<T: Send + 'static>(
                 batch.apply(&mut replica, durability, &storage, &mut outlet)
             }
         };
-        match worked {
-            Ok(()) => {}
-            Err(ReplicaError::Damaged(damaged)) => tracing::error!(error = %damaged, "a step met a damaged record"),
-            Err(error @ ReplicaError::Storage(_)) => return end(&mut outlet, &error),
+        if let Err(ReplicaError::Damaged(damaged)) = &worked {
+            tracing::error!(error = %damaged, "a step met a damaged record");
+        }
+        replica.has_room();
+        for done in [worked, replica.restart_suspects()] {
+            if let Err(error @ ReplicaError::Storage(_)) = done {
+                return end(&mut outlet, &error);
+            }
         }
         if let (Durability::Every(interval), None) = (durability, sync_at) {
             sync_at = Some(Instant::now() + interval);

@@ -7,6 +7,7 @@
 //! - `journal` and `reach`: a log that ends early, or has a hole, does not pass for a complete one;
 //! - `tables`: files of the LSM tree that are missing or damaged are noticed before fjall meets them, and named;
 //! - `open`: the order of checks at the start; `failure`: what errors mean; `suspicion`: what follows where reading fails;
+//! - `room`: a full disk is noticed before fjall meets it;
 //! - `keys`, `snapshot`: one key is kept for ourselves, and reads see whole batches only;
 //! - `tasks`: threads for those who block.
 
@@ -22,6 +23,7 @@ mod journal;
 mod keys;
 mod open;
 mod reach;
+mod room;
 mod rotation;
 mod snapshot;
 mod suspicion;
@@ -29,9 +31,11 @@ mod tables;
 mod tasks;
 
 pub use failure::OpenError;
+pub use room::has_room;
 
 use self::failure::{explain_io, explain_write};
 use self::reach::Reach;
+use self::room::Room;
 use self::rotation::Stalled;
 use self::snapshot::FjallSnapshot;
 use self::suspicion::Suspicion;
@@ -94,6 +98,7 @@ pub struct FjallStorage {
     failure: OnceLock<StorageError>,
     /// Set once something could not be read.
     suspicion: Arc<Suspicion>,
+    room: Room,
     /// Whether this start found commits missing.
     lost_tail: bool,
     /// Whether no lease has been written since commits were found missing.
@@ -123,6 +128,7 @@ impl FjallStorage {
             lease: Mutex::new(opened.lease),
             failure: OnceLock::new(),
             suspicion,
+            room: Room::default(),
             lost_tail: opened.lost,
             lease_void: AtomicBool::new(opened.lost),
             _lock: opened.lock,
@@ -134,6 +140,12 @@ impl FjallStorage {
     #[must_use]
     pub fn lost_tail(&self) -> bool {
         self.lost_tail
+    }
+
+    /// Whether it takes no more writes since the disk was full.
+    #[must_use]
+    pub fn failed_for_room(&self) -> bool {
+        matches!(self.failure.get(), Some(StorageError::Full(_)))
     }
 
     /// Waits until every task that was given to [`Storage::spawn`] has ended, except the one that this is called from.
@@ -243,6 +255,10 @@ impl Storage for FjallStorage {
         locked(&self.reach)?.forgive().map_err(|error| explain_io(&error))?;
         self.lease_void.store(false, Ordering::Release);
         Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.room.is_there(&self.folder, &self.options)
     }
 
     fn spawn(&self, name: &'static str, task: Task) {
