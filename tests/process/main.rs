@@ -5,6 +5,7 @@
 
 mod blocking;
 mod cluster;
+mod disks;
 mod harness;
 mod hostile;
 mod keyspace;
