@@ -309,3 +309,6 @@ fn replay(snapshot: &dyn crate::env::Snapshot, states: &mut [PartitionState]) ->
     journal.first = first.unwrap_or(journal.next);
     Ok(journal)
 }
+
+#[cfg(test)]
+mod tests;
