@@ -85,6 +85,8 @@ pub struct Replica {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     partitions: Vec<PartitionState>,
+    /// The name of the ring that the roles follow from.
+    ring: u64,
     minter: Minter,
     pulls: Pulls,
     floors: OwnFloors,
@@ -137,11 +139,12 @@ impl Replica {
         let journal = replay(&*snapshot, &mut states)?;
         let (next_hint, hints) = hints::count(&*snapshot)?;
         drop(snapshot);
-        let view = Arc::new(ArcSwap::from_pointee(View::new(storage.snapshot(), &states, &minter, hints)));
+        let view = Arc::new(ArcSwap::from_pointee(View::new(storage.snapshot(), &states, 0, &minter, hints)));
         let mut replica = Self {
             storage,
             clock,
             partitions: states,
+            ring: 0,
             minter,
             pulls: Pulls::default(),
             floors: OwnFloors::default(),
@@ -177,6 +180,12 @@ impl Replica {
     /// The state of one partition; its tree answers only to a mutable borrow, since it computes what it is asked for.
     pub fn partition_mut(&mut self, partition: Partition) -> &mut PartitionState {
         &mut self.partitions[usize::from(partition.0)]
+    }
+
+    /// The name of the ring that this peer's roles follow from.
+    #[must_use]
+    pub fn ring(&self) -> u64 {
+        self.ring
     }
 
     /// The number of partitions.
@@ -217,7 +226,7 @@ impl Replica {
 
     /// Shows readers what was committed last.
     fn publish(&self) {
-        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, &self.minter, self.hints)));
+        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, self.ring, &self.minter, self.hints)));
     }
 
     /// Folds the journal into checkpoints of the partitions that changed.
