@@ -135,7 +135,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
         if asked.is_empty() {
             return Ok(());
         }
-        let source = Source { peer, began: Instant::now() };
+        let began = Instant::now();
         let offers = self
             .writer
             .step(move |replica| {
@@ -147,10 +147,11 @@ impl<T: Send + 'static> AntiEntropy<T> {
         if offers.is_empty() {
             return Ok(());
         }
-        let Reply::PullStarts(starts) = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await? else {
+        let Reply::PullStarts { ring, starts } = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await?
+        else {
             return Err(session::PullError::Unexpected);
         };
-        let begun = self.begin(source, starts).await?;
+        let begun = self.begin(peer, began, ring, starts).await?;
         let mut ended: Vec<(Partition, Option<u64>, PullEnded)> = Vec::new();
         let mut sessions = Vec::new();
         for (partition, seal, state_id, begun) in begun {
@@ -177,14 +178,20 @@ impl<T: Send + 'static> AntiEntropy<T> {
         self.confirm(peer, &ended).await
     }
 
-    /// Begins the pulls of all partitions in one step.
+    /// Begins the pulls of all partitions in one step, from a peer whose ring has this name.
     async fn begin(
         &self,
-        source: Source,
+        peer: PeerId,
+        began: Instant,
+        ring: u64,
         starts: Vec<(Partition, PullStart)>,
     ) -> Result<Vec<(Partition, Option<u64>, u64, Begun)>, session::PullError> {
         let begin = move |replica: &mut crate::replica::Replica| {
             let mut begun = Vec::new();
+            let source = Source { peer, began, sees_ring: ring == replica.ring() };
+            if source.sees_ring {
+                replica.meet(peer);
+            }
             for (partition, start) in starts {
                 match start {
                     PullStart::Equal | PullStart::Nothing => {

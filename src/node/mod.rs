@@ -116,6 +116,7 @@ impl Node {
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
         replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
         replica.prove().map_err(OpenError::from)?;
+        replica.forget_former(&members.forgotten().collect()).map_err(OpenError::from)?;
 
         let exchange = Exchange::new(network, random.random());
         let listeners = Listeners::new(clock.wall_ms());
@@ -127,7 +128,7 @@ impl Node {
         let (wake, woken) = mpsc::channel(EVENTS);
         let (expired, expired_keys) = mpsc::channel(EVENTS);
         let (membership_events, for_membership) = mpsc::channel(EVENTS);
-        let replication = Replication::new(topology.clone(), exchange.clone(), config.request_timeout, hints);
+        let replication = Replication::new(topology.clone(), exchange.clone(), config.request_timeout, hints, Arc::clone(&view));
         let sink = Sink {
             replication: replication.clone(),
             exchange: exchange.clone(),

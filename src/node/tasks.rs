@@ -36,13 +36,20 @@ pub(super) async fn tell_expired(mut removed: mpsc::Receiver<Bytes>, pubsub: Pub
     }
 }
 
-/// Gives up on writes that nobody acknowledged in time.
+/// Gives up on writes that nobody acknowledged in time, and sends those again that could not be counted.
 pub(super) async fn sweep(replication: Replication) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        replication.sweep();
+        tokio::select! {
+            biased;
+            () = replication.uncounted() => replication.spread_again(),
+            // A pause that this breaks off is long enough.
+            _ = ticks.tick() => {
+                replication.sweep();
+                replication.spread_again();
+            }
+        }
     }
 }
 

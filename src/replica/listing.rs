@@ -3,7 +3,7 @@
 //! Absence is only believed from a replica whose rows are whole: whoever lists a leaf first adds up its rows, in one snapshot,
 //! and compares the sum with the digest in its tree. If they differ, rows were lost, and the pull ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -94,7 +94,7 @@ impl Replica {
         let partitions = self.partition_count();
         let mut clock = Clock::new();
         let mut leaves: BTreeMap<u16, Digest> = BTreeMap::new();
-        let mut keys = std::collections::BTreeSet::new();
+        let mut keys = BTreeSet::new();
         let mut lost: Vec<Spoiled> = Vec::new();
         let mut deriving = Deriving::default();
         self.storage.snapshot().scan(&start, &end, &mut |row_key, value| {
@@ -123,7 +123,9 @@ impl Replica {
         lost.iter().take(room).for_each(|(row_key, value)| transaction.put_record(aside_key(row_key), value.to_vec()));
         transaction.drop_damaged(partition, lost.into_iter().map(|(row_key, _)| row_key), deriving.finish())?;
         let mut prepared = transaction.finish()?;
-        let first_sync = FirstSync { former: others.into_iter().collect(), ..FirstSync::default() };
+        let former: BTreeSet<PeerId> = others.into_iter().collect();
+        // The ring is the same as before, so nobody acknowledges anything without this peer that it could not learn later.
+        let first_sync = FirstSync { met: former.clone(), former, ..FirstSync::default() };
         prepared.changes.push(PartitionChange {
             partition,
             causal: Causal { clock, ..Causal::default() },

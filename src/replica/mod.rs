@@ -89,6 +89,8 @@ pub struct Replica {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     partitions: Vec<PartitionState>,
+    /// The name of the ring that the roles follow from.
+    ring: u64,
     minter: Minter,
     pulls: Pulls,
     floors: OwnFloors,
@@ -153,12 +155,13 @@ impl Replica {
         let damage = Damage { rows_aside: damage::count_aside(&*snapshot)?, ..Damage::default() };
         drop(snapshot);
         let had_room = storage.has_room();
-        let view = View::new(storage.snapshot(), &states, &minter, Shown { hints, damage, has_room: had_room });
+        let view = View::new(storage.snapshot(), &states, 0, &minter, Shown { hints, damage, has_room: had_room });
         let view = Arc::new(ArcSwap::from_pointee(view));
         let mut replica = Self {
             storage,
             clock,
             partitions: states,
+            ring: 0,
             minter,
             pulls: Pulls::default(),
             floors: OwnFloors::default(),
@@ -197,6 +200,12 @@ impl Replica {
     /// The state of one partition; its tree answers only to a mutable borrow, since it computes what it is asked for.
     pub fn partition_mut(&mut self, partition: Partition) -> &mut PartitionState {
         &mut self.partitions[usize::from(partition.0)]
+    }
+
+    /// The name of the ring that this peer's roles follow from.
+    #[must_use]
+    pub fn ring(&self) -> u64 {
+        self.ring
     }
 
     /// The number of partitions.
@@ -238,7 +247,7 @@ impl Replica {
     /// Shows readers what was committed last.
     fn publish(&self) {
         let shown = Shown { hints: self.hints, damage: self.damage, has_room: self.had_room };
-        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, &self.minter, shown)));
+        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, self.ring, &self.minter, shown)));
     }
 
     /// Whether the disk has room for what grows. Says so where that has changed.
@@ -309,3 +318,6 @@ fn replay(snapshot: &dyn crate::env::Snapshot, states: &mut [PartitionState]) ->
     journal.first = first.unwrap_or(journal.next);
     Ok(journal)
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,8 @@ pub struct PartitionView {
     pub standing: Standing,
     /// Whether this peer is one of the holders.
     pub holder: bool,
+    /// Whether a majority may count what is written here.
+    pub counts_writes: bool,
     /// The digest of its rows.
     pub digest: Digest,
     /// Its number of keys.
@@ -46,6 +48,8 @@ pub struct View {
     /// The rows.
     pub snapshot: Arc<dyn Snapshot>,
     partitions: Box<[PartitionView]>,
+    /// The name of the ring that the roles follow from.
+    pub ring: u64,
     hybrid_clock: Arc<Mutex<Hlc>>,
     /// What is told to people.
     pub shown: Shown,
@@ -64,7 +68,7 @@ pub struct Shown {
 }
 
 impl View {
-    pub(super) fn new(snapshot: Arc<dyn Snapshot>, partitions: &[PartitionState], minter: &Minter, shown: Shown) -> Self {
+    pub(super) fn new(snapshot: Arc<dyn Snapshot>, partitions: &[PartitionState], ring: u64, minter: &Minter, shown: Shown) -> Self {
         let partitions = partitions
             .iter()
             .map(|state| PartitionView {
@@ -75,11 +79,12 @@ impl View {
                     Role::Absent => Standing::Absent,
                 },
                 holder: state.role == Role::Holder,
+                counts_writes: state.counts_writes(),
                 digest: state.total,
                 keys: state.keys,
             })
             .collect();
-        Self { snapshot, partitions, hybrid_clock: minter.hybrid_clock(), shown, actor: minter.actor() }
+        Self { snapshot, partitions, ring, hybrid_clock: minter.hybrid_clock(), shown, actor: minter.actor() }
     }
 
     /// The author of this peer's dots.
@@ -126,8 +131,7 @@ impl View {
     pub fn read(&self, key: &Bytes, selection: &Selection, after: Option<&[u8]>, now: Timestamp) -> Result<Page, ReplicaError> {
         let place = self.place(key);
         let view = self.partition(place.partition);
-        let mut page =
-            Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None, hashed_until: None };
+        let mut page = self.empty_page(view, key);
         if view.standing == Standing::Absent {
             return Ok(page);
         }
@@ -254,12 +258,16 @@ impl View {
     pub fn read_rows(&self, key: &Bytes, addresses: &BTreeSet<RowAddress>) -> Result<Page, ReplicaError> {
         let place = self.place(key);
         let view = self.partition(place.partition);
-        let mut page =
-            Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None, hashed_until: None };
+        let mut page = self.empty_page(view, key);
         for address in addresses.iter().chain([&RowAddress::expiry(key)]) {
             page.rows.extend(self.row(place, address)?);
         }
         Ok(page)
+    }
+
+    fn empty_page(&self, view: &PartitionView, key: &Bytes) -> Page {
+        let causal = relevant(&view.causal, key);
+        Page { standing: view.standing, ring: self.ring, rows: BTreeMap::new(), causal, next: None, hashed_until: None }
     }
 
     pub(super) fn row(&self, place: Place, address: &RowAddress) -> Result<Option<(RowAddress, Row)>, ReplicaError> {
