@@ -224,6 +224,8 @@ pub const HINTS_AT_ONCE: usize = 256;
 pub const HINT_QUEUE: usize = 64 * 1024;
 /// How long a peer that asked another to pull waits for the result.
 pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
+/// How often a peer pulls again what it has to sync before it counts.
+pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(5);
 /// Partitions that are pulled from one peer at the same time.
 pub const PULLS_AT_ONCE: usize = 8;
 /// Ranges that a pull asks for at once: every leaf of a partition. The answer ends earlier where it would be too long.
