@@ -133,6 +133,7 @@ impl SimCluster {
             seed: self.random.random(),
             request_timeout: Duration::from_secs(2),
             anti_entropy_interval: Duration::from_secs(20),
+            scrub_period: Duration::from_secs(120),
             ..NodeConfig::default()
         };
         let peer = &self.peers[index];

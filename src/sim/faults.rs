@@ -209,8 +209,17 @@ impl Adversary {
         for index in 0..cluster.peers.len() {
             if cluster.has_failed(index) {
                 let crash = if self.mixture.lossy_crashes { Crash::Midway(random.random()) } else { Crash::Process };
-                self.fall_back(cluster, index, |cluster| cluster.crash(index, crash));
+                self.crash(cluster, index, crash);
             }
+        }
+    }
+
+    /// Ends a process. Where every write is synced before it is acknowledged, nothing is excused by that.
+    fn crash(&self, cluster: &mut SimCluster, index: usize, crash: Crash) {
+        if crash == Crash::Process || self.mixture.durability == Durability::Always {
+            cluster.crash(index, crash);
+        } else {
+            self.fall_back(cluster, index, |cluster| cluster.crash(index, crash));
         }
     }
 
@@ -274,7 +283,7 @@ impl Adversary {
             // With nothing that a sync would have to keep, the end of the machine is that of the process.
             _ => Crash::Process,
         };
-        self.fall_back(cluster, index, |cluster| cluster.crash(index, crash));
+        self.crash(cluster, index, crash);
         true
     }
 
@@ -333,6 +342,7 @@ impl Adversary {
         disk.set_faults(match kind {
             Kind::WriteError => Faults { next: Some(random.random_bool(0.5)), ..faults },
             Kind::ReadError => Faults { reads: Some(random.random_range(0..200)), ..faults },
+            _ if random.random_bool(0.5) => Faults { short: true, ..faults },
             _ => Faults { full: true, ..faults },
         });
         true

@@ -1,7 +1,7 @@
 //! What may be lost, exactly: what only one disk held, when that disk fell back.
 //!
-//! A disk falls back where it is wiped, restored from an older copy, cut from power before its sync, damaged in a row, or gone with the copy of
-//! a folder. An acknowledged write is excused **where at that moment no other disk holds an entry of it**, of a peer that runs or of one
+//! A disk falls back where it is wiped, restored from an older copy, cut from power before its sync (only where writes are acknowledged
+//! before that), damaged in a row, or gone with the copy of a folder. An acknowledged write is excused **where at that moment no other disk holds an entry of it**, of a peer that runs or of one
 //! that is down, as a row or as a hint; and nothing else is. What another disk holds has to come back from there, whoever was asked for it.
 //!
 //! | promise | excused where the disk that falls back held, and no other does |

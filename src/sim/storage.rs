@@ -48,6 +48,8 @@ pub struct Faults {
     pub reads: Option<u32>,
     /// The disk is full: commits, syncs and leases fail.
     pub full: bool,
+    /// The disk has no room but for what is kept free.
+    pub short: bool,
 }
 
 /// The disk of a simulated peer.
@@ -361,6 +363,11 @@ impl Storage for SimStorage {
         platter.fail_as_told(None)?;
         platter.unsynced.clear();
         Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        let faults = self.disk.platter().faults;
+        !faults.short && !faults.full
     }
 
     fn lease(&self) -> Result<Option<Vec<u8>>, StorageError> {
