@@ -109,6 +109,7 @@ pub(super) struct Dispatch {
     /// The same for requests that wait for something to happen.
     waits: Arc<Semaphore>,
     taken: Taken,
+    failure: Arc<Failure>,
 }
 
 impl Dispatch {
@@ -119,10 +120,11 @@ impl Dispatch {
         handoff: Handoff<Ticket>,
         pubsub: Pubsub,
         membership: mpsc::Sender<MembershipEvent>,
+        failure: Arc<Failure>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
         let waits = Arc::new(Semaphore::new(MAX_AWAITED));
-        Self { coordinator, anti_entropy, server, handoff, pubsub, membership, permits, waits, taken: Taken::default() }
+        Self { coordinator, anti_entropy, server, handoff, pubsub, membership, permits, waits, taken: Taken::default(), failure }
     }
 
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
@@ -140,6 +142,11 @@ impl Dispatch {
                     self.pubsub.forget(peer);
                     self.coordinator.replication.lost(peer);
                     told
+                }
+                NetworkEvent::Doubled { reason } => {
+                    tracing::error!("{reason}");
+                    self.failure.tell(&reason);
+                    Ok(())
                 }
                 NetworkEvent::Frame { peer, lane, frame } => self.take(peer, lane, &frame).await,
             };

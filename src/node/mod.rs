@@ -1,5 +1,6 @@
 //! A running peer: owns every task, dispatches what peers ask, and is the embedded API.
 
+pub mod arriving;
 mod dispatch;
 pub mod leaving;
 pub mod report;
@@ -161,6 +162,7 @@ impl Node {
             handoff.clone(),
             pubsub.clone(),
             membership_events.clone(),
+            Arc::clone(&failure),
         );
 
         let expired_count = Arc::new(AtomicU64::new(0));
@@ -248,6 +250,7 @@ impl Node {
         Status {
             peer: coordinator.topology.local(),
             cluster: config.cluster.clone(),
+            standing: cluster.standing(coordinator.topology.local()).unwrap_or(Standing::Joined),
             members: cluster.members.joined().count(),
             up: cluster.reachable.len() + 1,
             partitions: config.partitions,
@@ -419,7 +422,7 @@ impl Node {
         self.inner.coordinator.exchange.traffic()
     }
 
-    /// Resolves when the peer has stopped by itself, with the reason: its storage failed.
+    /// Resolves when the peer has to stop, with the reason: its storage failed, or another process has its identity.
     pub async fn failed(&self) -> String {
         loop {
             let told = self.inner.failure.told.notified();

@@ -5,12 +5,17 @@
 
 mod blocking;
 mod cluster;
+mod forgotten;
 mod harness;
 mod hostile;
+mod identity;
 mod keyspace;
+mod kills;
+mod lan;
 mod load;
 mod local;
 mod mdns;
+mod partition;
 mod pubsub;
 mod refusal;
 mod startup;
