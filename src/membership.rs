@@ -56,6 +56,8 @@ pub struct Liveness {
     pub state: State,
     /// Milliseconds since it was last heard.
     pub silent_ms: Option<u64>,
+    /// Whether it has told who belongs since this peer was started.
+    pub told: bool,
 }
 
 /// Where the liveness of every peer is published.
@@ -71,6 +73,8 @@ pub struct Membership<T> {
     members: Members,
     detector: Detector,
     connected: BTreeSet<PeerId>,
+    /// Who has told its member list since this peer was started.
+    told: BTreeSet<PeerId>,
     started: Instant,
     /// Whether this peer was out at its start, and joins again once it has handed over what it held before.
     returns: bool,
@@ -93,7 +97,8 @@ impl<T: Send + 'static> Membership<T> {
     ) -> Self {
         let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
         let (detector, returns) = (Detector::default(), !topology.cluster().is_member(topology.local()));
-        Self { topology, exchange, listeners, writer, view, members, detector, connected, started, returns, wake, liveness }
+        let told = BTreeSet::new();
+        Self { topology, exchange, listeners, writer, view, members, detector, connected, told, started, returns, wake, liveness }
     }
 
     /// Where the liveness of every peer is published.
@@ -153,7 +158,10 @@ impl<T: Send + 'static> Membership<T> {
             }
             MembershipEvent::Members(peer, members) => {
                 self.detector.heard(peer, now_ms);
-                return self.merge(peer, *members).await;
+                self.merge(peer, *members).await?;
+                if self.told.insert(peer) {
+                    self.show_reachable();
+                }
             }
             MembershipEvent::TakeOut(peer, standing) => {
                 self.returns &= peer != self.topology.local();
@@ -360,6 +368,7 @@ impl<T: Send + 'static> Membership<T> {
         let liveness = |peer: PeerId| Liveness {
             state: self.detector.state(peer),
             silent_ms: self.detector.last_heard(peer).map(|heard| now_ms.saturating_sub(heard)),
+            told: self.told.contains(&peer),
         };
         self.liveness.store(Arc::new(self.members.iter().map(|member| (member.peer, liveness(member.peer))).collect()));
     }

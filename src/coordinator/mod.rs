@@ -27,6 +27,7 @@ use crate::crdt::command::{self, Answer, Mutation, Query, TooLong};
 use crate::env::message::{Failed, Reply, Request, Standing};
 use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
+use crate::members;
 use crate::quorum;
 use crate::replica::awaited::Awaited;
 use crate::replica::execution::{Change, Command};
@@ -102,7 +103,7 @@ impl Coordinator {
         key: Bytes,
         mutation: Mutation,
     ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
-        let mut started = match check_lengths(&key, mutation.longest()) {
+        let mut started = match self.check_standing().and_then(|()| check_lengths(&key, mutation.longest())) {
             Ok(()) => self.start(level, &key, &mutation, &[]),
             Err(error) => Started::Over(error),
         };
@@ -163,6 +164,7 @@ impl Coordinator {
     pub fn read(&self, level: Level, key: Bytes, query: Query) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<> {
         let coordinator = self.clone();
         async move {
+            coordinator.check_standing()?;
             check_lengths(&key, query.longest())?;
             let answer = coordinator.read_at(level, key, query).await?;
             coordinator.reads.count(&answer);
@@ -186,6 +188,14 @@ impl Coordinator {
             least = least.min(count);
         }
         least
+    }
+
+    /// Nobody is served by what a peer knew before it was forgotten.
+    fn check_standing(&self) -> Result<(), OperationError> {
+        match self.topology.cluster().standing(self.topology.local()) {
+            Some(members::Standing::Forgotten) => Err(OperationError::Forgotten),
+            _ => Ok(()),
+        }
     }
 
     fn start(&self, level: Level, key: &Bytes, mutation: &Mutation, tried: &[PeerId]) -> Started {

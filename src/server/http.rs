@@ -153,6 +153,7 @@ impl EncodeMetric for PerPeer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::members::Standing;
     use crate::types::PeerId;
 
     #[test]
@@ -161,6 +162,7 @@ mod tests {
         let status = Status {
             peer,
             cluster: "c".to_owned(),
+            standing: Standing::Joined,
             members: 3,
             up: 2,
             partitions: 256,
