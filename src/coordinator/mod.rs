@@ -27,6 +27,7 @@ use crate::crdt::command::{self, Answer, Mutation, Query, TooLong};
 use crate::env::message::{Failed, Reply, Request, Standing};
 use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
+use crate::hlc::Hlc;
 use crate::members;
 use crate::quorum;
 use crate::replica::awaited::Awaited;
@@ -205,9 +206,12 @@ impl Coordinator {
         let holders = cluster.ring.holders(partition);
         let next = || cluster.reachable_holders(partition).find(|peer| !tried.contains(peer));
         // A holder whose first sync is under way would decide on half of what there is; another holder knows more.
-        let standing = self.view.load().partition(partition).standing;
+        let (view, wall_ms) = (self.view.load(), self.clock.wall_ms());
+        let standing = view.partition(partition).standing;
+        // Nor would anybody take what is stamped by a clock that was far ahead once, and has been set right since.
+        let stamps_well = Hlc::too_far_ahead(view.now(wall_ms), wall_ms).is_none();
         let holds = holders.contains(&local) && !tried.contains(&local);
-        if holds && (standing == Standing::Counted || level == Level::Local || next().is_none()) {
+        if holds && (standing == Standing::Counted && stamps_well || level == Level::Local || next().is_none()) {
             return self.execute_here(level, key, mutation, None);
         }
         match next() {

@@ -11,8 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::operation::{OperationError, Receipt, Written};
-use crate::config::MAX_FRAME;
+use crate::config::{HINT_QUEUE_BYTES, MAX_FRAME};
 use crate::crdt::command::Answer;
+use crate::crdt::delta::Delta;
 use crate::env::Lane;
 use crate::env::message::{Message, Refused, Sent};
 use crate::exchange::Exchange;
@@ -126,9 +127,7 @@ impl Replication {
                     let _ = ticket.reply.send(Ok(Written { answer: executed.answer, receipt }));
                 }
                 Ok(executed) => {
-                    let added =
-                        executed.delta.adds.iter().map(|(address, _, entry)| address.key.len() + address.element.len() + entry.size());
-                    size += 64 + added.sum::<usize>();
+                    size += length_of(&executed.delta);
                     batch.push((ticket, executed));
                     if size >= FRAME_BYTES {
                         self.spread_batch(&cluster, std::mem::take(&mut batch));
@@ -309,8 +308,11 @@ impl Replication {
     }
 
     fn keep_hint(&self, home: PeerId, sent: &Sent) {
+        // Counted as if all that wait were as long as this one.
+        let waiting = self.hints.max_capacity() - self.hints.capacity();
+        let bytes = length_of(&sent.delta).saturating_mul(waiting);
         let hint = Hint { partition: sent.partition, delta: sent.delta.clone() };
-        if self.hints.try_send((home, hint)).is_err() {
+        if bytes > HINT_QUEUE_BYTES || self.hints.try_send((home, hint)).is_err() {
             // The executing replica has the write; anti-entropy brings it home.
             tracing::debug!(?home, "too many hints wait to be stored; anti-entropy will deliver this write");
         }
@@ -331,6 +333,12 @@ impl Replication {
     pub fn is_idle(&self) -> bool {
         self.in_flight().frames.is_empty()
     }
+}
+
+/// About how many bytes a delta takes.
+pub(super) fn length_of(delta: &Delta) -> usize {
+    let added = delta.adds.iter().map(|(address, _, entry)| address.key.len() + address.element.len() + entry.size());
+    64 + added.sum::<usize>()
 }
 
 impl Pending {

@@ -171,8 +171,8 @@ impl Dispatch {
                 return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed }).await;
             }
             Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
-            Message::Deltas { frame, deltas } => {
-                if !self.coordinator.writer.receive(peer, frame, deltas) {
+            Message::Deltas { frame: number, deltas } => {
+                if !self.coordinator.writer.receive(peer, number, deltas, frame.len()) {
                     tracing::debug!(%peer, "too much waits for the writer: deltas were not taken and will come again");
                 }
             }

@@ -15,6 +15,7 @@ mod lan;
 mod load;
 mod local;
 mod mdns;
+mod overload;
 mod partition;
 mod pubsub;
 mod refusal;
