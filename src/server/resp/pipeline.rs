@@ -30,6 +30,7 @@ use super::taking::Taker;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
 use crate::crdt::command::Answer;
 use crate::env::message::Publication;
+use crate::held::{Held, Share};
 use crate::node::{Node, OperationError, Receipt};
 use crate::types::Level;
 
@@ -57,6 +58,8 @@ pub(crate) struct Finished {
     /// Commands that run next, and whose replies are the elements of this one.
     pub(crate) script: Vec<Vec<Bytes>>,
     keys: usize,
+    /// Of the memory of all clients, what a long reply takes until it is given out.
+    _share: Option<Share>,
 }
 
 /// The commands that run.
@@ -71,15 +74,24 @@ pub(crate) struct Pipeline {
     /// Whether a command runs that may wait for something to take.
     blocked: bool,
     window: usize,
-}
-
-impl Default for Pipeline {
-    fn default() -> Self {
-        Self { running: FuturesOrdered::new(), keys: VecDeque::new(), alone: false, waiting: false, blocked: false, window: FIRST_WINDOW }
-    }
+    /// What all clients have in memory.
+    held: Held,
 }
 
 impl Pipeline {
+    /// Nothing runs yet.
+    pub(crate) fn new(held: Held) -> Self {
+        Self {
+            held,
+            running: FuturesOrdered::new(),
+            keys: VecDeque::new(),
+            alone: false,
+            waiting: false,
+            blocked: false,
+            window: FIRST_WINDOW,
+        }
+    }
+
     /// Whether nothing runs.
     pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty()
@@ -172,7 +184,7 @@ impl Pipeline {
     /// Starts a command that asks keys first and then does what follows from their answers.
     pub(crate) fn start_first(&mut self, operations: Vec<Operation>, next: Next, session: &Session, node: &Node) {
         self.alone = true;
-        let (level, protocol, node) = (session.level, session.protocol, node.clone());
+        let (level, protocol, node, held) = (session.level, session.protocol, node.clone(), self.held.clone());
         let work = async move {
             let (mut operations, mut next, mut receipts, mut script) = (operations, next, Vec::new(), Vec::new());
             let reply = loop {
@@ -210,7 +222,8 @@ impl Pipeline {
                     _ => Reply::Error("ERR this does not follow from any keys".to_owned()),
                 };
             };
-            Finished { reply, protocol, receipts, complete: Vec::new(), script, keys: 0 }
+            let (reply, share) = bounded(reply, receipts.is_empty(), &held);
+            Finished { reply, protocol, receipts, complete: Vec::new(), script, keys: 0, _share: share }
         };
         self.running.push_back(work.boxed());
     }
@@ -251,8 +264,11 @@ impl Pipeline {
     }
 
     fn push(&mut self, keys: usize, protocol: Protocol, work: impl Future<Output = (Reply, Vec<Receipt>, Vec<Receipt>)> + Send + 'static) {
-        let finished =
-            work.map(move |(reply, receipts, complete)| Finished { reply, protocol, receipts, complete, script: Vec::new(), keys });
+        let held = self.held.clone();
+        let finished = work.map(move |(reply, receipts, complete)| {
+            let (reply, share) = bounded(reply, receipts.is_empty(), &held);
+            Finished { reply, protocol, receipts, complete, script: Vec::new(), keys, _share: share }
+        });
         self.running.push_back(finished.boxed());
     }
 
@@ -273,6 +289,19 @@ impl Pipeline {
     /// Learns how long a reply was.
     pub(crate) fn note_length(&mut self, length: usize) {
         self.window = if length <= SHORT { (self.window + 1).min(MAX_RUNNING) } else { (MAX_OUTPUT / length).clamp(1, self.window) };
+    }
+}
+
+/// A long reply takes its share of the memory of all clients. Where there is no room, and nothing was done of which it tells, an error takes its place.
+fn bounded(reply: Reply, only_read: bool, held: &Held) -> (Reply, Option<Share>) {
+    let weight = reply.weight();
+    if weight <= SHORT {
+        return (reply, None);
+    }
+    match held.take(weight) {
+        None if only_read => (OperationError::Busy.into(), None),
+        None => (reply, Some(held.take_anyway(weight))),
+        share => (reply, share),
     }
 }
 

@@ -69,6 +69,22 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let of_pairs = |pairs: &[(Self, Self)]| pairs.iter().map(|(key, value)| key.weight() + value.weight()).sum();
+        let content = match self {
+            Self::Bulk(bytes) => bytes.len(),
+            Self::Text(text) | Self::Digits(text) | Self::Error(text) => text.len(),
+            Self::Array(replies) | Self::Set(replies) | Self::Push(replies) | Self::Several(replies) => {
+                replies.iter().map(Self::weight).sum()
+            }
+            Self::Map(pairs) | Self::Pairs(pairs) => of_pairs(pairs),
+            Self::Simple(_) | Self::Integer(_) | Self::Double(_) | Self::Null | Self::NullArray | Self::ArrayHead(_) => 0,
+        };
+        content + size_of::<Self>()
+    }
+
     /// `OK`.
     pub const OK: Self = Self::Simple(Cow::Borrowed("OK"));
 

@@ -60,6 +60,11 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    /// Whether it asks or changes keys.
+    pub(crate) fn is_on_keys(&self) -> bool {
+        matches!(self, Self::Key(..) | Self::Keys(..) | Self::First(..) | Self::Take(_) | Self::Transaction(_))
+    }
+
     /// Asks several keys, and goes on with what they answer, or with an error.
     pub(crate) fn first(
         operations: Vec<Operation>,

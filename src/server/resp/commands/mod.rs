@@ -57,6 +57,7 @@ use super::reply::Reply;
 use super::session::Session;
 use super::shared::Shared;
 use crate::config::MAX_KEY;
+use crate::node::OperationError;
 
 /// What a command may need beside its arguments.
 pub(crate) struct Call<'a> {
@@ -186,6 +187,7 @@ pub(crate) fn dispatch(request: Request, call: &mut Call<'_>) -> Action {
             result
         }
         Request::TooBig => Err(CommandError::RequestTooBig),
+        Request::Discarded => Err(CommandError::Other(OperationError::Busy.to_string())),
     };
     result.unwrap_or_else(|error| {
         call.note.rejected = true;
