@@ -236,6 +236,10 @@ pub const STEP_ROWS: usize = 1024;
 pub const LEAVES_KEPT: usize = 1024;
 /// For how long: a kept leaf pins old versions of every row.
 pub const LEAF_KEPT_FOR: Duration = Duration::from_secs(30);
+/// What the search for damage at rest reads at once, in bytes: some milliseconds of one thread's time.
+pub const SCRUB_PIECE: usize = 1024 * 1024;
+/// And how long it then pauses: it reads some 20 MiB a second at most.
+pub const SCRUB_PAUSE: Duration = Duration::from_millis(50);
 /// Requests of other peers that are served at the same time; more are refused, and their askers try elsewhere.
 pub const REQUESTS_AT_ONCE: usize = 4096;
 
@@ -269,6 +273,8 @@ pub struct NodeConfig {
     pub request_timeout: Duration,
     /// How often a partition is compared with each co-replica when nothing else calls for it.
     pub anti_entropy_interval: Duration,
+    /// In which time every stored row is read once and compared with its partition's tree.
+    pub scrub_period: Duration,
     /// Whether the peer has no secret and so only takes peers of this machine.
     pub protected: bool,
     /// Seed of the node's one generator of randomness.
@@ -286,6 +292,7 @@ impl Default for NodeConfig {
             durability: Durability::Every(Duration::from_millis(50)),
             request_timeout: Duration::from_secs(5),
             anti_entropy_interval: Duration::from_secs(60),
+            scrub_period: Duration::from_secs(24 * 60 * 60),
             protected: true,
             seed: 0,
         }

@@ -248,6 +248,12 @@ impl Peer {
         self.node.failed().await
     }
 
+    /// Whether it has stopped since its disk was full. It can be started again once [`crate::backend::fjall::has_room`] says so.
+    #[must_use]
+    pub fn failed_for_room(&self) -> bool {
+        self.storage.failed_for_room()
+    }
+
     /// Stops the peer: takes no more commands, finishes those under way, hands hints over where it can, makes all durable.
     /// When it returns, the data folder can be opened again.
     pub async fn stop(self) {

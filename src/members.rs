@@ -204,10 +204,15 @@ impl Members {
     /// Names the list as a whole: peers compare it before they send the list.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let mut bytes = Vec::new();
-        // Writing to memory cannot fail.
-        let _ = ciborium::into_writer(self, &mut bytes);
-        blake3::hash(&bytes).as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+        digest(self)
+    }
+
+    /// Names the ring that follows from the list: who is and was in it, never twice the same. A peer that came and went again leaves another
+    /// name behind, since its record stays.
+    #[must_use]
+    pub fn ring_name(&self) -> u64 {
+        let placed = |member: &Member| (member.peer, member.tenure, member.standing, member.zone.clone(), member.capacity);
+        digest(&self.iter().map(placed).collect::<Vec<_>>())
     }
 
     /// The member that an author of dots belongs to.
@@ -215,6 +220,13 @@ impl Members {
     pub fn author_of(&self, actor: u64) -> Option<PeerId> {
         self.iter().find(|member| member.actors.contains(&actor)).map(|member| member.peer)
     }
+}
+
+fn digest(value: &impl Serialize) -> u64 {
+    let mut bytes = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = ciborium::into_writer(value, &mut bytes);
+    blake3::hash(&bytes).as_bytes().first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::config::HEARTBEAT_INTERVAL;
 use crate::detector::{Detector, State};
 use crate::env::Lane;
-use crate::env::message::Message;
+use crate::env::message::{Message, Standing as Worth};
 use crate::exchange::Exchange;
 use crate::listeners::Listeners;
 use crate::members::{Members, Standing};
@@ -71,6 +71,8 @@ pub struct Membership<T> {
     members: Members,
     detector: Detector,
     connected: BTreeSet<PeerId>,
+    /// Who said last that it knows the same members as this peer.
+    agreeing: BTreeSet<PeerId>,
     started: Instant,
     /// Whether this peer was out at its start, and joins again once it has handed over what it held before.
     returns: bool,
@@ -93,7 +95,8 @@ impl<T: Send + 'static> Membership<T> {
     ) -> Self {
         let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
         let (detector, returns) = (Detector::default(), !topology.cluster().is_member(topology.local()));
-        Self { topology, exchange, listeners, writer, view, members, detector, connected, started, returns, wake, liveness }
+        let agreeing = BTreeSet::new();
+        Self { topology, exchange, listeners, writer, view, members, detector, connected, agreeing, started, returns, wake, liveness }
     }
 
     /// Where the liveness of every peer is published.
@@ -147,7 +150,11 @@ impl<T: Send + 'static> Membership<T> {
                 self.detector.heard(peer, now_ms);
                 let agrees = members == self.members.digest();
                 if !agrees {
+                    self.agreeing.remove(&peer);
                     self.send_members(peer);
+                } else if self.agreeing.insert(peer) && self.is_syncing() {
+                    // A first sync counts pulls only from who sees the same ring.
+                    let _ = self.wake.try_send(peer);
                 }
                 self.take_sealed(peer, sealed, agrees);
             }
@@ -178,7 +185,7 @@ impl<T: Send + 'static> Membership<T> {
         self.judge();
         self.show_reachable();
         self.renew_own(view.actor()).await?;
-        if self.returns && view.sealed().is_empty() && view.hints == 0 {
+        if self.returns && view.sealed().is_empty() && view.shown.hints == 0 {
             self.returns = false;
             let mut members = self.members.clone();
             if members.join_again(self.topology.local()) {
@@ -193,6 +200,11 @@ impl<T: Send + 'static> Membership<T> {
     async fn adopt_own(&mut self, members: Members) -> Result<(), Ended> {
         let former = self.former_holders(&self.members, &members);
         self.adopt(members, former, None).await
+    }
+
+    /// Whether the first sync of any partition is not done here.
+    fn is_syncing(&self) -> bool {
+        self.view.load().partitions().iter().any(|partition| partition.holder && partition.standing == Worth::Extra)
     }
 
     /// Notes which partitions a peer has sealed.
@@ -257,7 +269,6 @@ impl<T: Send + 'static> Membership<T> {
         let ring = self.ring_of(merged);
         let before = &self.topology.cluster().ring;
         let their_ring = self.is_newcomer_to(theirs).then(|| self.ring_of(theirs));
-        let forgotten: BTreeSet<PeerId> = merged.forgotten().collect();
         let former = |partition: Partition| -> BTreeSet<PeerId> {
             let mut holders: BTreeSet<PeerId> = BTreeSet::new();
             if !before.is_holder(partition, local) {
@@ -267,8 +278,6 @@ impl<T: Send + 'static> Membership<T> {
                 holders.extend(their_ring.holders(partition));
             }
             holders.remove(&local);
-            // Nobody waits for whoever is gone for good: all others are asked.
-            holders.retain(|holder| !forgotten.contains(holder));
             holders
         };
         self.topology
@@ -316,6 +325,7 @@ impl<T: Send + 'static> Membership<T> {
         let mut former = cluster.former.clone();
         former.ring_changed(&cluster.ring, &ring, self.topology.every_partition());
         self.members = members;
+        self.agreeing.clear();
         self.topology.publish(Cluster {
             ring,
             members: self.members.clone(),

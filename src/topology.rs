@@ -40,7 +40,7 @@ impl Topology {
     /// Begins with what this peer knows at its start.
     #[must_use]
     pub fn new(local: PeerId, replicas: usize, partitions: u16, members: Members) -> Self {
-        let ring = Ring::build(&members.ring_members(), partitions, replicas);
+        let ring = Cluster::ring_of(&members, partitions, replicas);
         let cluster = Cluster { ring, members, reachable: BTreeSet::new(), leaving: BTreeSet::new(), former: Former::default() };
         Self { local, replicas, partitions, current: Arc::new(ArcSwap::from_pointee(cluster)) }
     }
@@ -90,7 +90,7 @@ impl Cluster {
     /// The ring of a list of members.
     #[must_use]
     pub fn ring_of(members: &Members, partitions: u16, replicas: usize) -> Ring {
-        Ring::build(&members.ring_members(), partitions, replicas)
+        Ring::build(&members.ring_members(), partitions, replicas).named(members.ring_name())
     }
 
     /// The holders of a partition that can be reached, this peer left out, in order of preference.

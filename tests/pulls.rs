@@ -96,8 +96,10 @@ fn begin(here: &mut Side, there: &mut Side) -> Pulling {
     let offer = here.replica.pull_offer(PARTITION);
     let (_, start) = there.replica.pull_starts(&[offer]).remove(0);
     let PullStart::Open { state_id, causal, root, nodes, .. } = start else { panic!("nothing differs") };
-    let Begun::Differs { pull, nodes } =
-        here.replica.begin_pull(PARTITION, Source { peer: there.peer, began: Instant::now() }, state_id, *causal, root, &nodes).unwrap()
+    let Begun::Differs { pull, nodes } = here
+        .replica
+        .begin_pull(PARTITION, Source { peer: there.peer, began: Instant::now(), sees_ring: true }, state_id, *causal, root, &nodes)
+        .unwrap()
     else {
         panic!("nothing differs")
     };

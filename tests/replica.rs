@@ -33,7 +33,7 @@ fn id(peer: u8) -> PeerId {
 }
 
 fn source(peer: PeerId) -> Source {
-    Source { peer, began: Instant::now() }
+    Source { peer, began: Instant::now(), sees_ring: true }
 }
 
 /// A ring of one partition, which all of these peers hold.

@@ -3,8 +3,9 @@
 //! A *pull* is one-sided: this peer asks another for digests, descends where they differ, and takes its clock over at the very end.
 //! The other pulls for itself. Equal partitions cost one message for all of them together.
 //!
-//! [`session`] pulls, [`serve`] is pulled from; what must see rows and clock of one moment is done by the writer (`replica::pulling`).
+//! [`session`] pulls, [`serve`] is pulled from, [`scrub`] looks for damage that no pull meets; what must see rows and clock of one moment is done by the writer (`replica::pulling`).
 
+pub mod scrub;
 pub mod serve;
 pub mod session;
 
@@ -134,15 +135,23 @@ impl<T: Send + 'static> AntiEntropy<T> {
         if asked.is_empty() {
             return Ok(());
         }
-        let source = Source { peer, began: Instant::now() };
+        let began = Instant::now();
         let offers = self
             .writer
-            .step(move |replica| Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>()))
+            .step(move |replica| {
+                // A full disk takes nothing in.
+                let asked = if replica.has_room() { asked } else { Vec::new() };
+                Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>())
+            })
             .await?;
-        let Reply::PullStarts(starts) = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await? else {
+        if offers.is_empty() {
+            return Ok(());
+        }
+        let Reply::PullStarts { ring, starts } = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await?
+        else {
             return Err(session::PullError::Unexpected);
         };
-        let begun = self.begin(source, starts).await?;
+        let begun = self.begin(peer, began, ring, starts).await?;
         let mut ended: Vec<(Partition, Option<u64>, PullEnded)> = Vec::new();
         let mut sessions = Vec::new();
         for (partition, seal, state_id, begun) in begun {
@@ -169,14 +178,20 @@ impl<T: Send + 'static> AntiEntropy<T> {
         self.confirm(peer, &ended).await
     }
 
-    /// Begins the pulls of all partitions in one step.
+    /// Begins the pulls of all partitions in one step, from a peer whose ring has this name.
     async fn begin(
         &self,
-        source: Source,
+        peer: PeerId,
+        began: Instant,
+        ring: u64,
         starts: Vec<(Partition, PullStart)>,
     ) -> Result<Vec<(Partition, Option<u64>, u64, Begun)>, session::PullError> {
         let begin = move |replica: &mut crate::replica::Replica| {
             let mut begun = Vec::new();
+            let source = Source { peer, began, sees_ring: ring == replica.ring() };
+            if source.sees_ring {
+                replica.meet(peer);
+            }
             for (partition, start) in starts {
                 match start {
                     PullStart::Equal | PullStart::Nothing => {

@@ -44,8 +44,8 @@ impl Asked for Alone<'_> {
         async move { if let Ok(Reply::Answered(answered)) = asking.await { Some(*answered) } else { None } }.boxed()
     }
 
-    fn standing(answered: &Answered) -> Standing {
-        answered.standing
+    fn standing(answered: &Answered) -> (Standing, u64) {
+        (answered.standing, answered.ring)
     }
 }
 

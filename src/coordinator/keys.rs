@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use tokio::time::{Instant, sleep};
 
 use super::Coordinator;
 use super::operation::OperationError;
+use super::read::OTHER_RING_PAUSE;
 use crate::config::MAX_SCANNED;
 use crate::crdt::command::DataType;
 use crate::env::Lane;
@@ -37,16 +39,22 @@ impl Coordinator {
         let mut scanned = Scanned { keys: Vec::new(), next: Some(cursor) };
         while let Some(from_hash) = scanned.next.filter(|_| scanned.keys.len() < count) {
             let partition = Place::at(from_hash, partitions).partition;
-            let page = self.keys_of(level, partition, from_hash, count - scanned.keys.len()).await?;
-            scanned.keys.extend(page.keys.into_iter().map(|listed| (listed.key, listed.data_type)));
+            let (keys, next) = self.keys_of(level, partition, from_hash, count - scanned.keys.len()).await?;
+            scanned.keys.extend(keys.into_iter().map(|listed| (listed.key, listed.data_type)));
             let after = Partition(partition.0 + 1);
-            scanned.next = page.next.or_else(|| (after.0 < partitions).then(|| Place::first_hash(after, partitions)));
+            scanned.next = next.or_else(|| (after.0 < partitions).then(|| Place::first_hash(after, partitions)));
         }
         Ok(scanned)
     }
 
     /// What any of the replicas that the level asks for shows of a partition, as far as all of them have told.
-    async fn keys_of(&self, level: Level, partition: Partition, from_hash: u64, most: usize) -> Result<KeyPage, OperationError> {
+    async fn keys_of(
+        &self,
+        level: Level,
+        partition: Partition,
+        from_hash: u64,
+        most: usize,
+    ) -> Result<(Vec<ListedKey>, Option<u64>), OperationError> {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         let pages = self.key_pages(level, partition, from_hash, most).await?;
         let next = pages.iter().filter_map(|page| page.next).min();
@@ -55,16 +63,35 @@ impl Coordinator {
         for listed in pages.into_iter().flat_map(|page| page.keys).filter(told) {
             keys.entry((key_hash(&listed.key), listed.key.clone())).or_insert(listed);
         }
-        Ok(KeyPage { standing: Standing::Counted, keys: keys.into_values().collect(), next })
+        Ok((keys.into_values().collect(), next))
     }
 
+    /// As many pages as the level asks for, and those that do not count. As with other reads, a difference of rings is waited for to pass.
     async fn key_pages(&self, level: Level, partition: Partition, from_hash: u64, most: u32) -> Result<Vec<KeyPage>, OperationError> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match self.key_pages_once(level, partition, from_hash, most).await {
+                Err((_, true)) if Instant::now() < until => sleep(OTHER_RING_PAUSE).await,
+                pages => return pages.map_err(|(error, _)| error),
+            }
+        }
+    }
+
+    /// Where too few pages count, tells also whether one did not since its peer sees another ring.
+    async fn key_pages_once(
+        &self,
+        level: Level,
+        partition: Partition,
+        from_hash: u64,
+        most: u32,
+    ) -> Result<Vec<KeyPage>, (OperationError, bool)> {
         let cluster = self.topology.cluster();
         let mut pages = Vec::new();
         if let Reply::Keys(page) = self.own_keys(partition, from_hash, most) {
             pages.push(page);
         }
-        let counted = |pages: &[KeyPage]| pages.iter().filter(|page| page.standing == Standing::Counted).count();
+        let agrees = |page: &KeyPage| level < Level::Quorum || page.ring == cluster.ring.name();
+        let counted = |pages: &[KeyPage]| pages.iter().filter(|page| page.standing == Standing::Counted && agrees(page)).count();
         let others: Vec<PeerId> = cluster.reachable_holders(partition).chain(cluster.reachable_former(partition)).collect();
         let needed = quorum::needed_for_read(level, self.topology.replicas(), others.len() + counted(&pages));
         if counted(&pages) < needed && level > Level::Local {
@@ -76,13 +103,14 @@ impl Coordinator {
             pages.extend(replies.into_iter().filter_map(|reply| if let Ok(Reply::Keys(page)) = reply { Some(page) } else { None }));
         }
         pages.retain(|page| page.standing != Standing::Absent);
-        let reached = counted(&pages);
-        match () {
-            () if reached >= needed || level == Level::Sloppy && reached >= 1 => Ok(pages),
-            () if level == Level::Local => Err(OperationError::NoReplica),
-            () if reached == 0 && !pages.is_empty() => Err(OperationError::Syncing),
-            () => Err(OperationError::NoQuorum { reached, needed }),
-        }
+        let (reached, sees_other_ring) = (counted(&pages), !pages.iter().all(agrees));
+        let error = match () {
+            () if reached >= needed || level == Level::Sloppy && reached >= 1 => return Ok(pages),
+            () if level == Level::Local => OperationError::NoReplica,
+            () if reached == 0 && !pages.is_empty() => OperationError::Syncing,
+            () => OperationError::NoQuorum { reached, needed },
+        };
+        Err((error, sees_other_ring))
     }
 
     /// The keys of a partition as this peer has them.

@@ -115,9 +115,9 @@ impl Coordinator {
                     Started::Here(result) => match result.await {
                         Ok(Ok(written)) => return Ok(written),
                         Ok(Err(NotWritten::Failed(error))) => return Err(error),
-                        Ok(Err(NotWritten::NotHolder)) => {
+                        Ok(Err(NotWritten::Elsewhere(error))) => {
                             tried.push(coordinator.topology.local());
-                            OperationError::NoReplica
+                            error
                         }
                         Err(_) => return Err(OperationError::Stopped("its storage failed".to_owned())),
                     },
@@ -132,7 +132,11 @@ impl Coordinator {
                 if tried.len() >= MOST_TRIES {
                     return Err(failure);
                 }
-                started = coordinator.start(level, &key, &mutation, &tried);
+                started = match coordinator.start(level, &key, &mutation, &tried) {
+                    // Nothing was done anywhere, and this says why.
+                    Started::Over(_) if matches!(failure, OperationError::DiskFull | OperationError::Damaged(_)) => return Err(failure),
+                    started => started,
+                };
             }
         }
     }
@@ -149,8 +153,7 @@ impl Coordinator {
             match started {
                 Started::Here(result) => match result.await {
                     Ok(Ok(written)) => Ok((written.answer, written.receipt.batch)),
-                    Ok(Err(NotWritten::NotHolder)) => Err(Failed::NotHolder),
-                    Ok(Err(NotWritten::Failed(error))) => Err(error.into()),
+                    Ok(Err(NotWritten::Elsewhere(error) | NotWritten::Failed(error))) => Err(error.into()),
                     Err(_) => Err(Failed::Stopped("its storage failed".to_owned())),
                 },
                 Started::Over(error) => Err(error.into()),
@@ -240,6 +243,7 @@ fn settle(peer: PeerId, reply: Result<Reply, AskError>) -> Settled {
         Ok(Reply::Executed(Err(failed))) => match failed {
             Failed::Refused(refusal) => Settled::Done(Err(refusal.into())),
             Failed::NotHolder => Settled::Elsewhere(OperationError::NoReplica),
+            Failed::NoRoom => Settled::Elsewhere(OperationError::DiskFull),
             Failed::Busy => Settled::Done(Err(OperationError::Busy)),
             Failed::NoQuorum { reached, needed } => Settled::Done(Err(OperationError::NoQuorum { reached, needed })),
             Failed::Stopped(what) => Settled::Done(Err(OperationError::Stopped(what))),

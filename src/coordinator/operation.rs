@@ -33,6 +33,9 @@ pub enum OperationError {
     /// The disk is full. Nothing was stored.
     #[error("DISKFULL the disk of this peer is full")]
     DiskFull,
+    /// A row of the key can't be read here, and no other replica could be asked. Nothing was done.
+    #[error("ERR {0}; it is synced anew from the other replicas, try again")]
+    Damaged(String),
     /// The peer is stopping or its storage failed. Whether a write took effect is unknown.
     #[error("ERR this peer has stopped: {0}")]
     Stopped(String),
@@ -62,9 +65,9 @@ impl From<OperationError> for Failed {
             OperationError::Refused(refusal) => Self::Refused(refusal),
             OperationError::NoQuorum { reached, needed } => Self::NoQuorum { reached, needed },
             OperationError::Busy => Self::Busy,
-            OperationError::NoReplica | OperationError::Syncing => Self::NotHolder,
+            OperationError::NoReplica | OperationError::Syncing | OperationError::Damaged(_) => Self::NotHolder,
             OperationError::TooBig(what) | OperationError::Stopped(what) => Self::Stopped(what),
-            OperationError::DiskFull => Self::Stopped("its disk is full".to_owned()),
+            OperationError::DiskFull => Self::NoRoom,
         }
     }
 }

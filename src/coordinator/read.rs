@@ -1,14 +1,18 @@
 //! Reads: as many voices as the level asks for, merged, and those that were behind repaired.
 //!
 //! Each voice brings rows and the clock that judges them from one snapshot. A voice that has not finished its first sync, or no longer
-//! holds the partition, is heard but not counted: it may have the only copy of a write.
+//! holds the partition, is heard but not counted: it may have the only copy of a write. Nor does a majority count a voice that sees another
+//! ring: a majority of either ring could then miss what one of the other has acknowledged. Such differences last for moments, so the read
+//! waits for them to pass.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use tokio::time::{Instant, sleep};
 
 use super::Coordinator;
 use super::operation::OperationError;
@@ -26,6 +30,8 @@ use crate::types::{Level, PeerId, Place, Timestamp, key_hash};
 
 /// Pages of one key that a read takes from one peer at most: bounds what a single command holds in memory.
 const MOST_PAGES: usize = MAX_READ / READ_PAGE;
+/// How long to wait before voices are asked again that saw another ring: news of members needs about as long.
+pub(super) const OTHER_RING_PAUSE: Duration = Duration::from_millis(20);
 
 /// What one peer said.
 pub(super) struct Heard<T> {
@@ -44,8 +50,8 @@ pub(super) trait Asked: Sync {
     /// What another peer tells; `None` where it does not.
     fn there<'r>(&'r self, coordinator: &'r Coordinator, peer: PeerId, key: &'r Bytes) -> BoxFuture<'r, Option<Self::Told>>;
 
-    /// What it is worth.
-    fn standing(told: &Self::Told) -> Standing;
+    /// What it is worth, and the name of the ring that the peer sees.
+    fn standing(told: &Self::Told) -> (Standing, u64);
 }
 
 impl Asked for Selection {
@@ -59,8 +65,21 @@ impl Asked for Selection {
         coordinator.read_there(peer, key, self).boxed()
     }
 
-    fn standing(page: &Page) -> Standing {
-        page.standing
+    fn standing(page: &Page) -> (Standing, u64) {
+        (page.standing, page.ring)
+    }
+}
+
+/// Too few voices were heard that count.
+struct NotHeard {
+    error: OperationError,
+    /// Whether one of them was not counted since it sees another ring: it may count a moment later.
+    sees_other_ring: bool,
+}
+
+impl From<OperationError> for NotHeard {
+    fn from(error: OperationError) -> Self {
+        Self { error, sees_other_ring: false }
     }
 }
 
@@ -100,6 +119,16 @@ impl Coordinator {
         key: &Bytes,
         asked: &A,
     ) -> Result<Vec<Heard<A::Told>>, OperationError> {
+        let until = Instant::now() + self.patience;
+        loop {
+            match self.gather_once(level, place, key, asked).await {
+                Err(NotHeard { sees_other_ring: true, .. }) if Instant::now() < until => sleep(OTHER_RING_PAUSE).await,
+                heard => return heard.map_err(|not_heard| not_heard.error),
+            }
+        }
+    }
+
+    async fn gather_once<A: Asked>(&self, level: Level, place: Place, key: &Bytes, asked: &A) -> Result<Vec<Heard<A::Told>>, NotHeard> {
         let cluster = self.topology.cluster();
         let former: Vec<PeerId> = if level > Level::One { cluster.reachable_former(place.partition).collect() } else { Vec::new() };
         if former.is_empty() {
@@ -107,7 +136,7 @@ impl Coordinator {
         }
         let beside = join_all(former.into_iter().map(|peer| self.hear(peer, key, asked)));
         let (heard, beside) = join(self.gather_counted(&cluster, level, place, key, asked), beside).await;
-        let voices = beside.into_iter().flatten().filter(|voice| A::standing(&voice.told) != Standing::Absent);
+        let voices = beside.into_iter().flatten().filter(|voice| A::standing(&voice.told).0 != Standing::Absent);
         heard.map(|heard| heard.into_iter().chain(voices).collect())
     }
 
@@ -123,20 +152,28 @@ impl Coordinator {
         place: Place,
         key: &Bytes,
         question: &A,
-    ) -> Result<Vec<Heard<A::Told>>, OperationError> {
+    ) -> Result<Vec<Heard<A::Told>>, NotHeard> {
         let local = self.topology.local();
         let standing = self.view.load().partition(place.partition).standing;
         let mut others: Vec<PeerId> = cluster.reachable_holders(place.partition).collect();
         let counted_here = usize::from(standing == Standing::Counted);
         if level == Level::Local && standing != Standing::Counted {
-            return Err(if standing == Standing::Absent { OperationError::NoReplica } else { OperationError::Syncing });
+            return Err(if standing == Standing::Absent { OperationError::NoReplica } else { OperationError::Syncing }.into());
         }
         let needed = quorum::needed_for_read(level, self.topology.replicas(), others.len() + counted_here);
         let mut heard = Vec::new();
         let mut counted = 0;
+        let mut sees_other_ring = false;
+        // Whether a voice counts; below `quorum` nothing is promised that another ring could break.
+        let mut counts = |(standing, ring): (Standing, u64)| {
+            let agrees = level < Level::Quorum || ring == cluster.ring.name();
+            sees_other_ring |= !agrees;
+            usize::from(standing == Standing::Counted && agrees)
+        };
         if standing != Standing::Absent {
-            heard.push(Heard { peer: local, told: question.here(self, key)? });
-            counted += counted_here;
+            let told = question.here(self, key)?;
+            counted += counts(A::standing(&told));
+            heard.push(Heard { peer: local, told });
         }
         others.reverse();
         let mut asked: FuturesUnordered<BoxFuture<'_, Option<Heard<A::Told>>>> = FuturesUnordered::new();
@@ -151,8 +188,8 @@ impl Coordinator {
             }
             match asked.next().await {
                 Some(Some(voice)) => {
-                    let standing = A::standing(&voice.told);
-                    counted += usize::from(standing == Standing::Counted);
+                    let (standing, ring) = A::standing(&voice.told);
+                    counted += counts((standing, ring));
                     heard_extra |= standing == Standing::Extra;
                     if standing != Standing::Absent {
                         heard.push(voice);
@@ -167,7 +204,8 @@ impl Coordinator {
             return Ok(heard);
         }
         let syncing = counted == 0 && (heard_extra || standing == Standing::Extra) && level <= Level::Sloppy;
-        Err(if syncing { OperationError::Syncing } else { OperationError::NoQuorum { reached: counted, needed } })
+        let error = if syncing { OperationError::Syncing } else { OperationError::NoQuorum { reached: counted, needed } };
+        Err(NotHeard { error, sees_other_ring })
     }
 
     fn read_own(&self, key: &Bytes, selection: &Selection) -> Result<Page, OperationError> {
@@ -257,9 +295,9 @@ impl Coordinator {
         }
         let sent = Sent { partition: place.partition, delta: adds, hint_for: None };
         if peer == self.topology.local() {
-            let _ = self.writer.receive(peer, 0, vec![sent]);
+            let _ = self.writer.receive(peer, 0, 0, vec![sent]);
         } else {
-            let _ = self.exchange.tell(peer, Lane::Operations, &Message::Deltas { frame: 0, deltas: vec![sent] });
+            let _ = self.exchange.tell(peer, Lane::Operations, &Message::Deltas { frame: 0, ring: 0, deltas: vec![sent] });
         }
     }
 }

@@ -2,13 +2,17 @@
 //!
 //! The writer hands over what it committed. Everything that goes to one peer is one frame, acknowledged as one. When a write has
 //! reached its level its client is answered; the rest is delivered in the background, and what cannot be delivered becomes a hint.
+//!
+//! A majority is counted within one ring: of peers that saw the same members when they joined the write, and none of which holders before
+//! may contradict. While the ring changes some store a write and may not be counted; then it is sent again, by the ring of that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep};
 
 use super::operation::{OperationError, Receipt, Written};
 use crate::config::MAX_FRAME;
@@ -19,13 +23,16 @@ use crate::exchange::Exchange;
 use crate::quorum::{self, Tally};
 use crate::replica::execution::{Executed, NotExecuted};
 use crate::replica::hints::Hint;
+use crate::replica::view::View;
 use crate::topology::{Cluster, Topology};
-use crate::types::{Level, PeerId};
+use crate::types::{Level, Partition, PeerId};
 
 /// Batches whose spread is remembered after everything was delivered, for WAIT.
 const REMEMBERED: usize = 4096;
 /// Deltas that one frame carries, in bytes, so that a frame holds up the others for a moment only.
 const FRAME_BYTES: usize = MAX_FRAME / 8;
+/// How long to wait before a write is sent again that could not be counted: news of members needs about as long.
+const UNCOUNTED_PAUSE: Duration = Duration::from_millis(20);
 
 /// What comes back of a write: done, or not here.
 pub type WriteResult = Result<Written, NotWritten>;
@@ -33,8 +40,8 @@ pub type WriteResult = Result<Written, NotWritten>;
 /// Why a write was not done here.
 #[derive(Debug)]
 pub enum NotWritten {
-    /// This peer turned out not to hold the key; nothing was done.
-    NotHolder,
+    /// Nothing was done here, and another holder may do it. Where there is none, this is what to tell.
+    Elsewhere(OperationError),
     /// It failed.
     Failed(OperationError),
 }
@@ -54,6 +61,8 @@ struct Pending {
     level: Level,
     /// Replicas that have it, hints not counted.
     replicas: usize,
+    /// Holders that can't be counted before they and this peer see the same ring.
+    uncounted: usize,
     /// Everybody that it was sent to: nobody is a fallback twice.
     asked: BTreeSet<PeerId>,
     waiting: Option<(oneshot::Sender<WriteResult>, Answer)>,
@@ -64,6 +73,8 @@ struct Batch {
     writes: Vec<Pending>,
     /// Frames that no peer has acknowledged yet.
     frames: usize,
+    /// Until when it is tried to have its writes counted.
+    until: Instant,
 }
 
 struct Frame {
@@ -77,6 +88,8 @@ struct InFlight {
     next: u64,
     batches: BTreeMap<u64, Batch>,
     frames: BTreeMap<(PeerId, u64), Frame>,
+    /// Batches of which everything was acknowledged, and some not to be counted.
+    uncounted: BTreeSet<u64>,
     delivered: BTreeMap<u64, usize>,
 }
 
@@ -87,6 +100,10 @@ pub struct Replication {
     exchange: Exchange,
     patience: Duration,
     hints: mpsc::Sender<(PeerId, Hint)>,
+    /// What this peer itself counts for.
+    view: Arc<ArcSwap<View>>,
+    /// Told where something has to be sent again.
+    again: Arc<Notify>,
     /// Short: never held across an await, nor while something is encoded.
     in_flight: Arc<Mutex<InFlight>>,
 }
@@ -100,8 +117,14 @@ type Plan = BTreeMap<PeerId, Items>;
 impl Replication {
     /// Spreads over `exchange`; what cannot be delivered goes into `hints`.
     #[must_use]
-    pub fn new(topology: Topology, exchange: Exchange, patience: Duration, hints: mpsc::Sender<(PeerId, Hint)>) -> Self {
-        Self { topology, exchange, patience, hints, in_flight: Arc::default() }
+    pub fn new(
+        topology: Topology,
+        exchange: Exchange,
+        patience: Duration,
+        hints: mpsc::Sender<(PeerId, Hint)>,
+        view: Arc<ArcSwap<View>>,
+    ) -> Self {
+        Self { topology, exchange, patience, hints, view, again: Arc::default(), in_flight: Arc::default() }
     }
 
     fn in_flight(&self) -> MutexGuard<'_, InFlight> {
@@ -116,9 +139,10 @@ impl Replication {
             match result {
                 Err(error) => {
                     let _ = ticket.reply.send(Err(match error {
-                        NotExecuted::NotHolder => NotWritten::NotHolder,
+                        NotExecuted::NotHolder => NotWritten::Elsewhere(OperationError::NoReplica),
+                        NotExecuted::NoRoom => NotWritten::Elsewhere(OperationError::DiskFull),
                         NotExecuted::Refused(refusal) => NotWritten::Failed(refusal.into()),
-                        NotExecuted::Failed(what) => NotWritten::Failed(OperationError::Stopped(what)),
+                        NotExecuted::Damaged(what) => NotWritten::Elsewhere(OperationError::Damaged(what)),
                     }));
                 }
                 Ok(executed) if executed.delta.is_empty() => {
@@ -149,8 +173,7 @@ impl Replication {
         let (mut sent, mut writes) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for (place, (ticket, executed)) in batch.into_iter().enumerate() {
             let holders = cluster.ring.holders(executed.partition);
-            let mut tally = Tally::new(quorum::needed_for_write(ticket.level, self.topology.replicas(), cluster.reachable.len() + 1));
-            tally.record(local);
+            let (tally, uncounted) = self.tally(cluster, executed.partition, ticket.level);
             let holds = holders.contains(&local);
             let mut absent = None;
             let mut asked = BTreeSet::from([local]);
@@ -176,7 +199,7 @@ impl Replication {
             }
             let possible = asked.len();
             let waiting = Some((ticket.reply, executed.answer));
-            let mut pending = Pending { tally, level: ticket.level, replicas: usize::from(holds), asked, waiting };
+            let mut pending = Pending { tally, level: ticket.level, replicas: usize::from(holds), uncounted, asked, waiting };
             pending.give_up_unless(possible);
             sent.push(Sent { partition: executed.partition, delta: executed.delta, hint_for: None });
             writes.push(pending);
@@ -186,7 +209,18 @@ impl Replication {
         for (home, place) in unreachable {
             self.keep_hint(home, &sent[place]);
         }
-        self.send(batch, &plan, &sent);
+        self.send(batch, &plan, &sent, cluster);
+    }
+
+    /// Begins to count who has a write, with this peer where it counts; and whether it does not.
+    fn tally(&self, cluster: &Cluster, partition: Partition, level: Level) -> (Tally, usize) {
+        let mut tally = Tally::new(quorum::needed_for_write(level, self.topology.replicas(), cluster.reachable.len() + 1));
+        let view = self.view.load();
+        let counts = level < Level::Quorum || view.ring == cluster.ring.name() && view.partition(partition).counts_writes;
+        if counts {
+            tally.record(self.topology.local());
+        }
+        (tally, usize::from(!counts))
     }
 
     /// Notes what is about to be sent, so that no acknowledgement comes too early, and answers those who wait for nobody.
@@ -199,19 +233,69 @@ impl Replication {
         for (peer, items) in plan {
             in_flight.frames.insert((*peer, id), Frame { batch: id, items: items.clone(), deadline });
         }
-        let mut batch = Batch { sent, writes, frames: plan.len() };
+        let mut batch = Batch { sent, writes, frames: plan.len(), until: deadline };
         for pending in &mut batch.writes {
             pending.answer_if_reached(self.topology.local(), id);
         }
-        if batch.frames == 0 {
-            in_flight.finish(id, &batch);
-        } else {
-            in_flight.batches.insert(id, batch);
-        }
+        in_flight.batches.insert(id, batch);
+        in_flight.settle(id);
+        drop(guard);
+        self.again_if_uncounted();
         id
     }
 
-    fn send(&self, batch: u64, plan: &Plan, sent: &Arc<Vec<Sent>>) {
+    fn again_if_uncounted(&self) {
+        if !self.in_flight().uncounted.is_empty() {
+            self.again.notify_one();
+        }
+    }
+
+    /// Resolves when something has to be sent again.
+    pub async fn uncounted(&self) {
+        self.again.notified().await;
+        sleep(UNCOUNTED_PAUSE).await;
+    }
+
+    /// Sends writes again that could not be counted, by the ring of this moment. Whoever has them joins them once more, which changes nothing.
+    pub fn spread_again(&self) {
+        let cluster = self.topology.cluster();
+        let batches = std::mem::take(&mut self.in_flight().uncounted);
+        for batch in batches {
+            let Some((frame, plan, sent)) = self.track_again(&cluster, batch) else { continue };
+            self.send(frame, &plan, &sent, &cluster);
+        }
+        self.again_if_uncounted();
+    }
+
+    fn track_again(&self, cluster: &Cluster, id: u64) -> Option<(u64, Plan, Arc<Vec<Sent>>)> {
+        let mut guard = self.in_flight();
+        let in_flight = &mut *guard;
+        in_flight.next += 1;
+        let (frame, deadline) = (in_flight.next, Instant::now() + self.patience);
+        let batch = in_flight.batches.get_mut(&id)?;
+        let mut plan = Plan::new();
+        for (place, pending) in batch.writes.iter_mut().enumerate().filter(|(_, pending)| pending.waiting.is_some()) {
+            let partition = batch.sent[place].partition;
+            (pending.tally, pending.uncounted) = self.tally(cluster, partition, pending.level);
+            pending.replicas = usize::from(cluster.ring.is_holder(partition, self.topology.local()));
+            let mut possible = 1;
+            for holder in cluster.reachable_holders(partition) {
+                plan.entry(holder).or_default().push((place, None));
+                possible += 1;
+            }
+            pending.answer_if_reached(self.topology.local(), id);
+            pending.give_up_unless(possible);
+        }
+        batch.frames = plan.len();
+        let sent = Arc::clone(&batch.sent);
+        for (peer, items) in &plan {
+            in_flight.frames.insert((*peer, frame), Frame { batch: id, items: items.clone(), deadline });
+        }
+        in_flight.settle(id);
+        Some((frame, plan, sent))
+    }
+
+    fn send(&self, batch: u64, plan: &Plan, sent: &Arc<Vec<Sent>>, cluster: &Cluster) {
         // Mostly the same writes go to every peer: then they are encoded once.
         let mut encoded: Option<(&Items, bytes::Bytes)> = None;
         for (peer, items) in plan {
@@ -219,7 +303,7 @@ impl Replication {
                 Some((same, frame)) if *same == items => frame.clone(),
                 _ => {
                     let deltas = items.iter().map(|(place, hint_for)| Sent { hint_for: *hint_for, ..sent[*place].clone() }).collect();
-                    let frame = Message::Deltas { frame: batch, deltas }.to_frame();
+                    let frame = Message::Deltas { frame: batch, ring: cluster.ring.name(), deltas }.to_frame();
                     encoded = Some((items, frame.clone()));
                     frame
                 }
@@ -236,16 +320,24 @@ impl Replication {
         let mut guard = self.in_flight();
         let in_flight = &mut *guard;
         let Some(frame) = in_flight.frames.remove(&(peer, frame)) else { return };
-        let refused: BTreeSet<usize> = refused.iter().filter_map(|(place, _)| usize::try_from(*place).ok()).collect();
+        let refused: BTreeMap<u32, Refused> = refused.iter().copied().collect();
         let Some(batch) = in_flight.batches.get_mut(&frame.batch) else { return };
-        for (position, (place, hint_for)) in frame.items.iter().enumerate() {
-            if let (false, Some(pending)) = (refused.contains(&position), batch.writes.get_mut(*place)) {
-                pending.replicas += usize::from(hint_for.is_none());
+        for (position, (place, hint_for)) in (0..).zip(&frame.items) {
+            let Some(pending) = batch.writes.get_mut(*place) else { continue };
+            let why = refused.get(&position);
+            let counts = why.is_none_or(|why| *why == Refused::Uncounted && pending.level < Level::Quorum);
+            let is_stored = counts || why == Some(&Refused::Uncounted);
+            pending.replicas += usize::from(is_stored && hint_for.is_none());
+            if counts {
                 pending.tally.record(peer);
                 pending.answer_if_reached(self.topology.local(), frame.batch);
+            } else if is_stored || why == Some(&Refused::NotHolder) {
+                pending.uncounted += 1;
             }
         }
         in_flight.frame_ended(frame.batch);
+        drop(guard);
+        self.again_if_uncounted();
     }
 
     /// A peer's connection broke: what it has not acknowledged becomes hints.
@@ -277,7 +369,7 @@ impl Replication {
                 for (place, hint_for) in &frame.items {
                     hints.push((hint_for.unwrap_or(key.0), *place));
                     let Some(pending) = batch.writes.get_mut(*place) else { continue };
-                    let mut possible = pending.tally.reached() + expected.get(place).copied().unwrap_or(0);
+                    let mut possible = pending.tally.reached() + pending.uncounted + expected.get(place).copied().unwrap_or(0);
                     if pending.level == Level::Sloppy && pending.waiting.is_some() {
                         pending.tally.lower(quorum::needed_for_write(Level::Sloppy, self.topology.replicas(), cluster.reachable.len() + 1));
                         let fallback = cluster.reachable.iter().find(|peer| !pending.asked.contains(peer));
@@ -304,8 +396,9 @@ impl Replication {
             for (home, place) in hints {
                 self.keep_hint(home, &sent[place]);
             }
-            self.send(id, &fallbacks, &sent);
+            self.send(id, &fallbacks, &sent, &cluster);
         }
+        self.again_if_uncounted();
     }
 
     fn keep_hint(&self, home: PeerId, sent: &Sent) {
@@ -329,7 +422,8 @@ impl Replication {
     /// Whether nothing is on its way.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.in_flight().frames.is_empty()
+        let in_flight = self.in_flight();
+        in_flight.frames.is_empty() && in_flight.uncounted.is_empty()
     }
 }
 
@@ -366,11 +460,21 @@ impl InFlight {
     fn frame_ended(&mut self, id: u64) {
         if let Some(batch) = self.batches.get_mut(&id) {
             batch.frames = batch.frames.saturating_sub(1);
-            if batch.frames == 0
-                && let Some(batch) = self.batches.remove(&id)
-            {
-                self.finish(id, &batch);
-            }
+            self.settle(id);
+        }
+    }
+
+    /// A batch of which nothing is on its way is done with, unless some of its writes may be counted when they are sent again.
+    fn settle(&mut self, id: u64) {
+        let Some(batch) = self.batches.get_mut(&id).filter(|batch| batch.frames == 0) else { return };
+        let is_over = batch.until <= Instant::now();
+        for pending in &mut batch.writes {
+            pending.give_up_unless(if is_over { 0 } else { pending.tally.reached() + pending.uncounted });
+        }
+        if batch.writes.iter().any(|pending| pending.waiting.is_some()) {
+            self.uncounted.insert(id);
+        } else if let Some(batch) = self.batches.remove(&id) {
+            self.finish(id, &batch);
         }
     }
 

@@ -183,7 +183,7 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
                 return Ok(Answer::flag(false));
             }
             let decision = shown.write_under(draft);
-            field.target().set(draft, decision, Payload::Value(value.clone()));
+            field.set(draft, decision, value, SetExpiry::Clear);
             Ok(Answer::flag(true))
         }),
         Mutation::SetExpiring { pairs, expiry, condition } => field::set_expiring(rows, shown, draft, pairs, (*expiry, *condition)),
@@ -291,7 +291,7 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, pairs: &[(Byt
     let mut new = 0;
     for (field, value) in distinct(pairs) {
         new += Field::on(rows, shown, &mut draft, field, |field, draft| {
-            field.target().set(draft, decision, Payload::Value(value.clone()));
+            field.set(draft, decision, value, SetExpiry::Clear);
             usize::from(!field.view.exists())
         })?;
     }

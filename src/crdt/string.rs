@@ -241,16 +241,14 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, set: &Set<'_>
         }
         SetExpiry::Keep | SetExpiry::Clear => {
             draft.overwrite(rows, false)?;
-            None
+            shown.renew(&mut draft, None)
         }
         SetExpiry::At(at_ms) => {
             let Some(time) = key::future(at_ms, draft.author.now) else {
                 return Ok((key::delete(rows, shown, draft)?.0, answer));
             };
             draft.overwrite(rows, false)?;
-            let decision = Decision { time: Some(time), timestamp: draft.author.now, since: draft.author.now };
-            draft.decide(decision);
-            Some(decision)
+            shown.renew(&mut draft, Some(time))
         }
     };
     draft.add(RowAddress::value(key), decision, Payload::Value(set.value.clone()));

@@ -42,6 +42,8 @@ pub enum Message {
     Deltas {
         /// The sender's name for this frame.
         frame: u64,
+        /// The [name](crate::ring::Ring::name) of the sender's ring.
+        ring: u64,
         /// What to join, in order.
         #[serde(deserialize_with = "list::<_, _, WRITER_QUEUE>")]
         deltas: Vec<Sent>,
@@ -91,8 +93,11 @@ pub enum Refused {
     Misplaced,
     /// An expiry decision came so late that a removal may already have been agreed: joined, but it must not be counted.
     Late,
-    /// The receiver's storage failed: nothing is known.
+    /// The receiver's disk is full and nothing was stored, or its storage failed and nothing is known.
     Failed,
+    /// Joined, but no majority may count it: the receiver's ring is another than the sender's, or holders before it may still take writes that
+    /// it does not know.
+    Uncounted,
 }
 
 /// A question to another peer.
@@ -273,6 +278,8 @@ pub enum Standing {
 pub struct Page {
     /// What they are worth.
     pub standing: Standing,
+    /// The [name](crate::ring::Ring::name) of that peer's ring.
+    pub ring: u64,
     /// The rows, in order of storage.
     #[serde(with = "crate::crdt::wire::rows")]
     pub rows: BTreeMap<RowAddress, Row>,
@@ -289,6 +296,8 @@ pub struct Page {
 pub struct Answered {
     /// What it is worth.
     pub standing: Standing,
+    /// The [name](crate::ring::Ring::name) of that peer's ring.
+    pub ring: u64,
     /// The digest of every row of the key. Replicas of which it is equal have the same live dots there, so that merging them changes nothing.
     pub digest: Digest,
     /// Elements and contents of the rows, in bytes.
@@ -311,6 +320,8 @@ pub struct ListedKey {
 pub struct KeyPage {
     /// What they are worth.
     pub standing: Standing,
+    /// The [name](crate::ring::Ring::name) of that peer's ring.
+    pub ring: u64,
     /// The keys, in the order of their hashes.
     #[serde(deserialize_with = "list::<_, _, MAX_SCANNED>")]
     pub keys: Vec<ListedKey>,
@@ -376,8 +387,14 @@ pub enum Reply {
     Channels(#[serde(deserialize_with = "list::<_, _, MAX_ARGUMENTS>")] Vec<Bytes>),
     /// To [`Inquiry::Subscribers`], in the order of the channels.
     Subscribers(#[serde(deserialize_with = "list::<_, _, MAX_ARGUMENTS>")] Vec<u64>),
-    /// To [`Request::PullOpen`], for each partition.
-    PullStarts(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<(Partition, PullStart)>),
+    /// To [`Request::PullOpen`].
+    PullStarts {
+        /// The [name](crate::ring::Ring::name) of the answering peer's ring.
+        ring: u64,
+        /// For each partition.
+        #[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")]
+        starts: Vec<(Partition, PullStart)>,
+    },
     /// To [`Request::PullLeaves`]: for each node the short digests of its 32 leaves.
     PullLeaves(#[serde(deserialize_with = "list::<_, _, NODES>")] Vec<(u8, Vec<u64>)>),
     /// To [`Request::PullRanges`]: the first of the ranges, as many as fit one frame.
@@ -416,6 +433,8 @@ pub enum Failed {
     NotHolder,
     /// Its queue is full. Nothing was changed.
     Busy,
+    /// Its disk is full. Nothing was changed.
+    NoRoom,
     /// Too few replicas answered: whether it takes effect is unknown.
     NoQuorum {
         /// Replicas that answered.

@@ -59,7 +59,7 @@ impl Outlet<Ticket> for Sink {
         if from == self.topology.local() {
             return;
         }
-        if refused.iter().any(|(_, why)| *why == Refused::NotHolder) {
+        if refused.iter().any(|(_, why)| matches!(why, Refused::NotHolder | Refused::Uncounted)) {
             self.tell_members(from);
         }
         // Repairs carry no frame number: nobody waits for them.
@@ -164,8 +164,8 @@ impl Dispatch {
                 return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed }).await;
             }
             Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
-            Message::Deltas { frame, deltas } => {
-                if !self.coordinator.writer.receive(peer, frame, deltas) {
+            Message::Deltas { frame, ring, deltas } => {
+                if !self.coordinator.writer.receive(peer, frame, ring, deltas) {
                     tracing::debug!(%peer, "too much waits for the writer: deltas were not taken and will come again");
                 }
             }
@@ -294,7 +294,9 @@ impl Serving {
         let reply = match request {
             Request::Read { key, selection, after } => return read(&self.coordinator, &key, &selection, after.as_deref()),
             Request::Answer { key, query } => return self.coordinator.answer_alone(&key, query.as_ref()),
-            Request::PullOpen(asked) => writer.step(move |replica| Ok(Reply::PullStarts(replica.pull_starts(&asked)))).await,
+            Request::PullOpen(asked) => {
+                writer.step(move |replica| Ok(Reply::PullStarts { ring: replica.ring(), starts: replica.pull_starts(&asked) })).await
+            }
             Request::PullLeaves { partition, state_id, nodes } => {
                 let leaves = writer.step(move |replica| Ok(replica.leaves(partition, state_id, &nodes)));
                 leaves.await.map(|leaves| leaves.map_or(Reply::StateChanged, Reply::PullLeaves))

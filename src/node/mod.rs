@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
 pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
-use self::tasks::{spread_wakes, sweep, tell_expired};
+use self::tasks::{scrub, spread_wakes, sweep, tell_expired};
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
 use crate::coordinator::Coordinator;
@@ -115,6 +115,8 @@ impl Node {
         let members = known_members(&replica, &config, &*network, clock.wall_ms())?;
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
         replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
+        replica.prove().map_err(OpenError::from)?;
+        replica.forget_former(&members.forgotten().collect()).map_err(OpenError::from)?;
 
         let exchange = Exchange::new(network, random.random());
         let listeners = Listeners::new(clock.wall_ms());
@@ -126,7 +128,7 @@ impl Node {
         let (wake, woken) = mpsc::channel(EVENTS);
         let (expired, expired_keys) = mpsc::channel(EVENTS);
         let (membership_events, for_membership) = mpsc::channel(EVENTS);
-        let replication = Replication::new(topology.clone(), exchange.clone(), config.request_timeout, hints);
+        let replication = Replication::new(topology.clone(), exchange.clone(), config.request_timeout, hints, Arc::clone(&view));
         let sink = Sink {
             replication: replication.clone(),
             exchange: exchange.clone(),
@@ -154,10 +156,11 @@ impl Node {
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
         let membership = Membership::new(topology.clone(), exchange.clone(), listeners, writer.clone(), Arc::clone(&view), members, wake);
         let liveness = membership.liveness();
+        let server = serve::Server::new(topology, writer);
         let dispatch = Dispatch::new(
             coordinator.clone(),
             anti_entropy.clone(),
-            serve::Server::new(topology, writer),
+            server.clone(),
             handoff.clone(),
             pubsub.clone(),
             membership_events.clone(),
@@ -175,6 +178,7 @@ impl Node {
             tokio::spawn(coordinator.clone().sweep_expired()),
             tokio::spawn(coordinator.clone().sweep_floors()),
             tokio::spawn(tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
+            tokio::spawn(scrub(&coordinator, server, config.scrub_period)),
             tokio::spawn(dispatch.run(events)),
         ];
         let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));
@@ -253,10 +257,12 @@ impl Node {
             partitions: config.partitions,
             replicas: config.replicas,
             keys: held().map(|partition| partition.keys).sum(),
-            hints: view.hints,
+            hints: view.shown.hints,
             syncing: held().filter(|partition| partition.standing != Counting::Counted).count(),
             handing_over: view.partitions().iter().filter(|partition| !partition.holder && partition.standing != Counting::Absent).count(),
             protected: config.protected,
+            damage: view.shown.damage,
+            has_room: view.shown.has_room,
         }
     }
 

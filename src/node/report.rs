@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::replica::damage::Damage;
 use crate::types::PeerId;
 
 /// What a peer tells about itself.
@@ -29,6 +30,10 @@ pub struct Status {
     pub handing_over: usize,
     /// Whether only peers of this machine are taken.
     pub protected: bool,
+    /// Damage that was found in its storage.
+    pub damage: Damage,
+    /// Whether its disk has room for more than deletes.
+    pub has_room: bool,
 }
 
 /// Whether a member can be reached.

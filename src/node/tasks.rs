@@ -8,7 +8,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::coordinator::replication::Replication;
+use crate::anti_entropy::scrub::Scrubber;
+use crate::anti_entropy::serve::Server;
+use crate::coordinator::Coordinator;
+use crate::coordinator::replication::{Replication, Ticket};
 use crate::notifications::Event;
 use crate::pubsub::Pubsub;
 use crate::types::PeerId;
@@ -33,12 +36,25 @@ pub(super) async fn tell_expired(mut removed: mpsc::Receiver<Bytes>, pubsub: Pub
     }
 }
 
-/// Gives up on writes that nobody acknowledged in time.
+/// Gives up on writes that nobody acknowledged in time, and sends those again that could not be counted.
 pub(super) async fn sweep(replication: Replication) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        replication.sweep();
+        tokio::select! {
+            biased;
+            () = replication.uncounted() => replication.spread_again(),
+            // A pause that this breaks off is long enough.
+            _ = ticks.tick() => {
+                replication.sweep();
+                replication.spread_again();
+            }
+        }
     }
+}
+
+/// Looks for damage at rest, every partition once in a period.
+pub(super) fn scrub(coordinator: &Coordinator, server: Server<Ticket>, period: Duration) -> impl Future<Output = ()> + Send + use<> {
+    let Coordinator { topology, writer, stale, .. } = coordinator.clone();
+    Scrubber { topology, writer, server, stale, period }.run()
 }

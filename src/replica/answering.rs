@@ -50,7 +50,7 @@ impl View {
     pub fn answer(&self, key: &Bytes, query: Option<&Query>, now: Timestamp) -> Result<Answered, NotAnswered> {
         let place = self.place(key);
         let standing = self.partition(place.partition).standing;
-        let mut answered = Answered { standing, digest: Digest::default(), bytes: 0, answer: None };
+        let mut answered = Answered { standing, ring: self.ring, digest: Digest::default(), bytes: 0, answer: None };
         if standing == Standing::Absent {
             return Ok(answered);
         }

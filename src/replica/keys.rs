@@ -20,7 +20,7 @@ impl View {
     pub fn keys(&self, partition: Partition, from_hash: u64, most: usize, now: Timestamp) -> Result<KeyPage, ReplicaError> {
         let count = u16::try_from(self.partitions().len()).unwrap_or(u16::MAX);
         let (start, end) = layout::partition_range(partition);
-        let mut page = KeyPage { standing: self.partition(partition).standing, keys: Vec::new(), next: None };
+        let mut page = KeyPage { standing: self.partition(partition).standing, ring: self.ring, keys: Vec::new(), next: None };
         let place = Place::at(from_hash, count);
         let mut from = if place.partition == partition { layout::position(place) } else { start };
         for looked_at in 0.. {

@@ -30,7 +30,7 @@ type Step = Box<dyn FnOnce(&mut Replica) -> Result<(), ReplicaError> + Send>;
 
 enum Item<T> {
     Execute(Command, T),
-    Receive { from: PeerId, frame: u64, deltas: Vec<Sent> },
+    Receive { from: PeerId, frame: u64, ring: u64, deltas: Vec<Sent> },
     Step(Step),
     Stop(oneshot::Sender<Result<(), ReplicaError>>),
 }
@@ -83,10 +83,10 @@ impl<T: Send + 'static> Writer<T> {
         })
     }
 
-    /// Queues the deltas of a frame. `false` where the queue is full: the frame is not acknowledged, and comes again as hints.
+    /// Queues the deltas of a frame, and the name of the ring in which its sender counts. `false` where the queue is full: the frame is not acknowledged, and comes again as hints.
     #[must_use]
-    pub fn receive(&self, from: PeerId, frame: u64, deltas: Vec<Sent>) -> bool {
-        self.queue.try_send(Item::Receive { from, frame, deltas }).is_ok()
+    pub fn receive(&self, from: PeerId, frame: u64, ring: u64, deltas: Vec<Sent>) -> bool {
+        self.queue.try_send(Item::Receive { from, frame, ring, deltas }).is_ok()
     }
 
     /// Runs a step between two batches and waits for its result.
@@ -159,10 +159,14 @@ async fn run<T: Send + 'static>(
                 batch.apply(&mut replica, durability, &storage, &mut outlet)
             }
         };
-        match worked {
-            Ok(()) => {}
-            Err(ReplicaError::Damaged(damaged)) => tracing::error!(error = %damaged, "a step met a damaged record"),
-            Err(error @ ReplicaError::Storage(_)) => return end(&mut outlet, &error),
+        if let Err(ReplicaError::Damaged(damaged)) = &worked {
+            tracing::error!(error = %damaged, "a step met a damaged record");
+        }
+        replica.has_room();
+        for done in [worked, replica.restart_suspects()] {
+            if let Err(error @ ReplicaError::Storage(_)) = done {
+                return end(&mut outlet, &error);
+            }
         }
         if let (Durability::Every(interval), None) = (durability, sync_at) {
             sync_at = Some(Instant::now() + interval);
@@ -184,8 +188,8 @@ fn gather<T>(first: Item<T>, items: &mut mpsc::Receiver<Item<T>>, batch: &mut Ba
                 batch.work.push(Work::Execute(command));
                 batch.parts.push(Part::Command(ticket));
             }
-            Item::Receive { from, frame, deltas } => {
-                batch.parts.push(Part::Frame { from, frame, deltas: deltas.len() });
+            Item::Receive { from, frame, ring, deltas } => {
+                batch.parts.push(Part::Frame { from, frame, ring, deltas: deltas.len() });
                 batch.work.extend(deltas.into_iter().map(Work::Receive));
             }
             Item::Step(_) | Item::Stop(_) => return Some(item),
@@ -205,7 +209,12 @@ struct Batch<T> {
 
 enum Part<T> {
     Command(T),
-    Frame { from: PeerId, frame: u64, deltas: usize },
+    Frame { from: PeerId, frame: u64, ring: u64, deltas: usize },
+}
+
+/// Whether a majority of a ring may count what was just joined here; a hint is not counted as a replica anyway.
+fn counts(replica: &Replica, ring: u64, sent: &Sent) -> bool {
+    sent.hint_for.is_some() || replica.ring() == ring && replica.partition(sent.partition).counts_writes()
 }
 
 impl<T> Batch<T> {
@@ -221,7 +230,7 @@ impl<T> Batch<T> {
         storage: &Arc<dyn Storage>,
         outlet: &mut impl Outlet<T>,
     ) -> Result<(), ReplicaError> {
-        let mut outcomes = replica.apply(&self.work)?.into_iter();
+        let mut outcomes = replica.apply(&self.work)?.into_iter().zip(&self.work);
         if durability == Durability::Always {
             storage.sync().map_err(|error: StorageError| ReplicaError::from(error))?;
         }
@@ -229,14 +238,15 @@ impl<T> Batch<T> {
         for part in self.parts {
             match part {
                 Part::Command(ticket) => {
-                    if let Some(Outcome::Executed(result)) = outcomes.next() {
+                    if let Some((Outcome::Executed(result), _)) = outcomes.next() {
                         executed.push((ticket, result));
                     }
                 }
-                Part::Frame { from, frame, deltas } => {
-                    let refused = outcomes.by_ref().take(deltas).enumerate().filter_map(|(place, outcome)| match outcome {
-                        Outcome::Received(Some(refused)) => Some((u32::try_from(place).unwrap_or(u32::MAX), refused)),
-                        Outcome::Received(None) | Outcome::Executed(_) => None,
+                Part::Frame { from, frame, ring, deltas } => {
+                    let refused = outcomes.by_ref().take(deltas).zip(0..).filter_map(|((outcome, work), place)| match (outcome, work) {
+                        (Outcome::Received(Some(refused)), _) => Some((place, refused)),
+                        (Outcome::Received(None), Work::Receive(sent)) if !counts(replica, ring, sent) => Some((place, Refused::Uncounted)),
+                        (Outcome::Received(None) | Outcome::Executed(_), _) => None,
                     });
                     outlet.received(from, frame, refused.collect());
                 }

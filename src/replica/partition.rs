@@ -32,20 +32,42 @@ pub enum Role {
     },
 }
 
-/// A new holder counts for reads once it has pulled from a majority of the holders before it.
+/// What a new holder has to do before majorities count it.
+///
+/// A majority of the holders before it may still take writes among themselves, until they see the ring in which it is a holder. Once a majority of them does
+/// (it *met* them), they can't any more, and the new holder counts for writes. Once it has pulled from a majority of them since, it has all that they
+/// ever acknowledged together, and counts for reads.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct FirstSync {
     /// The holders before.
     pub former: BTreeSet<PeerId>,
-    /// Those of them that were pulled from.
+    /// Those of them that were pulled from after they saw this peer's ring.
     pub pulled: BTreeSet<PeerId>,
+    /// Holders before that are gone for good: nobody waits for them, and yet a majority of the others alone may be too few.
+    #[serde(default)]
+    pub gone: BTreeSet<PeerId>,
+    /// Those that see this peer's ring. Asked anew after a start.
+    #[serde(skip)]
+    pub met: BTreeSet<PeerId>,
 }
 
 impl FirstSync {
     /// Whether enough of the former holders were pulled from.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.pulled.intersection(&self.former).count() * 2 > self.former.len() || self.former.is_empty()
+        self.is_enough(&self.pulled)
+    }
+
+    /// Whether the former holders can't acknowledge anything any more without this peer's ring.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.is_enough(&self.met)
+    }
+
+    /// The other side of a majority that was counted before may have lost those who are gone.
+    fn is_enough(&self, peers: &BTreeSet<PeerId>) -> bool {
+        let majority = (self.former.len() + self.gone.len()) / 2 + 1;
+        peers.intersection(&self.former).count() >= majority.min(self.former.len())
     }
 }
 
@@ -108,6 +130,12 @@ impl PartitionState {
     #[must_use]
     pub fn counts_for_reads(&self) -> bool {
         self.role == Role::Holder && self.first_sync.is_none()
+    }
+
+    /// Whether a majority may count what is written here.
+    #[must_use]
+    pub fn counts_writes(&self) -> bool {
+        self.role == Role::Holder && self.first_sync.as_ref().is_none_or(FirstSync::is_fenced)
     }
 
     /// Names a new dot of `actor`.

@@ -25,6 +25,8 @@ pub struct Source {
     pub peer: PeerId,
     /// When it was asked: what was recorded here later, the pull need not have seen there.
     pub began: Instant,
+    /// Whether it saw this peer's ring when it was asked: then it has acknowledged nothing since that it does not tell of.
+    pub sees_ring: bool,
 }
 
 /// Names a running pull.
@@ -187,13 +189,13 @@ impl Replica {
             return Ok(Err(Void));
         }
         let mut first_sync_done = false;
-        if let Some(mut first_sync) = transaction.first_sync(partition).cloned() {
+        if let (true, Some(mut first_sync)) = (running.from.sees_ring, transaction.first_sync(partition).cloned()) {
             first_sync.pulled.insert(running.from.peer);
             first_sync_done = first_sync.is_done();
             transaction.set_first_sync(partition, (!first_sync_done).then_some(first_sync));
         }
         let unchanged = !first_sync_done && *transaction.causal(partition) == *self.partition(partition).causal;
-        if !unchanged || self.partition(partition).first_sync.is_some() {
+        if !unchanged || running.from.sees_ring && self.partition(partition).first_sync.is_some() {
             let prepared = transaction.finish()?;
             self.commit(prepared)?;
         }
@@ -225,8 +227,8 @@ impl Replica {
             return Ok(None);
         }
         self.give_up_waiting(partition, from)?;
-        let state = self.partition(partition);
-        let Some(mut first_sync) = state.first_sync.clone() else { return Ok(Some(Ended { holder: true, first_sync_done: false })) };
+        let ended = Ended { holder: true, first_sync_done: false };
+        let (true, Some(mut first_sync)) = (from.sees_ring, self.partition(partition).first_sync.clone()) else { return Ok(Some(ended)) };
         first_sync.pulled.insert(from.peer);
         let done = first_sync.is_done();
         let mut transaction = self.begin();
@@ -234,6 +236,14 @@ impl Replica {
         let prepared = transaction.finish()?;
         self.commit(prepared)?;
         Ok(Some(Ended { holder: true, first_sync_done: done }))
+    }
+
+    /// Notes that a peer sees this peer's ring: one more of the holders before it that can't acknowledge anything without it.
+    pub fn meet(&mut self, peer: PeerId) {
+        let syncing = self.partitions.iter_mut().filter_map(|state| state.first_sync.as_mut());
+        if syncing.fold(false, |news, first_sync| first_sync.met.insert(peer) || news) {
+            self.publish();
+        }
     }
 
     /// Makes everything committed so far durable.

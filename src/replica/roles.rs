@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt;
 
-use super::partition::{FirstSync, Role};
+use super::partition::Role;
 use super::transaction::{ReplicaError, Transaction};
 use super::{Replica, layout};
 use crate::ring::Ring;
@@ -68,6 +68,7 @@ impl Replica {
             });
         }
         let prepared = transaction.finish()?;
+        self.ring = ring.name();
         for ((state, role), index) in self.partitions.iter_mut().zip(roles).zip(0..) {
             state.role = role;
             state.co_holders = ring.holders(Partition(index)).iter().copied().filter(|holder| *holder != local).collect();
@@ -85,8 +86,9 @@ impl Replica {
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
         for (index, state) in self.partitions.iter().enumerate() {
             if let Some(first_sync) = state.first_sync.as_ref().filter(|first_sync| !first_sync.former.is_disjoint(gone)) {
-                let former = first_sync.former.difference(gone).copied().collect();
-                let rest = FirstSync { former, pulled: first_sync.pulled.clone() };
+                let mut rest = first_sync.clone();
+                rest.gone.extend(first_sync.former.intersection(gone));
+                rest.former.retain(|former| !gone.contains(former));
                 transaction.set_first_sync(Partition(u16::try_from(index).unwrap_or(u16::MAX)), (!rest.is_done()).then_some(rest));
             }
         }
@@ -94,7 +96,7 @@ impl Replica {
         self.commit(prepared)
     }
 
-    /// The partitions that this peer holds or has sealed, with the seals.
+    /// The partitions that this peer has sealed, with the seals.
     #[must_use]
     pub fn sealed(&self) -> Vec<(Partition, u64)> {
         let seals = self.partitions.iter().enumerate().filter_map(|(index, state)| match &state.role {

@@ -84,7 +84,7 @@ async fn a_row_that_can_not_be_read_is_not_taken_for_an_empty_one() {
     });
     disk.spoil(&row_key, 0x52);
     let outcome = replica.apply(&[Work::Execute(set())]).unwrap().remove(0);
-    assert!(matches!(outcome, Outcome::Executed(Err(NotExecuted::Failed(_)))), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Executed(Err(NotExecuted::Damaged(_)))), "{outcome:?}");
     let from_elsewhere = write(&mut new(2), set());
     assert_eq!(receive(&mut replica, from_elsewhere, None), Some(Refused::Failed));
 }
@@ -128,7 +128,7 @@ async fn who_has_seen_more_of_a_peer_than_it_minted_makes_it_a_new_author() {
     let mut replica = new(1);
     let (mine, _) = next(&mut replica);
     let (state_id, mut seen) = (replica.partition(PARTITION).state_id, Causal::default());
-    let source = || Source { peer: OTHER, began: Instant::now() };
+    let source = || Source { peer: OTHER, began: Instant::now(), sees_ring: true };
     seen.clock.insert(mine);
     replica.begin_pull(PARTITION, source(), 7, seen.clone(), Digest(1), &[]).unwrap();
     assert_eq!((next(&mut replica).0.actor, replica.partition(PARTITION).state_id), (mine.actor, state_id));
@@ -171,7 +171,7 @@ async fn a_hint_is_on_the_disk_when_it_is_acknowledged() {
     let view = open(&disk, &clock, 3).view().load_full();
     let hints = view.hints_for(OTHER, 9, usize::MAX).unwrap();
     assert_eq!(hints.into_iter().map(|(_, hint)| hint.delta).collect::<Vec<_>>(), [delta]);
-    assert_eq!(view.hints, 1);
+    assert_eq!(view.shown.hints, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +181,7 @@ async fn the_clock_is_taken_over_also_where_the_roots_are_equal_at_once() {
     write(&mut there, delete()); // this delta is lost
     let offer = here.pull_offer(PARTITION);
     let PullStart::Open { state_id, causal, root, nodes, .. } = there.pull_starts(&[offer]).remove(0).1 else { panic!("nothing to pull") };
-    let source = Source { peer: OTHER, began: Instant::now() };
+    let source = Source { peer: OTHER, began: Instant::now(), sees_ring: true };
     let begun = here.begin_pull(PARTITION, source, state_id, *causal, root, &nodes).unwrap();
     assert!(matches!(begun, Begun::Equal(_)), "{begun:?}");
     assert_eq!(receive(&mut here, late, None), None);
@@ -220,6 +220,6 @@ async fn where_durability_is_always_nothing_is_acknowledged_before_it_is_synced(
     writer.execute(set(), ()).unwrap();
     assert_eq!(told.recv().await, Some(0));
     let delta = write(&mut new(2), set());
-    assert!(writer.receive(OTHER, 1, vec![Sent { partition: PARTITION, delta, hint_for: None }]));
+    assert!(writer.receive(OTHER, 1, 0, vec![Sent { partition: PARTITION, delta, hint_for: None }]));
     assert_eq!(told.recv().await, Some(0));
 }

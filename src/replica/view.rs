@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::collection::Collection;
+use super::damage::Damage;
 use super::layout::{self, Damaged};
 use super::minter::Minter;
 use super::partition::{PartitionState, Role};
@@ -34,6 +35,8 @@ pub struct PartitionView {
     pub standing: Standing,
     /// Whether this peer is one of the holders.
     pub holder: bool,
+    /// Whether a majority may count what is written here.
+    pub counts_writes: bool,
     /// The digest of its rows.
     pub digest: Digest,
     /// Its number of keys.
@@ -45,14 +48,27 @@ pub struct View {
     /// The rows.
     pub snapshot: Arc<dyn Snapshot>,
     partitions: Box<[PartitionView]>,
+    /// The name of the ring that the roles follow from.
+    pub ring: u64,
     hybrid_clock: Arc<Mutex<Hlc>>,
-    /// Hints that wait for other peers.
-    pub hints: u64,
+    /// What is told to people.
+    pub shown: Shown,
     actor: Actor,
 }
 
+/// What a view tells besides rows and clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// Hints that wait for other peers.
+    pub hints: u64,
+    /// Damage that was found.
+    pub damage: Damage,
+    /// Whether the disk has room for what grows.
+    pub has_room: bool,
+}
+
 impl View {
-    pub(super) fn new(snapshot: Arc<dyn Snapshot>, partitions: &[PartitionState], minter: &Minter, hints: u64) -> Self {
+    pub(super) fn new(snapshot: Arc<dyn Snapshot>, partitions: &[PartitionState], ring: u64, minter: &Minter, shown: Shown) -> Self {
         let partitions = partitions
             .iter()
             .map(|state| PartitionView {
@@ -63,11 +79,12 @@ impl View {
                     Role::Absent => Standing::Absent,
                 },
                 holder: state.role == Role::Holder,
+                counts_writes: state.counts_writes(),
                 digest: state.total,
                 keys: state.keys,
             })
             .collect();
-        Self { snapshot, partitions, hybrid_clock: minter.hybrid_clock(), hints, actor: minter.actor() }
+        Self { snapshot, partitions, ring, hybrid_clock: minter.hybrid_clock(), shown, actor: minter.actor() }
     }
 
     /// The author of this peer's dots.
@@ -114,8 +131,7 @@ impl View {
     pub fn read(&self, key: &Bytes, selection: &Selection, after: Option<&[u8]>, now: Timestamp) -> Result<Page, ReplicaError> {
         let place = self.place(key);
         let view = self.partition(place.partition);
-        let mut page =
-            Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None, hashed_until: None };
+        let mut page = self.empty_page(view, key);
         if view.standing == Standing::Absent {
             return Ok(page);
         }
@@ -242,12 +258,16 @@ impl View {
     pub fn read_rows(&self, key: &Bytes, addresses: &BTreeSet<RowAddress>) -> Result<Page, ReplicaError> {
         let place = self.place(key);
         let view = self.partition(place.partition);
-        let mut page =
-            Page { standing: view.standing, rows: BTreeMap::new(), causal: relevant(&view.causal, key), next: None, hashed_until: None };
+        let mut page = self.empty_page(view, key);
         for address in addresses.iter().chain([&RowAddress::expiry(key)]) {
             page.rows.extend(self.row(place, address)?);
         }
         Ok(page)
+    }
+
+    fn empty_page(&self, view: &PartitionView, key: &Bytes) -> Page {
+        let causal = relevant(&view.causal, key);
+        Page { standing: view.standing, ring: self.ring, rows: BTreeMap::new(), causal, next: None, hashed_until: None }
     }
 
     pub(super) fn row(&self, place: Place, address: &RowAddress) -> Result<Option<(RowAddress, Row)>, ReplicaError> {

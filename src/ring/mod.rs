@@ -41,6 +41,7 @@ pub struct RingMember {
 pub struct Ring {
     holders: Vec<Vec<PeerId>>,
     copies: BTreeMap<PeerId, usize>,
+    name: u64,
 }
 
 impl Ring {
@@ -59,7 +60,19 @@ impl Ring {
         for peer in holders.iter().flatten() {
             *copies.entry(*peer).or_default() += 1;
         }
-        Self { holders, copies }
+        Self { holders, copies, name: 0 }
+    }
+
+    /// This ring under a name. Two rings of one name follow from one history of members: majorities are counted within one name only.
+    #[must_use]
+    pub fn named(self, name: u64) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Its name; 0 where it was given none.
+    #[must_use]
+    pub fn name(&self) -> u64 {
+        self.name
     }
 
     /// The peers that hold a partition, distinct, in order of preference. Empty for a partition that does not exist.

@@ -127,7 +127,7 @@ mod tests {
             payload: Payload::Value(Bytes::from_static(b"v")),
         };
         let delta = Delta { adds: vec![(address, Dot { actor: Actor(1), counter }, entry)], ..Delta::default() };
-        Message::Deltas { frame: 1, deltas: vec![Sent { partition: Partition(0), delta, hint_for: None }] }.to_frame()
+        Message::Deltas { frame: 1, ring: 0, deltas: vec![Sent { partition: Partition(0), delta, hint_for: None }] }.to_frame()
     }
 
     #[test]

@@ -130,6 +130,7 @@ fn replies() -> Vec<Reply> {
         Reply::Executed(Err(Failed::NoQuorum { reached: 1, needed: 2 })),
         Reply::Page(Box::new(Page {
             standing: Worth::Extra,
+            ring: 1 << 40,
             rows: state.rows.clone(),
             causal: state.causal.clone(),
             next: Some(KEY),
@@ -137,12 +138,16 @@ fn replies() -> Vec<Reply> {
         })),
         Reply::Answered(Box::new(Answered {
             standing: Worth::Counted,
+            ring: 8,
             digest: Digest(3),
             bytes: 4,
             answer: Some(Ok(Answer::Scanned { next: 5, elements: Box::new(Answer::Members(vec![KEY])) })),
         })),
         Reply::Count(3),
-        Reply::PullStarts(vec![(PARTITION, open), (Partition(4), PullStart::Equal), (Partition(5), PullStart::Nothing)]),
+        Reply::PullStarts {
+            ring: 8,
+            starts: vec![(PARTITION, open), (Partition(4), PullStart::Equal), (Partition(5), PullStart::Nothing)],
+        },
         Reply::PullLeaves(vec![(31, vec![1 << 60; 32])]),
         Reply::Ranges(vec![
             RangeContent::Rows(there()),
@@ -154,7 +159,12 @@ fn replies() -> Vec<Reply> {
         Reply::KeyCounts(vec![(PARTITION, 7)]),
         Reply::Channels(vec![KEY]),
         Reply::Subscribers(vec![3]),
-        Reply::Keys(KeyPage { standing: Worth::Counted, keys: vec![ListedKey { key: KEY, data_type: DataType::Set }], next: Some(7) }),
+        Reply::Keys(KeyPage {
+            standing: Worth::Counted,
+            ring: 8,
+            keys: vec![ListedKey { key: KEY, data_type: DataType::Set }],
+            next: Some(7),
+        }),
         Reply::Attested(vec![true, false]),
         Reply::DurableClocks(vec![(PARTITION, state.causal.clock.clone())]),
         Reply::Delivered(vec![(0, Refused::Late), (1, Refused::NotHolder)]),
@@ -168,7 +178,7 @@ fn messages() -> Vec<(String, Message)> {
     let mut messages = vec![
         ("heartbeat".to_owned(), Message::Heartbeat { members: u64::MAX, sealed: vec![PARTITION], listening: 9 }),
         ("members".to_owned(), Message::Members(Box::new(members()))),
-        ("deltas".to_owned(), Message::Deltas { frame: 5, deltas: deltas().iter().take(3).map(sent).collect() }),
+        ("deltas".to_owned(), Message::Deltas { frame: 5, ring: 1 << 40, deltas: deltas().iter().take(3).map(sent).collect() }),
         ("acknowledge".to_owned(), Message::Acknowledge { frame: 5, refused: vec![(1, Refused::Misplaced)] }),
     ];
     for (id, request) in (1..).zip(requests()) {
@@ -240,7 +250,7 @@ fn write_the_peer_corpora() -> std::io::Result<()> {
     write_admission()?;
 
     let state = state();
-    let first_sync = Some(FirstSync { former: [PeerId([1; 32])].into(), pulled: [PeerId([2; 32])].into() });
+    let first_sync = Some(FirstSync { former: [PeerId([1; 32])].into(), pulled: [PeerId([2; 32])].into(), ..FirstSync::default() });
     let change = |emptied, first_sync| PartitionChange {
         partition: PARTITION,
         causal: state.causal.clone(),

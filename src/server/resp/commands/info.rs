@@ -221,6 +221,9 @@ fn ringtide(fields: &mut Fields, _shared: &Shared, status: &Status) {
     fields.add("syncing", status.syncing);
     fields.add("handing_over", status.handing_over);
     fields.add("protected", u8::from(status.protected));
+    fields.add("disk_full", u8::from(!status.has_room));
+    fields.add("damaged_partitions", status.damage.partitions);
+    fields.add("damaged_rows", status.damage.rows_aside);
 }
 
 fn keyspace(fields: &mut Fields, _shared: &Shared, status: &Status) {

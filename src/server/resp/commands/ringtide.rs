@@ -88,6 +88,9 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         ("hints", Reply::count(status.hints)),
         ("syncing", Reply::count(status.syncing)),
         ("protected", Reply::Integer(i64::from(status.protected))),
+        ("disk_full", Reply::Integer(i64::from(!status.has_room))),
+        ("damaged_partitions", Reply::count(status.damage.partitions)),
+        ("damaged_rows", Reply::count(status.damage.rows_aside)),
     ])))
 }
 
