@@ -271,6 +271,24 @@ impl Peer {
         panic!("the peer did not stop within 20 s: {}", text_of(&process.log));
     }
 
+    /// Waits until the process ends by itself. Returns how it ended, and its log.
+    ///
+    /// # Panics
+    /// Where it goes on.
+    pub(crate) fn wait_for_end(&mut self) -> (ExitStatus, String) {
+        let process = self.process.as_mut().expect("this peer runs");
+        let child = &mut process.child;
+        let status = eventually("the process ends by itself", || match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => Ok(status),
+            None => Err("it runs".to_owned()),
+        });
+        // The reader of stderr ends with the pipe; what it has by then is all.
+        thread::sleep(Duration::from_millis(20));
+        let log = text_of(&process.log);
+        self.process = None;
+        (status, log)
+    }
+
     /// The memory that the process holds, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process is there");
