@@ -1,3 +1,5 @@
+//! Payloads of every encoding, and what is none.
+
 use super::*;
 
 use crate::crdt::content::Field;
