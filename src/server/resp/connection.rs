@@ -336,7 +336,9 @@ impl Connection {
 
     /// Shows others what the buffers hold.
     fn tell_buffers(&mut self) {
-        self.share.resize(self.input.len() + self.parser.kept() + self.output.len());
+        // A buffer that is empty is kept only where it is small.
+        let output = if self.output.is_empty() { 0 } else { self.output.capacity() };
+        self.share.resize(self.input.len() + self.parser.kept() + output);
         let buffers = &self.session.client.buffers;
         let mailbox = self.session.subscriptions.mailbox();
         for (number, shown) in [
