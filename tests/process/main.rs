@@ -5,6 +5,7 @@
 
 mod blocking;
 mod cluster;
+mod disks;
 mod forgotten;
 mod harness;
 mod hostile;

@@ -245,6 +245,9 @@ impl Connection {
             Action::Key(operation, shape) => self.pipeline.start_key(operation, shape, &self.session, &self.shared.node),
             Action::Keys(operations, gather) => self.pipeline.start_keys(operations, gather, &self.session, &self.shared.node),
             Action::First(operations, next) => self.pipeline.start_first(operations, next, &self.session, &self.shared.node),
+            Action::Then(work) => {
+                self.pipeline.start_first(Vec::new(), Box::new(|_| Action::Then(work)), &self.session, &self.shared.node);
+            }
             // Whoever is about to go waits for nothing.
             Action::Take(take) if self.ending.is_some() => self.pipeline.start_take(take.at_once(), &self.session, &self.shared),
             Action::Take(take) => self.pipeline.start_take(take, &self.session, &self.shared),
@@ -334,11 +337,13 @@ impl Connection {
         note.silent
     }
 
-    /// Shows others what the buffers hold.
+    /// Shows others what the buffers hold, and whether the client waits.
     fn tell_buffers(&mut self) {
         // A buffer that is empty is kept only where it is small.
         let output = if self.output.is_empty() { 0 } else { self.output.capacity() };
         self.share.resize(self.input.len() + self.parser.kept() + output);
+        let is_blocked = self.pipeline.is_blocked() || self.pipeline.is_waiting();
+        self.session.client.is_blocked.store(is_blocked, Ordering::Relaxed);
         let buffers = &self.session.client.buffers;
         let mailbox = self.session.subscriptions.mailbox();
         for (number, shown) in [

@@ -23,12 +23,14 @@ use futures::{FutureExt, StreamExt};
 
 use super::announcing::Notice;
 use super::commands::{Action, Gather, Next, Operation, Patience, Shape, Take, Work, partly_done, within_limits};
+use super::lines::{Queued, Unblocked};
 use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
 use super::taking::Taker;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
 use crate::crdt::command::Answer;
+use crate::crdt::delta::Kind;
 use crate::env::message::Publication;
 use crate::held::{Held, Share};
 use crate::node::{Node, OperationError, Receipt};
@@ -132,6 +134,7 @@ impl Pipeline {
             Action::First(..)
             | Action::Take(_)
             | Action::Alone(_)
+            | Action::Then(_)
             | Action::Wait { .. }
             | Action::Subscribe(..)
             | Action::Unsubscribe(..) => false,
@@ -191,11 +194,14 @@ impl Pipeline {
                 let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
                 let (answers, written) = collect(answers).await;
                 receipts.extend(written);
-                let action = match answers {
-                    Ok(answers) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
+                let mut action = match answers {
+                    Ok(answers) => next(answers),
                     Err(reply) => Action::Reply(reply),
                 };
-                break match action {
+                while let Action::Then(work) = action {
+                    action = work.await;
+                }
+                break match within_limits(action).unwrap_or_else(|error| Action::Reply(error.into())) {
                     Action::First(more, after) => {
                         (operations, next) = (more, after);
                         continue;
@@ -257,9 +263,12 @@ impl Pipeline {
         self.alone = true;
         self.waiting = true;
         let (receipts, node) = (session.receipts.clone(), shared.node.clone());
+        let queued = shared.lines.join(session.client.id, Kind::Value, &[]);
         self.push(0, session.protocol, async move {
-            let (reached, complete) = wait(&node, &receipts, replicas, timeout).await;
-            (Reply::count(reached), Vec::new(), complete)
+            let unblocked = || queued.as_ref().and_then(Queued::unblocked);
+            let (reached, complete) = wait(&node, &receipts, replicas, timeout, || unblocked().is_some()).await;
+            let reply = if unblocked() == Some(Unblocked::Refused) { Reply::unblocked() } else { Reply::count(reached) };
+            (reply, Vec::new(), complete)
         });
     }
 
@@ -364,15 +373,21 @@ async fn collect(
     (Ok(results), receipts)
 }
 
-/// Asks until so many replicas have all writes, or the time is over. Also tells the writes that every replica has.
-async fn wait(node: &Node, receipts: &Receipts, replicas: i64, timeout: Option<Duration>) -> (usize, Vec<Receipt>) {
+/// Asks until so many replicas have all writes, or the time is over, or the wait is ended. Also tells the writes that every replica has.
+async fn wait(
+    node: &Node,
+    receipts: &Receipts,
+    replicas: i64,
+    timeout: Option<Duration>,
+    is_ended: impl Fn() -> bool,
+) -> (usize, Vec<Receipt>) {
     let writes = receipts.to_vec();
     // A time beyond what the clock can show is for ever.
     let deadline = timeout.and_then(|timeout| tokio::time::Instant::now().checked_add(timeout));
     loop {
         let reached = node.replicated(&writes).await;
         let enough = i64::try_from(reached).is_ok_and(|reached| reached >= replicas);
-        if enough || deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+        if enough || is_ended() || deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
             let complete = if reached >= node.status().replicas { writes } else { Vec::new() };
             return (reached, complete);
         }

@@ -124,6 +124,12 @@ impl Reply {
         Self::Map(pairs.into_iter().map(|(name, value)| (Self::bulk(name), value)).collect())
     }
 
+    /// The error of a wait that CLIENT UNBLOCK … ERROR ended.
+    #[must_use]
+    pub fn unblocked() -> Self {
+        Self::Error("UNBLOCKED client unblocked via CLIENT UNBLOCK".to_owned())
+    }
+
     /// Whether this is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {
