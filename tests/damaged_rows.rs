@@ -26,13 +26,15 @@ struct Cluster {
     network: SimNetwork,
     disks: Vec<SimDisk>,
     nodes: Vec<Node>,
+    /// What names their processes on the network.
+    processes: Vec<u64>,
 }
 
 fn id(index: usize) -> PeerId {
     PeerId([u8::try_from(index).unwrap() + 1; 32])
 }
 
-async fn start(network: &SimNetwork, disk: &SimDisk, index: usize) -> Node {
+async fn start(network: &SimNetwork, disk: &SimDisk, index: usize) -> (u64, Node) {
     let config = NodeConfig {
         partitions: PARTITIONS,
         durability: Durability::System,
@@ -42,8 +44,8 @@ async fn start(network: &SimNetwork, disk: &SimDisk, index: usize) -> Node {
         seed: index as u64,
         ..NodeConfig::default()
     };
-    let (links, events) = network.join(id(index));
-    Node::start(config, links, events, disk.open(), Arc::new(SimClock::new())).await.unwrap()
+    let (process, links, events) = network.join(id(index));
+    (process, Node::start(config, links, events, disk.open(), Arc::new(SimClock::new())).await.unwrap())
 }
 
 fn key(number: u32) -> Bytes {
@@ -59,9 +61,11 @@ impl Cluster {
     async fn filled() -> Self {
         let network = SimNetwork::new(7, PARTITIONS);
         let disks = vec![SimDisk::default(), SimDisk::default(), SimDisk::default()];
-        let mut nodes = Vec::new();
+        let (mut processes, mut nodes) = (Vec::new(), Vec::new());
         for (index, disk) in disks.iter().enumerate() {
-            nodes.push(start(&network, disk, index).await);
+            let (process, node) = start(&network, disk, index).await;
+            processes.push(process);
+            nodes.push(node);
         }
         while nodes.iter().any(|node| node.status().up < 3 || node.status().syncing > 0) {
             sleep(Duration::from_secs(1)).await;
@@ -70,7 +74,7 @@ impl Cluster {
             nodes[0].write(Level::All, key(number), set(format!("value {number}"))).await.unwrap();
         }
         sleep(Duration::from_secs(5)).await;
-        Self { network, disks, nodes }
+        Self { network, disks, nodes, processes }
     }
 
     /// The stored rows of the second peer.
@@ -151,9 +155,9 @@ async fn a_row_that_no_write_can_be_joined_to_is_set_aside_and_stops_nobody() {
         assert_eq!(victim.read(Level::Local, key(number), Query::Get).await, Ok(Answer::Bytes(value.into())));
     }
     // What was set aside is there after a start, and in nobody's way.
-    cluster.network.leave(id(1));
+    cluster.network.leave(cluster.processes[1]);
     cluster.nodes.remove(1);
-    let again = start(&cluster.network, &cluster.disks[1], 1).await;
+    let (_, again) = start(&cluster.network, &cluster.disks[1], 1).await;
     assert_eq!(again.status().damage.rows_aside, 2);
     sleep(Duration::from_secs(20)).await;
     assert_eq!(again.read(Level::Quorum, key(17), Query::Get).await, Ok(Answer::Bytes("from another".into())));

@@ -57,7 +57,7 @@ fn at_level<T: redis::FromRedisValue>(peer: &Peer, level: &str, arguments: &[&st
     let mut connection = peer.try_connect().map_err(|error| error.to_string())?;
     redis::cmd("RINGTIDE").arg("LEVEL").arg(level).exec(&mut connection).map_err(|error| error.to_string())?;
     let mut command = redis::Cmd::new();
-    arguments.iter().for_each(|argument| drop(command.arg(*argument)));
+    command.arg(arguments);
     command.query(&mut connection).map_err(|error| error.to_string())
 }
 
