@@ -222,7 +222,7 @@ mod tests {
     fn a_record_of_another_run_of_the_machine_is_no_lease() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lease");
-        let mut file = LeaseFile::open(&path).unwrap();
+        let file = LeaseFile::open(&path).unwrap();
         let origin = Origin { changed_ns: i128::from(SystemClock.wall_ms()) * 1_000_000, ..Origin::of(&file.slots).unwrap() };
         assert_ne!(origin.boot, 0, "the system tells it");
         file.slots.write(&Origin { boot: origin.boot ^ 1, ..origin }.encode(b"record")).unwrap();
