@@ -224,7 +224,7 @@ pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a peer is down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(10);
 /// How long a peer that starts waits for another member's first word before it serves clients.
-pub const FIRST_WORD: Duration = Duration::from_millis(1500);
+pub const FIRST_WORD: Duration = Duration::from_secs(3);
 /// How often hints are tried again and sealed partitions are offered, beside the moments when a peer comes up.
 pub const HANDOFF_INTERVAL: Duration = Duration::from_secs(5);
 /// Hints that are stored or delivered together at most.
