@@ -27,6 +27,7 @@ use crate::crdt::command::{self, Answer, Mutation, Query, TooLong};
 use crate::env::message::{Failed, Reply, Request, Standing};
 use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
+use crate::pace::Pace;
 use crate::quorum;
 use crate::replica::awaited::Awaited;
 use crate::replica::execution::{Change, Command};
@@ -65,6 +66,8 @@ pub struct Coordinator {
     pub awaited: Awaited,
     /// Who may take items of which list.
     pub turns: Turns,
+    /// Told of every command, so that what else this peer does makes room for them.
+    pub pace: Pace,
 }
 
 /// How many reads found something, and how many nothing.
@@ -102,6 +105,7 @@ impl Coordinator {
         key: Bytes,
         mutation: Mutation,
     ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
+        self.pace.count_command();
         let mut started = match check_lengths(&key, mutation.longest()) {
             Ok(()) => self.start(level, &key, &mutation, &[]),
             Err(error) => Started::Over(error),
@@ -161,6 +165,7 @@ impl Coordinator {
 
     /// Asks something about a key.
     pub fn read(&self, level: Level, key: Bytes, query: Query) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<> {
+        self.pace.count_command();
         let coordinator = self.clone();
         async move {
             check_lengths(&key, query.longest())?;

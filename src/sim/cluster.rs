@@ -33,6 +33,8 @@ pub struct SimPeer {
     pub clock: SimClock,
     /// Its process, while it runs.
     pub node: Option<Node>,
+    /// Its settings; the seed is drawn at each start.
+    pub config: NodeConfig,
     /// What makes it leave the ring, while it does: ends with its process.
     leaving: Option<JoinHandle<Result<(), LeaveError>>>,
 }
@@ -45,7 +47,6 @@ pub struct SimCluster {
     pub peers: Vec<SimPeer>,
     /// A clock that is always right.
     pub truth: SimClock,
-    durability: Durability,
     random: SmallRng,
 }
 
@@ -55,19 +56,40 @@ impl SimCluster {
     /// # Errors
     /// Where a node did not start.
     pub async fn start(peers: usize, founders: usize, seed: u64, durability: Durability) -> Result<Self, StartError> {
+        Self::start_with(vec![Self::config(durability); peers], founders, seed).await
+    }
+
+    /// The settings that a simulated peer has where nothing else is said.
+    #[must_use]
+    pub fn config(durability: Durability) -> NodeConfig {
+        NodeConfig {
+            partitions: PARTITIONS,
+            durability,
+            request_timeout: Duration::from_secs(2),
+            anti_entropy_interval: Duration::from_secs(20),
+            ..NodeConfig::default()
+        }
+    }
+
+    /// Starts the first `founders` of peers with these settings, [that](Self::config) of a simulated peer with changes; the others join later.
+    ///
+    /// # Errors
+    /// Where a node did not start.
+    pub async fn start_with(configs: Vec<NodeConfig>, founders: usize, seed: u64) -> Result<Self, StartError> {
         let mut random = SmallRng::seed_from_u64(seed);
         let network = SimNetwork::new(random.random(), PARTITIONS);
-        let peer = |random: &mut SmallRng| SimPeer {
+        let peer = |config: NodeConfig, random: &mut SmallRng| SimPeer {
             joined: false,
             out: false,
             id: PeerId(random.random()),
             disk: SimDisk::default(),
             clock: SimClock::new(),
             node: None,
+            config,
             leaving: None,
         };
-        let peers = (0..peers).map(|_| peer(&mut random)).collect();
-        let mut cluster = Self { network, peers, truth: SimClock::new(), durability, random };
+        let peers = configs.into_iter().map(|config| peer(config, &mut random)).collect();
+        let mut cluster = Self { network, peers, truth: SimClock::new(), random };
         for _ in 0..founders {
             cluster.join_next().await?;
         }
@@ -93,14 +115,7 @@ impl SimCluster {
         if peer.node.is_some() {
             return Ok(());
         }
-        let config = NodeConfig {
-            partitions: PARTITIONS,
-            durability: self.durability,
-            seed: self.random.random(),
-            request_timeout: Duration::from_secs(2),
-            anti_entropy_interval: Duration::from_secs(20),
-            ..NodeConfig::default()
-        };
+        let config = NodeConfig { seed: self.random.random(), ..peer.config.clone() };
         let (network, events) = self.network.join(peer.id);
         (peer.joined, peer.out) = (true, false);
         peer.node = Some(Node::start(config, network, events, peer.disk.open(), Arc::new(peer.clock.clone())).await?);

@@ -21,8 +21,21 @@ async fn maps_have_the_promised_fields_in_both_versions() {
         client.line(&format!("HELLO {protocol}"));
         let map = |count: usize| if protocol == "2" { format!("*{}\r\n", count * 2) } else { format!("%{count}\r\n") };
         let status = client.line("RINGTIDE STATUS");
-        let fields = ["peer", "cluster", "version", "members", "up", "partitions", "replicas", "keys", "hints", "syncing", "protected"];
-        assert!(status.starts_with(&map(11)) && has_fields(&status, &fields), "{status}");
+        let fields = [
+            "peer",
+            "cluster",
+            "version",
+            "members",
+            "up",
+            "partitions",
+            "replicas",
+            "keys",
+            "hints",
+            "syncing",
+            "handing_over",
+            "protected",
+        ];
+        assert!(status.starts_with(&map(12)) && has_fields(&status, &fields), "{status}");
         let peers = client.line("RINGTIDE PEERS");
         let fields = ["peer", "state", "zone", "capacity", "address", "partitions", "last_seen_ms", "up"];
         assert!(peers.starts_with(&format!("*1\r\n{}", map(7))) && has_fields(&peers, &fields), "{peers}");
