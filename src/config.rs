@@ -209,6 +209,8 @@ pub const MIN_SECRET_CHARACTERS: usize = 16;
 pub const MIN_MEMORY: u64 = 16 * 1024 * 1024;
 /// Longest interval between two syncs of the disk, in milliseconds.
 pub const MAX_SYNC_INTERVAL_MS: u64 = 60_000;
+/// Longest time after which a peer that is down is replaced.
+pub const MAX_REBUILD_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long a peer may take to stop cleanly.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -239,6 +241,14 @@ pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
 pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(5);
 /// Partitions that are pulled from one peer at the same time.
 pub const PULLS_AT_ONCE: usize = 8;
+/// Commands of clients between two heartbeats from which on a peer is busy, and rows move with rests, see [`crate::pace`].
+pub const BUSY_COMMANDS: u64 = 10;
+/// For how long others take a peer to be busy that said so: several heartbeats.
+pub const BUSY_FOR: Duration = Duration::from_secs(3);
+/// How many times as long as a piece of a pull took the rest after it is: what moves costs a fifth of everybody's time at most.
+pub const RESTS: u32 = 4;
+/// Longest such rest: where a peer answers late for other reasons, a pull still comes to its end.
+pub const LONGEST_REST: Duration = Duration::from_secs(2);
 /// Ranges that a pull asks for at once: every leaf of a partition. The answer ends earlier where it would be too long.
 pub const RANGES_AT_ONCE: usize = 1024;
 /// Bytes of rows and addresses in one answer to a pull, about; a single row may exceed it alone.
@@ -288,6 +298,8 @@ pub struct NodeConfig {
     pub anti_entropy_interval: Duration,
     /// In which time every stored row is read once and compared with its partition's tree.
     pub scrub_period: Duration,
+    /// How long a peer may be down before others take its place in the ring; `None`: nobody ever does.
+    pub rebuild_after: Option<Duration>,
     /// Whether the peer has no secret and so only takes peers of this machine.
     pub protected: bool,
     /// Seed of the node's one generator of randomness.
@@ -306,6 +318,7 @@ impl Default for NodeConfig {
             request_timeout: Duration::from_secs(5),
             anti_entropy_interval: Duration::from_secs(60),
             scrub_period: Duration::from_secs(24 * 60 * 60),
+            rebuild_after: Some(Duration::from_secs(600)),
             protected: true,
             seed: 0,
         }

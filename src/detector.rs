@@ -1,7 +1,7 @@
 //! Who is up: a failure detector that hears heartbeats and measures silence.
 //!
 //! A peer is *suspect* when its connection is gone or it has been silent for a while, and *down* when the silence lasts. Neither moves
-//! data: a peer that is down stays a member. Time is an argument, in milliseconds that never step back.
+//! data: a peer that is down stays a member, and only one that is down for long is replaced ([`crate::absences`]). Time is an argument, in milliseconds that never step back.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
 //! Ringtide: a leaderless key-value store of CRDTs that speaks the Redis protocol.
 
+pub mod absences;
 pub mod anti_entropy;
 pub mod backend;
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod membership;
 pub mod merkle;
 pub mod node;
 pub mod notifications;
+pub mod pace;
 pub mod pubsub;
 pub mod quorum;
 pub mod replica;

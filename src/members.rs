@@ -5,6 +5,9 @@
 //! a member: only a decision takes it out. Such a decision, its own (LEAVE) or another's (FORGET), ends the peer's *tenure*, and no later version of the
 //! same tenure undoes it: a peer that was forgotten while it was away, and renews its record before it hears of that, stays out. It joins again
 //! by beginning its next tenure, as a newcomer.
+//!
+//! A member that has been down for long is *replaced*: it stays a member and loses its place in the ring, until it is back and takes it again. Both are
+//! counted in its record, and the greater count wins, so that neither is undone by an older word.
 
 use std::collections::BTreeMap;
 
@@ -49,6 +52,9 @@ pub struct Member {
     pub actors: Vec<u64>,
     /// Counts the times that it has joined again after it was out.
     pub tenure: u64,
+    /// Counts how often it was replaced since it had been down for long, and how often it was back, in this tenure: odd while it is replaced.
+    #[serde(default)]
+    pub absences: u64,
     /// When its data folder was made, in milliseconds since 1970: tells who is the newcomer where two clusters meet.
     pub born_ms: u64,
     /// Whether it takes part.
@@ -56,6 +62,12 @@ pub struct Member {
 }
 
 impl Member {
+    /// Whether it has a place in the ring.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        self.standing == Standing::Joined && self.absences.is_multiple_of(2)
+    }
+
     /// Keeps the first addresses and the latest authors, so that others (and this peer, at its next start) accept the record.
     fn trim(&mut self) {
         self.addresses.retain(|address| address.len() <= MAX_ADDRESSES.1);
@@ -77,8 +89,8 @@ impl Member {
     }
 }
 
-/// What orders two values of one member: the tenure and whether it is over, then the version, then the content.
-type Marker = ((u64, Standing), u64, Member);
+/// What orders two values of one member: the tenure and whether it is over, its absences, then the version, then the content.
+type Marker = ((u64, Standing, u64), u64, Member);
 
 /// Every member that was ever heard of.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -134,7 +146,7 @@ impl Members {
             return;
         }
         let peer = member.peer;
-        let marker = ((member.tenure, member.standing), version, member);
+        let marker = ((member.tenure, member.standing, member.absences), version, member);
         match self.registers.get_mut(&peer) {
             // The content is part of the marker: equal marks are equal values.
             Some(register) => register.merge(LWWReg { val: (), marker }),
@@ -171,7 +183,20 @@ impl Members {
     /// Begins the next tenure of a member whose last one is over. Whether it was.
     pub fn join_again(&mut self, peer: PeerId) -> bool {
         let Some(member) = self.get(peer).filter(|member| member.standing != Standing::Joined).cloned() else { return false };
-        self.put_own(Member { standing: Standing::Joined, tenure: member.tenure.saturating_add(1), ..member })
+        self.put_own(Member { standing: Standing::Joined, tenure: member.tenure.saturating_add(1), absences: 0, ..member })
+    }
+
+    /// Takes a member's place in the ring away until it is back. Whether it had one.
+    pub fn replace(&mut self, peer: PeerId) -> bool {
+        let Some(member) = self.get(peer).filter(|member| member.is_placed()).cloned() else { return false };
+        self.put_own(Member { absences: member.absences.saturating_add(1), ..member })
+    }
+
+    /// Gives a member that was replaced its place back. Whether it was.
+    pub fn put_back(&mut self, peer: PeerId) -> bool {
+        let is_replaced = |member: &&Member| member.standing == Standing::Joined && !member.is_placed();
+        let Some(member) = self.get(peer).filter(is_replaced).cloned() else { return false };
+        self.put_own(Member { absences: member.absences.saturating_add(1), ..member })
     }
 
     /// A member's record.
@@ -190,15 +215,20 @@ impl Members {
         self.iter().filter(|member| member.standing == Standing::Joined)
     }
 
+    /// Those that have a place in the ring.
+    pub fn placed(&self) -> impl Iterator<Item = &Member> {
+        self.iter().filter(|member| member.is_placed())
+    }
+
     /// Those that were taken out since they are gone for good.
     pub fn forgotten(&self) -> impl Iterator<Item = PeerId> {
         self.iter().filter(|member| member.standing == Standing::Forgotten).map(|member| member.peer)
     }
 
-    /// Those that take part, as the ring needs them.
+    /// Those that have a place in the ring, as the ring needs them.
     #[must_use]
     pub fn ring_members(&self) -> Vec<RingMember> {
-        self.joined().map(|member| RingMember { peer: member.peer, zone: member.zone.clone(), capacity: member.capacity }).collect()
+        self.placed().map(|member| RingMember { peer: member.peer, zone: member.zone.clone(), capacity: member.capacity }).collect()
     }
 
     /// Names the list as a whole: peers compare it before they send the list.
@@ -211,8 +241,8 @@ impl Members {
     /// name behind, since its record stays.
     #[must_use]
     pub fn ring_name(&self) -> u64 {
-        let placed = |member: &Member| (member.peer, member.tenure, member.standing, member.zone.clone(), member.capacity);
-        digest(&self.iter().map(placed).collect::<Vec<_>>())
+        let place = |member: &Member| (member.peer, member.tenure, member.standing, member.absences, member.zone.clone(), member.capacity);
+        digest(&self.iter().map(place).collect::<Vec<_>>())
     }
 
     /// The member that an author of dots belongs to.
@@ -243,6 +273,7 @@ mod tests {
             addresses: vec![],
             actors: vec![u64::from(peer)],
             tenure: 0,
+            absences: 0,
             born_ms: 1,
             standing: Standing::Joined,
         }
@@ -250,10 +281,10 @@ mod tests {
 
     fn lists() -> impl Strategy<Value = Members> {
         let standing = proptest::sample::select(vec![Standing::Joined, Standing::Left, Standing::Forgotten]);
-        proptest::collection::vec((0..4u8, 0..3u64, 0..3u32, 0..2u64, standing), 0..8).prop_map(|records| {
+        proptest::collection::vec((0..4u8, 0..3u64, 0..3u32, 0..2u64, 0..3u64, standing), 0..8).prop_map(|records| {
             let mut members = Members::default();
-            for (peer, version, capacity, tenure, standing) in records {
-                members.put(version, Member { tenure, standing, ..member(peer, capacity) });
+            for (peer, version, capacity, tenure, absences, standing) in records {
+                members.put(version, Member { tenure, absences, standing, ..member(peer, capacity) });
             }
             members
         })
@@ -309,6 +340,23 @@ mod tests {
         assert!(away.join_again(peer) && !away.join_again(peer));
         others.merge_from(&away);
         assert_eq!(others.get(peer).map(|member| (member.standing, member.tenure)), Some((Standing::Joined, 1)));
+    }
+
+    #[test]
+    fn whoever_is_replaced_keeps_its_seat_and_loses_its_place_until_it_is_back() {
+        let peer = PeerId([1; 32]);
+        let mut away = Members::default();
+        away.put_own(member(1, 1));
+        let (mut others, name) = (away.clone(), away.ring_name());
+        assert!(!others.put_back(peer) && others.replace(peer) && !others.replace(peer));
+        // It has not heard of that, and renews its record again and again.
+        (2..9).for_each(|capacity| assert!(away.put_own(member(1, capacity))));
+        away.merge_from(&others);
+        assert_eq!((away.joined().count(), away.ring_members().len()), (1, 0));
+        assert!(away.put_back(peer) && !away.put_back(peer));
+        others.merge_from(&away);
+        assert_eq!(others.ring_members().len(), 1);
+        assert_ne!(others.ring_name(), name, "a ring before and one after an absence are two");
     }
 
     #[test]

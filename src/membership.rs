@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::absences::Absences;
 use crate::config::HEARTBEAT_INTERVAL;
 use crate::detector::{Detector, State};
 use crate::env::Lane;
@@ -17,6 +18,7 @@ use crate::env::message::{Message, Standing as Worth};
 use crate::exchange::Exchange;
 use crate::listeners::Listeners;
 use crate::members::{Members, Standing};
+use crate::pace::Pace;
 use crate::replica::owner::{Ended, Writer};
 use crate::replica::view::View;
 use crate::replica::{Replica, partition};
@@ -42,6 +44,8 @@ pub enum MembershipEvent {
         members: u64,
         /// The partitions that it has sealed.
         sealed: Vec<Partition>,
+        /// Whom it would replace.
+        missed: Vec<PeerId>,
     },
     /// The peer's member list.
     Members(PeerId, Box<Members>),
@@ -63,6 +67,16 @@ pub struct Liveness {
 /// Where the liveness of every peer is published.
 pub type SharedLiveness = Arc<ArcSwap<BTreeMap<PeerId, Liveness>>>;
 
+/// What heartbeats tell beside who belongs.
+pub struct Beats {
+    /// Whether anybody listens here.
+    pub listeners: Listeners,
+    /// Who is missed.
+    pub absences: Absences,
+    /// Whether clients keep this peer busy.
+    pub pace: Pace,
+}
+
 /// The task's state.
 pub struct Membership<T> {
     topology: Topology,
@@ -72,6 +86,8 @@ pub struct Membership<T> {
     view: Arc<ArcSwap<View>>,
     members: Members,
     detector: Detector,
+    absences: Absences,
+    pace: Pace,
     connected: BTreeSet<PeerId>,
     /// Who has told its member list since this peer was started.
     told: BTreeSet<PeerId>,
@@ -91,16 +107,34 @@ impl<T: Send + 'static> Membership<T> {
     pub fn new(
         topology: Topology,
         exchange: Exchange,
-        listeners: Listeners,
         writer: Writer<T>,
         view: Arc<ArcSwap<View>>,
         members: Members,
+        beats: Beats,
         wake: mpsc::Sender<PeerId>,
     ) -> Self {
+        let Beats { listeners, absences, pace } = beats;
         let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
         let (detector, returns) = (Detector::default(), !topology.cluster().is_member(topology.local()));
         let (agreeing, told) = (BTreeSet::new(), BTreeSet::new());
-        Self { topology, exchange, listeners, writer, view, members, detector, connected, told, agreeing, started, returns, wake, liveness }
+        Self {
+            topology,
+            exchange,
+            listeners,
+            writer,
+            view,
+            members,
+            detector,
+            absences,
+            pace,
+            connected,
+            told,
+            agreeing,
+            started,
+            returns,
+            wake,
+            liveness,
+        }
     }
 
     /// Where the liveness of every peer is published.
@@ -150,8 +184,9 @@ impl<T: Send + 'static> Membership<T> {
                 self.judge();
                 self.show_reachable();
             }
-            MembershipEvent::Heartbeat { peer, members, sealed } => {
+            MembershipEvent::Heartbeat { peer, members, sealed, missed } => {
                 self.detector.heard(peer, now_ms);
+                self.absences.told(peer, missed);
                 let agrees = members == self.members.digest();
                 if !agrees {
                     self.agreeing.remove(&peer);
@@ -184,14 +219,16 @@ impl<T: Send + 'static> Membership<T> {
     /// Says "I am here" to everybody, and notices who has fallen silent.
     async fn tick(&mut self) -> Result<(), Ended> {
         let view = self.view.load_full();
-        let heartbeat = Message::Heartbeat { members: self.members.digest(), sealed: view.sealed(), listening: self.listeners.own() };
-        let heartbeat = heartbeat.to_frame();
+        let missed = self.absences.missed(self.now_ms());
+        let (members, sealed, listening) = (self.members.digest(), view.sealed(), self.listeners.own());
+        let heartbeat = Message::Heartbeat { members, sealed, missed, busy: self.pace.was_busy(), listening }.to_frame();
         for peer in &self.connected {
             let _ = self.exchange.send_frame(*peer, Lane::Operations, heartbeat.clone());
         }
         self.judge();
         self.show_reachable();
         self.renew_own(view.actor()).await?;
+        self.replace_the_missed().await?;
         if self.returns && view.sealed().is_empty() && view.shown.hints == 0 {
             self.returns = false;
             let mut members = self.members.clone();
@@ -203,9 +240,25 @@ impl<T: Send + 'static> Membership<T> {
         Ok(())
     }
 
+    /// Builds the ring without a member that a majority misses.
+    async fn replace_the_missed(&mut self) -> Result<(), Ended> {
+        let (local, now_ms) = (self.topology.local(), self.now_ms());
+        for member in self.members.joined().filter(|member| member.peer != local) {
+            self.absences.observe(member.peer, self.detector.state(member.peer) == State::Down, member.absences, now_ms);
+        }
+        let up = self.members.joined().map(|member| member.peer).filter(|peer| self.detector.state(*peer) == State::Up).collect();
+        let Some(missed) = self.absences.to_replace(local, &self.members, &up, self.topology.replicas(), now_ms) else { return Ok(()) };
+        let mut members = self.members.clone();
+        if members.replace(missed) {
+            tracing::warn!(peer = %missed, "a majority of the members misses this peer: others take its place until it is back");
+            return self.adopt_own(members).await;
+        }
+        Ok(())
+    }
+
     /// Adopts a list that this peer has changed itself.
     async fn adopt_own(&mut self, members: Members) -> Result<(), Ended> {
-        let former = self.former_holders(&self.members, &members);
+        let former = self.former_holders(&self.topology.cluster().ring, &self.members, &members);
         self.adopt(members, former, None).await
     }
 
@@ -263,18 +316,24 @@ impl<T: Send + 'static> Membership<T> {
         if !merged.merge_from(&theirs) {
             return Ok(());
         }
-        let former = self.former_holders(&theirs, &merged);
+        // This peer was replaced while it was away: it takes its place again, and is a newcomer to whatever those hold who stood in.
+        let before = self.ring_of(&merged);
+        if merged.put_back(self.topology.local()) {
+            tracing::warn!("this peer was away for so long that others took its place: it pulls what it missed");
+            let former = self.former_holders(&before, &theirs, &merged);
+            return self.adopt(merged, former, None).await;
+        }
+        let former = self.former_holders(&self.topology.cluster().ring, &theirs, &merged);
         self.adopt(merged, former, Some(from)).await
     }
 
     /// For each partition that this peer comes to as a newcomer, the holders before it: they may have what a quorum has acknowledged.
     ///
-    /// By its own view it is one where the ring before did not name it. And where two clusters meet that did not know of each other,
+    /// By its own view it is one where the ring `before` did not name it. And where two clusters meet that did not know of each other,
     /// whoever is younger comes as a newcomer to the other's partitions.
-    fn former_holders(&self, theirs: &Members, merged: &Members) -> BTreeMap<Partition, BTreeSet<PeerId>> {
+    fn former_holders(&self, before: &Ring, theirs: &Members, merged: &Members) -> BTreeMap<Partition, BTreeSet<PeerId>> {
         let local = self.topology.local();
         let ring = self.ring_of(merged);
-        let before = &self.topology.cluster().ring;
         let their_ring = self.is_newcomer_to(theirs).then(|| self.ring_of(theirs));
         let former = |partition: Partition| -> BTreeSet<PeerId> {
             let mut holders: BTreeSet<PeerId> = BTreeSet::new();

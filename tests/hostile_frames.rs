@@ -124,7 +124,7 @@ fn pending_rows() -> Vec<u8> {
     let causal = Box::new(Causal::default());
     let open = PullStart::Open { state_id: 1, seal: None, causal, root: Digest(0), nodes: Vec::new() };
     let pending = canonical(share(1, 17), &[], pending);
-    let frame = reply(Reply::PullStarts { ring: 1, starts: vec![(Partition(0), open)] }).to_frame();
+    let frame = reply(Reply::PullStarts { ring: 1, awaits: vec![], starts: vec![(Partition(0), open)] }).to_frame();
     replaced_everywhere(&frame, b"\x43\x01\x00\x00", &byte_string(&[&[1, 0], &pending[1..]].concat()))
 }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringtide::config::Durability;
+use ringtide::config::{Durability, NodeConfig};
 use ringtide::crdt::command::Answer;
 use ringtide::crdt::string::{Mutation, Query};
 use ringtide::crdt::{key, set};
@@ -15,11 +15,13 @@ use ringtide::node::leaving::LeaveError;
 use ringtide::node::{Node, OperationError, PeerState, PeerStatus};
 use ringtide::sim::cluster::SimCluster;
 use ringtide::sim::storage::Crash;
-use ringtide::types::{Level, Partition};
+use ringtide::types::{Level, Partition, PeerId};
 use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const KEYS: i64 = 100;
+/// How long a peer may be down before it is replaced.
+const REBUILD_AFTER: Duration = Duration::from_secs(300);
 
 fn key_of(number: i64) -> Bytes {
     Bytes::from(format!("key {number}"))
@@ -27,7 +29,8 @@ fn key_of(number: i64) -> Bytes {
 
 /// Peers of which each key is known: its number is its value.
 async fn cluster(peers: usize, founders: usize) -> SimCluster {
-    let cluster = SimCluster::start(peers, founders, 1, Durability::System).await.unwrap();
+    let config = NodeConfig { rebuild_after: Some(REBUILD_AFTER), ..SimCluster::config(Durability::System) };
+    let cluster = SimCluster::start_with(vec![config; peers], founders, 1).await.unwrap();
     cluster.converge(PATIENCE).await.unwrap();
     for number in 1..=KEYS {
         node(&cluster, 0).write(Level::Quorum, key_of(number), Mutation::Increment(number)).await.unwrap();
@@ -162,7 +165,10 @@ async fn the_partitions_of_a_forgotten_peer_are_copied_again() {
     while node(&cluster, 0).peers().iter().any(|peer| peer.peer == gone && peer.state != PeerState::Down) {
         sleep(Duration::from_secs(1)).await;
     }
-    node(&cluster, 0).forget(gone).await.unwrap();
+    let held = node(&cluster, 0).peers().into_iter().find(|peer| peer.peer == gone).unwrap().partitions;
+    let forgotten = node(&cluster, 0).forget(gone).await.unwrap();
+    assert_eq!((forgotten.partitions, forgotten.unsure), (held, 0));
+    assert!(forgotten.silent_seconds.unwrap() >= 10);
     cluster.converge(PATIENCE).await.unwrap();
     assert!(lost > 0);
     assert_eq!(copies(&cluster) - lost, 3 * 100, "each key has all its copies again");
@@ -177,6 +183,7 @@ async fn the_partitions_of_a_forgotten_peer_are_copied_again() {
 async fn nobody_waits_for_two_that_are_both_gone_for_good() {
     let mut cluster = cluster(5, 5).await;
     let gone = [cluster.peers[3].id, cluster.peers[4].id];
+    let ring = node(&cluster, 0).ring();
     for index in [3, 4] {
         cluster.crash(index, Crash::Process);
         cluster.peers[index].out = true;
@@ -185,9 +192,10 @@ async fn nobody_waits_for_two_that_are_both_gone_for_good() {
     while node(&cluster, 0).peers().iter().any(is_gone) {
         sleep(Duration::from_secs(1)).await;
     }
-    for peer in gone {
-        node(&cluster, 0).forget(peer).await.unwrap();
-    }
+    let both: Vec<&Vec<PeerId>> = ring.iter().filter(|holders| gone.iter().all(|peer| holders.contains(peer))).collect();
+    let first = node(&cluster, 0).forget(gone[0]).await.unwrap();
+    assert!(!both.is_empty() && first.unsure == both.len() && first.unsure < first.partitions, "{first}");
+    assert_eq!(node(&cluster, 0).forget(gone[1]).await.map(|forgotten| forgotten.partitions > 0), Ok(true));
     cluster.converge(PATIENCE).await.unwrap();
     for index in 0..3 {
         assert_eq!((node(&cluster, index).status().syncing, rows(&cluster, index)), (0, 100));
@@ -270,4 +278,100 @@ async fn a_peer_that_was_forgotten_while_it_was_off_hands_over_when_it_starts() 
     assert_eq!(node(&cluster, 0).read(Level::Quorum, mine, Query::Get).await, Ok(Answer::Bytes("7".into())));
     expect_all(&cluster, 1).await;
     assert_eq!((rows(&cluster, 3), node(&cluster, 0).ring()[usize::from(Partition(0).0)].contains(&forgotten)), (0, false));
+}
+
+fn cut_apart(cluster: &SimCluster, here: &[usize], there: &[usize]) {
+    for (one, other) in here.iter().flat_map(|one| there.iter().map(move |other| (*one, *other))) {
+        let (one, other) = (cluster.peers[one].id, cluster.peers[other].id);
+        cluster.network.cut(one, other);
+        cluster.network.cut(other, one);
+    }
+}
+
+/// Whether a peer has a place in the ring that another sees.
+fn is_placed(cluster: &SimCluster, at: usize, peer: usize) -> bool {
+    node(cluster, at).ring().iter().any(|holders| holders.contains(&cluster.peers[peer].id))
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_down_for_long_is_replaced_and_takes_its_place_again_when_it_is_back() {
+    let mut cluster = cluster(5, 5).await;
+    let (away, ring) = (node(&cluster, 4), node(&cluster, 0).ring());
+    // Cut off, it takes writes that nobody else sees, one of them to a key that the others delete.
+    cut_apart(&cluster, &[0, 1, 2, 3], &[4]);
+    sleep(Duration::from_secs(20)).await;
+    let mine = (1..).map(key_of).find(|key| away.owners(key).contains(&cluster.peers[4].id)).unwrap();
+    away.write(Level::Sloppy, mine.clone(), Mutation::Increment(1000)).await.unwrap();
+    drop(away);
+    cluster.crash(4, Crash::Process);
+    sleep(REBUILD_AFTER - Duration::from_secs(30)).await;
+    assert_eq!(node(&cluster, 0).ring(), ring, "it is waited for");
+    sleep(Duration::from_secs(60)).await;
+    for index in 0..4 {
+        assert!(!is_placed(&cluster, index, 4) && node(&cluster, index).status().members == 5);
+        expect_all(&cluster, index).await;
+    }
+    let copies_of_four = |cluster: &SimCluster| (0..4).map(|index| rows(cluster, index)).sum::<usize>();
+    assert_eq!(copies_of_four(&cluster), 3 * 100, "every key has all its copies again");
+    node(&cluster, 0).write(Level::All, mine.clone(), key::Mutation::Delete).await.unwrap();
+    node(&cluster, 0).write(Level::All, key_of(101), Mutation::Increment(101)).await.unwrap();
+    cluster.network.heal();
+    cluster.restart(4).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    for index in 0..5 {
+        assert_eq!(node(&cluster, index).ring(), ring);
+        let at = node(&cluster, index);
+        assert_eq!(at.read(Level::Quorum, mine.clone(), Query::Get).await, Ok(Answer::Bytes("1000".into())), "at {index}");
+        assert_eq!(at.read(Level::Quorum, key_of(101), Query::Get).await, Ok(Answer::Bytes("101".into())), "at {index}");
+    }
+    assert_eq!(copies(&cluster), 3 * 101, "who stood in keeps nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_majority_replaces_and_never_are_there_two_majorities() {
+    let cluster = cluster(5, 5).await;
+    let (majority, minority) = ([0, 1, 2], [3, 4]);
+    cut_apart(&cluster, &majority, &minority);
+    let mut at_minority = 0;
+    for moment in 0..8 {
+        sleep(REBUILD_AFTER / 4).await;
+        for number in 1..=KEYS {
+            let write = async |index: usize| {
+                let member = Bytes::from(format!("{moment} {index}"));
+                node(&cluster, index).write(Level::Quorum, Bytes::from(format!("set {number}")), set::Mutation::Add(vec![member])).await
+            };
+            let (here, there) = tokio::join!(write(moment % 3), write(3 + moment % 2));
+            at_minority += usize::from(there.is_ok());
+            assert!(here.is_err() || there.is_err(), "both sides have a majority of key {number}");
+        }
+    }
+    assert!(at_minority > 0, "of some partitions two holders are there");
+    assert!(!is_placed(&cluster, 0, 3) && !is_placed(&cluster, 2, 4));
+    assert!((0..5).all(|peer| is_placed(&cluster, 3, peer)), "two of five replace nobody");
+    cluster.network.heal();
+    cluster.converge(PATIENCE).await.unwrap();
+    assert!((0..5).all(|peer| is_placed(&cluster, 0, peer)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_and_goes_does_not_make_data_move_to_and_fro() {
+    let mut cluster = cluster(5, 5).await;
+    let mut changes = Vec::new();
+    for (down, up, rounds) in [(280, 20, 5), (400, 60, 5)] {
+        for _ in 0..rounds {
+            cluster.crash(4, Crash::Process);
+            for second in 0..down + up {
+                if second == down {
+                    cluster.restart(4).await.unwrap();
+                }
+                sleep(Duration::from_secs(1)).await;
+                let placed = is_placed(&cluster, 0, 4);
+                if changes.last().is_some_and(|(before, _)| *before != placed) || changes.is_empty() {
+                    changes.push((placed, (down, second / 10 * 10)));
+                }
+            }
+        }
+    }
+    // Replaced once, after five minutes; after that ten minutes are waited for, which it is never down for.
+    assert_eq!(changes, [(true, (280, 0)), (false, (400, 310)), (true, (400, 400))]);
 }

@@ -1,4 +1,4 @@
-//! A recorded history: clients add and read at `quorum` through any peer while peers join, leave, crash, are forgotten and cut off. No read
+//! A recorded history: clients add and read at `quorum` through any peer while peers join, leave, crash, are replaced, forgotten and cut off. No read
 //! misses what had been acknowledged before it began.
 //!
 //! Each key is a set, each member is added once and nobody removes any, so a read must show every member whose add was acknowledged before.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use ringtide::config::Durability;
+use ringtide::config::{Durability, NodeConfig};
 use ringtide::crdt::command::Answer;
 use ringtide::crdt::set;
 use ringtide::node::{Node, PeerState};
@@ -25,6 +25,8 @@ use tokio::time::sleep;
 /// Keys: enough that every step of the ring moves some of their partitions.
 const KEYS: u64 = 24;
 const PEERS: usize = 7;
+/// How long a peer may be down before it is replaced.
+const REBUILD_AFTER: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What was acknowledged, and what went wrong.
@@ -34,6 +36,8 @@ struct History {
     reads: u64,
     writes: u64,
     refused: u64,
+    /// What changed, in order: told with a violation.
+    changes: Vec<String>,
     violations: Vec<String>,
 }
 
@@ -67,7 +71,7 @@ fn read(node: &Node, at: usize, key: Bytes, history: &Shared) -> JoinHandle<()> 
                 let members: BTreeSet<Bytes> = members.into_iter().collect();
                 let missed: Vec<&Bytes> = before.difference(&members).collect();
                 if !missed.is_empty() {
-                    let what = format!("a read of {key:?} at peer {at} misses {missed:?}");
+                    let what = format!("a read of {key:?} at peer {at} misses {missed:?} after {}", history.changes.join(", "));
                     history.violations.push(what);
                 }
             }
@@ -78,16 +82,26 @@ fn read(node: &Node, at: usize, key: Bytes, history: &Shared) -> JoinHandle<()> 
 }
 
 /// One change of the cluster.
-async fn strike(cluster: &mut SimCluster, random: &mut SmallRng) {
+async fn strike(cluster: &mut SimCluster, random: &mut SmallRng) -> String {
     let (index, other) = (random.random_range(0..PEERS), random.random_range(0..PEERS));
     let away = cluster.peers.iter().filter(|peer| peer.joined && peer.node.is_none()).count();
-    match random.random_range(0..12) {
-        0..2 => drop(cluster.join_next().await.unwrap()),
+    match random.random_range(0..13) {
+        0..2 => {
+            cluster.join_next().await.unwrap();
+            "a join".to_owned()
+        }
         2 => {
             cluster.leave(index);
+            format!("leave {index}")
         }
-        3 if away == 0 && cluster.joined() > 4 && cluster.peers[index].joined => cluster.crash(index, Crash::Process),
-        4 => forget_one(cluster, index).await,
+        3 if away == 0 && cluster.joined() > 4 && cluster.peers[index].joined => {
+            cluster.crash(index, Crash::Process);
+            format!("crash {index}")
+        }
+        4 => {
+            forget_one(cluster, index).await;
+            format!("forget {index}")
+        }
         5..8 => {
             let (from, to) = (cluster.peers[index].id, cluster.peers[other].id);
             if from != to {
@@ -96,23 +110,41 @@ async fn strike(cluster: &mut SimCluster, random: &mut SmallRng) {
                     cluster.network.cut(to, from);
                 }
             }
+            format!("cut {index} {other}")
         }
-        8..10 => cluster.network.heal(),
+        8..10 => {
+            cluster.network.heal();
+            "heal".to_owned()
+        }
+        10 => {
+            let seconds = random.random_range(5..2 * REBUILD_AFTER.as_secs());
+            sleep(Duration::from_secs(seconds)).await;
+            format!("{seconds} s")
+        }
         _ => {
-            for index in 0..PEERS {
-                let peer = &cluster.peers[index];
-                if peer.joined && peer.node.is_none() {
-                    cluster.restart(index).await.unwrap();
-                }
-            }
+            restart_all(cluster).await;
+            "restart".to_owned()
         }
     }
 }
 
-/// Takes out a peer that has crashed, where its co-replicas are all there: of what a quorum has, one copy may go with it.
+async fn restart_all(cluster: &mut SimCluster) {
+    for index in 0..PEERS {
+        if cluster.peers[index].joined {
+            cluster.restart(index).await.unwrap();
+        }
+    }
+}
+
+/// Takes out a peer that has crashed, after all others had everything: of what a quorum has, one copy may go with it, and no more.
 async fn forget_one(cluster: &mut SimCluster, index: usize) {
     let gone = cluster.peers[index].id;
     if cluster.peers.iter().any(|peer| peer.out) || cluster.joined() <= 4 || !cluster.peers[index].joined {
+        return;
+    }
+    cluster.network.heal();
+    restart_all(cluster).await;
+    if cluster.converge(PATIENCE).await.is_err() {
         return;
     }
     cluster.crash(index, Crash::Process);
@@ -130,7 +162,8 @@ fn run(seed: u64) -> History {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut random = SmallRng::seed_from_u64(seed);
-        let mut cluster = SimCluster::start(PEERS, random.random_range(3..6), random.random(), Durability::System).await.unwrap();
+        let config = NodeConfig { rebuild_after: Some(REBUILD_AFTER), ..SimCluster::config(Durability::System) };
+        let mut cluster = SimCluster::start_with(vec![config; PEERS], random.random_range(3..6), random.random()).await.unwrap();
         cluster.converge(PATIENCE).await.unwrap();
         let history = Shared::default();
         let mut member = 0_u64;
@@ -149,7 +182,8 @@ fn run(seed: u64) -> History {
                 sleep(Duration::from_millis(random.random_range(0..60))).await;
             }
             for _ in 0..random.random_range(1..4) {
-                strike(&mut cluster, &mut random).await;
+                let change = strike(&mut cluster, &mut random).await;
+                history.lock().unwrap().changes.push(change);
             }
         }
         sleep(Duration::from_secs(10)).await;

@@ -339,6 +339,49 @@ fn a_first_sync_goes_on_after_a_restart() {
 }
 
 #[test]
+fn a_newcomer_counts_only_pulls_from_who_sees_its_ring_and_awaits_whom_another_newcomer_awaits() {
+    let blind = |peer: u8| Source { sees_ring: false, ..source(id(peer)) };
+    let mut d = Peer::new(4, &[4]);
+    d.take_ring(&[2, 3, 4], &[1, 2, 3]);
+    let counts_writes = |peer: &Peer| peer.replica.partition(PARTITION).counts_writes();
+    for peer in [1, 2, 3] {
+        d.replica.nothing_to_pull(PARTITION, blind(peer)).unwrap();
+    }
+    assert!(d.standing() == Standing::Extra && !counts_writes(&d));
+    d.replica.meet(d.id, id(2), &[]);
+    assert!(!counts_writes(&d));
+    // The second of them is a newcomer too, and has not heard a majority of those before it.
+    let awaits = vec![(PARTITION, vec![vec![id(4), id(5), id(6)]])];
+    d.replica.meet(d.id, id(3), &awaits);
+    assert!(!counts_writes(&d));
+    for peer in [2, 3] {
+        d.replica.nothing_to_pull(PARTITION, source(id(peer))).unwrap();
+    }
+    assert_eq!(d.standing(), Standing::Extra);
+    let offer = d.replica.pull_offer(PARTITION);
+    assert_eq!(d.replica.awaits(&[offer])[0].1, [vec![id(1), id(2), id(3)], vec![id(4), id(5), id(6)]]);
+    d.replica.meet(d.id, id(5), &[]);
+    assert!(counts_writes(&d) && d.standing() == Standing::Extra);
+    d.replica.nothing_to_pull(PARTITION, source(id(5))).unwrap();
+    assert!(d.standing() == Standing::Counted && d.replica.awaits(&[offer]).is_empty());
+}
+
+#[test]
+fn where_former_holders_are_gone_for_good_as_many_others_are_needed_as_a_majority_may_have_left() {
+    let mut d = Peer::new(6, &[6]);
+    d.take_ring(&[1, 2, 6], &[1, 2, 3, 4, 5]);
+    d.replica.forget_former(&[id(4), id(5)].into()).unwrap();
+    for (peer, standing) in [(1, Standing::Extra), (4, Standing::Extra), (2, Standing::Extra), (3, Standing::Counted)] {
+        d.replica.nothing_to_pull(PARTITION, source(id(peer))).unwrap();
+        assert_eq!(d.standing(), standing, "after {peer}");
+    }
+    let mut e = Peer::new(6, &[6]);
+    e.take_ring(&[1, 2, 6], &[1, 2, 3]);
+    e.replica.forget_former(&[id(1), id(2), id(3)].into()).unwrap();
+    assert_eq!(e.standing(), Standing::Counted, "there is nobody left to wait for");
+}
+
+#[test]
 fn no_crash_leaves_a_new_member_list_without_the_first_sync_that_it_calls_for() {
     let former = BTreeMap::from([(PARTITION, BTreeSet::from([id(1), id(2)]))]);
     for kept in 0..3 {

@@ -20,8 +20,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::{FIRST_SYNC_RETRY, PULLS_AT_ONCE};
 use crate::env::Lane;
-use crate::env::message::{PullStart, Reply, Request, Standing};
+use crate::env::message::{Awaits, PullStart, Reply, Request, Standing};
 use crate::exchange::Exchange;
+use crate::pace::Pace;
 use crate::replica::owner::{Ended, Writer};
 use crate::replica::pulling::{Begun, Ended as PullEnded, Source};
 use crate::replica::view::View;
@@ -44,6 +45,7 @@ pub struct AntiEntropy<T> {
     writer: Writer<T>,
     view: Arc<ArcSwap<View>>,
     patience: Duration,
+    pace: Pace,
     /// One pull at a time from each peer: two would only do the same work twice.
     turns: Arc<Mutex<BTreeMap<PeerId, Arc<Turn<()>>>>>,
 }
@@ -56,6 +58,7 @@ impl<T> Clone for AntiEntropy<T> {
             writer: self.writer.clone(),
             view: Arc::clone(&self.view),
             patience: self.patience,
+            pace: self.pace.clone(),
             turns: Arc::clone(&self.turns),
         }
     }
@@ -64,8 +67,15 @@ impl<T> Clone for AntiEntropy<T> {
 impl<T: Send + 'static> AntiEntropy<T> {
     /// Over the parts of a node.
     #[must_use]
-    pub fn new(topology: Topology, exchange: Exchange, writer: Writer<T>, view: Arc<ArcSwap<View>>, patience: Duration) -> Self {
-        Self { topology, exchange, writer, view, patience, turns: Arc::default() }
+    pub fn new(
+        topology: Topology,
+        exchange: Exchange,
+        writer: Writer<T>,
+        view: Arc<ArcSwap<View>>,
+        patience: Duration,
+        pace: Pace,
+    ) -> Self {
+        Self { topology, exchange, writer, view, patience, pace, turns: Arc::default() }
     }
 
     /// Runs until the channels end: pulls from a peer when told to, from every co-replica at an interval, and what has to be synced before it counts
@@ -173,11 +183,12 @@ impl<T: Send + 'static> AntiEntropy<T> {
         if offers.is_empty() {
             return Ok(());
         }
-        let Reply::PullStarts { ring, starts } = self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await?
+        let Reply::PullStarts { ring, awaits, starts } =
+            self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await?
         else {
             return Err(session::PullError::Unexpected);
         };
-        let begun = self.begin(peer, began, ring, starts).await?;
+        let begun = self.begin(peer, began, (ring, awaits), starts).await?;
         let mut ended: Vec<(Partition, Option<u64>, PullEnded)> = Vec::new();
         let mut sessions = Vec::new();
         for (partition, seal, state_id, begun) in begun {
@@ -204,19 +215,20 @@ impl<T: Send + 'static> AntiEntropy<T> {
         self.confirm(peer, &ended).await
     }
 
-    /// Begins the pulls of all partitions in one step, from a peer whose ring has this name.
+    /// Begins the pulls of all partitions in one step, from a peer whose ring has this name, and which itself awaits these.
     async fn begin(
         &self,
         peer: PeerId,
         began: Instant,
-        ring: u64,
+        (ring, awaits): (u64, Vec<Awaits>),
         starts: Vec<(Partition, PullStart)>,
     ) -> Result<Vec<(Partition, Option<u64>, u64, Begun)>, session::PullError> {
+        let local = self.topology.local();
         let begin = move |replica: &mut crate::replica::Replica| {
             let mut begun = Vec::new();
             let source = Source { peer, began, sees_ring: ring == replica.ring() };
             if source.sees_ring {
-                replica.meet(peer);
+                replica.meet(local, peer, &awaits);
             }
             for (partition, start) in starts {
                 match start {

@@ -87,25 +87,32 @@ impl<T: Send + 'static> AntiEntropy<T> {
         // The next to be asked for stand at the end.
         open.reverse();
         while !open.is_empty() {
-            let asked = open.split_off(open.len().saturating_sub(RANGES_AT_ONCE));
-            let ranges: Vec<RowRange> = asked.iter().rev().cloned().collect();
-            let Reply::Ranges(contents) = self.ask(session, Request::PullRanges { partition, state_id, ranges }).await? else {
-                return Err(PullError::Unexpected);
-            };
-            if contents.is_empty() || contents.len() > asked.len() {
-                return Err(PullError::Unexpected);
-            }
-            let (unanswered, answered) = asked.split_at(asked.len() - contents.len());
-            open.extend_from_slice(unanswered);
-            let mut told = Vec::with_capacity(contents.len());
-            for (range, content) in answered.iter().rev().zip(contents) {
-                self.take_in(partition, range, content, &mut told)?;
-            }
-            let mut unequal = self.compare(session, told, changed).await?;
-            unequal.reverse();
-            open.append(&mut unequal);
+            self.pace.paced(self.pull_some(session, &mut open, changed)).await?;
         }
         Ok(self.writer.step(move |replica| replica.end_pull(pull)).await??)
+    }
+
+    /// Takes as many of the open ranges, from the end, as one answer holds; of those that differ and are too large for one, their parts stay open.
+    async fn pull_some(&self, session: &Session, open: &mut Vec<RowRange>, changed: &mut u64) -> Result<(), PullError> {
+        let Session { partition, state_id, .. } = *session;
+        let asked = open.split_off(open.len().saturating_sub(RANGES_AT_ONCE));
+        let ranges: Vec<RowRange> = asked.iter().rev().cloned().collect();
+        let Reply::Ranges(contents) = self.ask(session, Request::PullRanges { partition, state_id, ranges }).await? else {
+            return Err(PullError::Unexpected);
+        };
+        if contents.is_empty() || contents.len() > asked.len() {
+            return Err(PullError::Unexpected);
+        }
+        let (unanswered, answered) = asked.split_at(asked.len() - contents.len());
+        open.extend_from_slice(unanswered);
+        let mut told = Vec::with_capacity(contents.len());
+        for (range, content) in answered.iter().rev().zip(contents) {
+            self.take_in(partition, range, content, &mut told)?;
+        }
+        let mut unequal = self.compare(session, told, changed).await?;
+        unequal.reverse();
+        open.append(&mut unequal);
+        Ok(())
     }
 
     /// What a range was told as: its rows, their digests, or parts that are compared by their sums.

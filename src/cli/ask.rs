@@ -1,6 +1,8 @@
 //! Commands that ask a running peer, over the Redis protocol as any client would.
 
 use std::io::Write;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use redis::{Client, Cmd, Connection, ConnectionLike, RedisError};
@@ -11,6 +13,8 @@ use super::settings::Ask;
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a peer that leaves is asked how far it is.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// One `RINGTIDE` command.
 pub(crate) struct Question {
@@ -32,7 +36,36 @@ impl Question {
 
 /// Asks and prints the answer on stdout.
 pub(crate) fn ask(settings: &Ask, question: &Question) -> Result<(), Failure> {
-    let mut connection = connect(settings)?;
+    let reply = request(&mut connect(settings)?, question)?;
+    print(settings, &reply);
+    Ok(())
+}
+
+/// Asks and prints the answer on stdout; until it comes, tells on stderr how much the peer still has to hand over.
+pub(crate) fn ask_with_progress(settings: &Ask, question: Question) -> Result<(), Failure> {
+    let (mut connection, mut watching) = (connect(settings)?, connect(settings)?);
+    let (done, answer) = mpsc::channel();
+    thread::spawn(move || done.send(request(&mut connection, &question)));
+    let mut told = None;
+    loop {
+        match answer.recv_timeout(LOOK) {
+            Ok(reply) => {
+                print(settings, &reply?);
+                return Ok(());
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err(Failure::Failed("the answer was lost".to_owned())),
+            Err(RecvTimeoutError::Timeout) => {
+                let status = request(&mut watching, &Question::new("STATUS"))?;
+                let left = status.number("handing_over").zip(status.number("hints"));
+                if let Some((partitions, hints)) = left.filter(|left| told.replace(*left) != Some(*left)) {
+                    eprintln!("{partitions} partitions and {hints} hints are still to be handed over");
+                }
+            }
+        }
+    }
+}
+
+fn request(connection: &mut Connection, question: &Question) -> Result<Reply, Failure> {
     let mut command = Cmd::new();
     command.arg("RINGTIDE");
     for argument in &question.arguments {
@@ -40,11 +73,13 @@ pub(crate) fn ask(settings: &Ask, question: &Question) -> Result<(), Failure> {
     }
     let value = connection.req_command(&command).map_err(|error| Failure::Failed(sentence(&error)))?;
     let value = value.extract_error().map_err(|error| Failure::Failed(sentence(&error)))?;
-    let reply = Reply::from(value);
+    Ok(Reply::from(value))
+}
+
+fn print(settings: &Ask, reply: &Reply) {
     let text = if settings.json { reply.json() } else { reply.table() };
     // Whoever closed the pipe has read enough.
     let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
 }
 
 fn connect(settings: &Ask) -> Result<Connection, Failure> {

@@ -92,6 +92,9 @@ pub(crate) struct UpFlags {
     /// Share of the ring relative to other peers [default: 1]
     #[arg(long, value_name = "WEIGHT")]
     pub(crate) capacity: Option<String>,
+    /// How long a peer may be down before others take its place, e.g. 90s, 10min or 2h; `never` or 0: nobody does [default: 10min]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) rebuild_after: Option<String>,
     /// When a write counts as stored: `always` (synced before the reply), synced every so many milliseconds, or `os` [default: 50]
     #[arg(long, value_name = "always|MILLIS|os")]
     pub(crate) durability: Option<String>,

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Flags that a configuration file may hold.
-const IN_FILE: [&str; 16] = [
+const IN_FILE: [&str; 17] = [
     "data-dir",
     "cluster",
     "secret-file",
@@ -24,6 +24,7 @@ const IN_FILE: [&str; 16] = [
     "partitions",
     "zone",
     "capacity",
+    "rebuild-after",
     "durability",
     "memory",
     "log",

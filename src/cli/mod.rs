@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use ask::{Question, ask};
+use ask::{Question, ask, ask_with_progress};
 use flags::{AskFlags, Command, CommandLine};
 use layers::Wrong;
 use settings::{Ask, Local, Up, World};
@@ -81,7 +81,8 @@ fn execute(command_line: CommandLine) -> Result<(), Failure> {
         Some(Command::Siblings(flags)) => put(flags.ask, Question::new("SIBLINGS").with(bytes(flags.key))),
         Some(Command::Leave(flags)) => {
             let question = Question::new("LEAVE");
-            put(flags.ask, if flags.force { question.with("FORCE") } else { question })
+            let question = if flags.force { question.with("FORCE") } else { question };
+            ask_with_progress(&Ask::check(flags.ask, &world)?, question)
         }
         Some(Command::Forget(flags)) => put(flags.ask, Question::new("FORGET").with(flags.peer)),
     }

@@ -88,6 +88,15 @@ impl Reply {
         table.trim_fmt() + "\n"
     }
 
+    /// A number in a map.
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
+        let Self::Map(pairs) = self else { return None };
+        pairs.iter().find_map(|(other, value)| match value {
+            Self::Number(number) if other == name => Some(*number),
+            _ => None,
+        })
+    }
+
     /// In one line, for a cell of a table.
     fn line(&self) -> String {
         match self {
@@ -148,6 +157,7 @@ mod tests {
     #[test]
     fn maps_become_objects_in_their_own_order() {
         let reply = Reply::from(Value::Map(vec![(text("up"), Value::Int(3)), (text("keys"), Value::Array(vec![text("a"), Value::Nil]))]));
+        assert_eq!((reply.number("up"), reply.number("keys"), reply.number("down")), (Some(3), None, None));
         let json = reply.json();
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), serde_json::json!({"up": 3, "keys": ["a", null]}));
         assert!(json.find("up") < json.find("keys"));

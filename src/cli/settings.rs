@@ -88,6 +88,7 @@ impl Up {
             partitions: narrow(layers.number("partitions", 1..=u64::from(config::MAX_PARTITIONS))?, defaults.partitions),
             zone: layers.parse("zone", name)?,
             capacity: narrow(layers.number("capacity", 1..=u64::from(config::MAX_CAPACITY))?, defaults.capacity),
+            rebuild_after: layers.parse("rebuild-after", time)?.unwrap_or(defaults.rebuild_after),
             durability: layers.parse("durability", durability)?.unwrap_or(defaults.durability),
             protected,
             ..defaults
@@ -153,6 +154,7 @@ fn typed_up(flags: UpFlags) -> Vec<(&'static str, Vec<String>)> {
         ("partitions", one(flags.partitions)),
         ("zone", one(flags.zone)),
         ("capacity", one(flags.capacity)),
+        ("rebuild-after", one(flags.rebuild_after)),
         ("durability", one(flags.durability)),
         ("memory", one(flags.memory)),
         ("config", one(flags.config)),
@@ -236,6 +238,27 @@ fn durability(text: &str) -> Result<Durability, String> {
     }
 }
 
+/// A time with its unit, seconds without one; `never` and 0 are none.
+fn time(text: &str) -> Result<Option<Duration>, String> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds = match unit {
+        "" | "s" => Some(1),
+        "m" | "min" => Some(60),
+        "h" => Some(60 * 60),
+        "d" => Some(24 * 60 * 60),
+        _ => None,
+    };
+    let longest = config::MAX_REBUILD_AFTER;
+    match (text, number.parse::<u64>().ok().zip(seconds).and_then(|(number, seconds)| number.checked_mul(seconds))) {
+        ("never", _) | (_, Some(0)) => Ok(None),
+        (_, Some(seconds)) if Duration::from_secs(seconds) <= longest => Ok(Some(Duration::from_secs(seconds))),
+        _ => {
+            Err(format!("'{text}' is neither 'never' nor a time of at most {} days (such as 90s, 10min or 2h)", longest.as_secs() / 86_400))
+        }
+    }
+}
+
 fn memory(text: &str) -> Result<u64, String> {
     let smallest = config::MIN_MEMORY;
     let size: ByteSize = text.parse().map_err(|_| format!("'{text}' is not a number of bytes (such as 512MiB)"))?;
@@ -278,6 +301,7 @@ mod tests {
         assert_eq!(up.peer.node.cluster, "ringtide");
         assert_eq!((up.peer.node.replicas, up.peer.node.partitions, up.peer.node.capacity), (3, 256, 1));
         assert_eq!(up.peer.node.durability, Durability::Every(Duration::from_millis(50)));
+        assert_eq!(Ok(up.peer.node.rebuild_after), time("10min"));
         assert!(up.peer.node.protected && !up.peer.mdns);
         assert_eq!(up.peer.listen, ["/ip4/127.0.0.1/tcp/0".parse::<Multiaddr>().unwrap()]);
         assert!(up.peer.memory_bytes >= config::MIN_MEMORY);
@@ -303,6 +327,7 @@ mod tests {
             (UpFlags { partitions: some("70000"), ..folder() }, "--partitions: '70000' is not"),
             (UpFlags { capacity: some("-1"), ..folder() }, "--capacity: '-1' is not"),
             (UpFlags { durability: some("0"), ..folder() }, "--durability: '0' is neither"),
+            (UpFlags { rebuild_after: some("1y"), ..folder() }, "--rebuild-after: '1y' is neither 'never' nor a time"),
             (UpFlags { memory: some("lots"), ..folder() }, "--memory: 'lots' is not"),
             (UpFlags { memory: some("1KiB"), ..folder() }, "--memory: '1KiB' is less than"),
             (UpFlags { resp: some("7379"), ..folder() }, "--resp: '7379' is not an address"),
@@ -325,6 +350,10 @@ mod tests {
     fn sizes_and_durabilities_are_read_as_written() {
         assert_eq!(memory("512MiB"), Ok(512 << 20));
         assert_eq!(memory("536870912"), Ok(512 << 20));
+        let seconds = |text: &str| time(text).map(|time| time.map(|time| time.as_secs()));
+        assert_eq!(["90s", "600", "10min", "2h", "1d"].map(seconds), [90, 600, 600, 7_200, 86_400].map(|seconds| Ok(Some(seconds))));
+        assert_eq!(["never", "0", "0s"].map(time), [Ok(None), Ok(None), Ok(None)]);
+        assert!(["", "min", "-1", "400d", "18446744073709551615d", "1.5h"].iter().all(|text| time(text).is_err()));
         assert_eq!(durability("always"), Ok(Durability::Always));
         assert_eq!(durability("os"), Ok(Durability::System));
         assert_eq!(durability("5"), Ok(Durability::Every(Duration::from_millis(5))));

@@ -29,6 +29,7 @@ use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
 use crate::hlc::Hlc;
 use crate::members;
+use crate::pace::Pace;
 use crate::quorum;
 use crate::replica::awaited::Awaited;
 use crate::replica::execution::{Change, Command};
@@ -67,6 +68,8 @@ pub struct Coordinator {
     pub awaited: Awaited,
     /// Who may take items of which list.
     pub turns: Turns,
+    /// Told of every command, so that what else this peer does makes room for them.
+    pub pace: Pace,
 }
 
 /// How many reads found something, and how many nothing.
@@ -104,6 +107,7 @@ impl Coordinator {
         key: Bytes,
         mutation: Mutation,
     ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
+        self.pace.count_command();
         let mut started = match self.check_standing().and_then(|()| check_lengths(&key, mutation.longest())) {
             Ok(()) => self.start(level, &key, &mutation, &[]),
             Err(error) => Started::Over(error),
@@ -166,6 +170,7 @@ impl Coordinator {
 
     /// Asks something about a key.
     pub fn read(&self, level: Level, key: Bytes, query: Query) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<> {
+        self.pace.count_command();
         let coordinator = self.clone();
         async move {
             coordinator.check_standing()?;

@@ -79,7 +79,8 @@ impl Coordinator {
                 Err(error) => tracing::error!(%error, %partition, "an expired key can't be read"),
             }
         }
-        if asked.is_empty() {
+        // A majority is one of a single ring, this peer among it.
+        if asked.is_empty() || self.view.load().ring != cluster.ring.name() {
             return;
         }
         let consents = self.consents(&cluster, &asked).await;
@@ -124,7 +125,8 @@ impl Coordinator {
         }
         let asking = by_peer.into_iter().map(|(peer, places)| async move {
             let questions = places.iter().map(|place| asked[*place].1.clone()).collect();
-            match self.exchange.ask(peer, Lane::Bulk, Request::Attest(questions), self.patience).await {
+            let request = Request::Attest { ring: cluster.ring.name(), asked: questions };
+            match self.exchange.ask(peer, Lane::Bulk, request, self.patience).await {
                 Ok(Reply::Attested(consents)) if consents.len() == places.len() => places.into_iter().zip(consents).collect(),
                 Ok(_) | Err(_) => Vec::new(),
             }
@@ -154,13 +156,13 @@ impl Coordinator {
 
     /// Whether this peer consents to each removal. It does not where it can't read what the end of the key or field is.
     #[must_use]
-    pub fn attest(&self, asked: &[Attestation]) -> Vec<bool> {
+    pub fn attest(&self, ring: u64, asked: &[Attestation]) -> Vec<bool> {
         let view = self.view.load();
         let now = view.now(self.clock.wall_ms());
         let consents = |asked: &Attestation| match view.read_rows(&asked.row.key, &BTreeSet::from([asked.row.clone()])) {
             Ok(page) => {
                 let Ok(attested) = attests(&page.rows, &page.causal, &asked.row, &asked.decision, &asked.standing, now, EXPIRY_GRACE);
-                page.standing == Standing::Counted && attested
+                page.standing == Standing::Counted && page.ring == ring && attested
             }
             Err(error) => {
                 tracing::error!(%error, "the end of a key can't be read");

@@ -17,7 +17,7 @@ use super::message::{Attestation, ListedKey, Publication, PullStart, RangeConten
 use crate::crdt::delta::RowAddress;
 use crate::crdt::dot::Clock;
 use crate::crdt::weight::{self, Scale};
-use crate::types::{Digest, Partition};
+use crate::types::{Digest, Partition, PeerId};
 
 #[cfg(doc)]
 use crate::config::MAX_FRAME_ITEMS;
@@ -56,9 +56,11 @@ impl Weigh for u64 {}
 impl Weigh for Bytes {}
 impl Weigh for Publication {}
 impl Weigh for Partition {}
+impl Weigh for PeerId {}
 impl Weigh for Attestation {}
 impl Weigh for ListedKey {}
 impl Weigh for RowRange {}
+impl Weigh for (Partition, Vec<Vec<PeerId>>) {}
 impl Weigh for (Partition, u64) {}
 impl Weigh for (Partition, Digest) {}
 impl Weigh for (Partition, Digest, u64) {}

@@ -13,7 +13,7 @@ use crate::config::{
 use crate::crdt::command::{Answer, DataType, Mutation, Query, Refusal, Selection};
 use crate::crdt::delta::{Causal, Decision, Delta, Kind, Row, RowAddress};
 use crate::crdt::dot::{Clock, Dot};
-use crate::members::Members;
+use crate::members::{MAX_MEMBERS, Members};
 use crate::merkle::NODES;
 use crate::types::{Digest, Level, Partition, PeerId};
 
@@ -33,6 +33,11 @@ pub enum Message {
         /// Partitions that the sender no longer holds and still has rows of.
         #[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")]
         sealed: Vec<Partition>,
+        /// Members that have been down for so long that the sender would replace them, see [`crate::absences`].
+        #[serde(deserialize_with = "list::<_, _, MAX_MEMBERS>")]
+        missed: Vec<PeerId>,
+        /// Whether clients keep the sender busy, see [`crate::pace`].
+        busy: bool,
         /// Whether anybody subscribes at the sender, see [`crate::listeners`].
         listening: u64,
     },
@@ -172,7 +177,13 @@ pub enum Request {
         seals: Vec<(Partition, u64)>,
     },
     /// For each: whether what an expiry decision hides may be removed for good, by the asked peer's own clock and rows.
-    Attest(#[serde(deserialize_with = "list::<_, _, MAX_ATTESTED>")] Vec<Attestation>),
+    Attest {
+        /// The [name](crate::ring::Ring::name) of the asking peer's ring: whoever sees another consents to nothing.
+        ring: u64,
+        /// What may be removed.
+        #[serde(deserialize_with = "list::<_, _, MAX_ATTESTED>")]
+        asked: Vec<Attestation>,
+    },
     /// The clock of each of these partitions, once nothing in it can be lost any more.
     DurableClocks(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// Join these deltas: hints coming home.
@@ -329,6 +340,9 @@ pub struct KeyPage {
     pub next: Option<u64>,
 }
 
+/// A partition whose first sync is not done, and the sets of former holders that are awaited: a majority of each.
+pub type Awaits = (Partition, Vec<Vec<PeerId>>);
+
 /// What one partition's pull begins with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PullStart {
@@ -391,6 +405,9 @@ pub enum Reply {
     PullStarts {
         /// The [name](crate::ring::Ring::name) of the answering peer's ring.
         ring: u64,
+        /// Where its own first sync is not done: whom it awaits.
+        #[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")]
+        awaits: Vec<Awaits>,
         /// For each partition.
         #[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")]
         starts: Vec<(Partition, PullStart)>,

@@ -166,9 +166,12 @@ impl Dispatch {
             }
         };
         match message {
-            Message::Heartbeat { members, sealed, listening } => {
+            Message::Heartbeat { members, sealed, missed, busy, listening } => {
+                if busy {
+                    self.coordinator.pace.told_busy();
+                }
                 self.pubsub.told(peer, listening);
-                return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed }).await;
+                return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed, missed }).await;
             }
             Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
             Message::Deltas { frame: number, ring, deltas } => {
@@ -302,7 +305,10 @@ impl Serving {
             Request::Read { key, selection, after } => return read(&self.coordinator, &key, &selection, after.as_deref()),
             Request::Answer { key, query } => return self.coordinator.answer_alone(&key, query.as_ref()),
             Request::PullOpen(asked) => {
-                writer.step(move |replica| Ok(Reply::PullStarts { ring: replica.ring(), starts: replica.pull_starts(&asked) })).await
+                let starts = move |replica: &mut crate::replica::Replica| {
+                    Ok(Reply::PullStarts { ring: replica.ring(), awaits: replica.awaits(&asked), starts: replica.pull_starts(&asked) })
+                };
+                writer.step(starts).await
             }
             Request::PullLeaves { partition, state_id, nodes } => {
                 let leaves = writer.step(move |replica| Ok(replica.leaves(partition, state_id, &nodes)));
@@ -323,7 +329,7 @@ impl Serving {
                 writer.step(confirm).await
             }
             Request::Keys { partition, from_hash, most } => return self.coordinator.own_keys(partition, from_hash, most),
-            Request::Attest(asked) => return Reply::Attested(self.coordinator.attest(&asked)),
+            Request::Attest { ring, asked } => return Reply::Attested(self.coordinator.attest(ring, &asked)),
             Request::DurableClocks(partitions) => {
                 writer.step(move |replica| Ok(Reply::DurableClocks(replica.durable_clocks(&partitions)?))).await
             }

@@ -1,14 +1,21 @@
 //! Leaving the ring, and taking out of it who is gone for good.
 
+use std::fmt;
 use std::time::Duration;
 
+use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::Node;
+use crate::coordinator::Coordinator;
 use crate::detector::State;
+use crate::env::Lane;
+use crate::env::message::{Reply, Request, Standing as Counting};
 use crate::members::Standing;
 use crate::membership::MembershipEvent;
-use crate::types::PeerId;
+use crate::quorum;
+use crate::topology::Cluster;
+use crate::types::{Partition, PeerId};
 
 /// How often a peer that leaves looks whether all is handed over.
 const LOOK: Duration = Duration::from_millis(50);
@@ -41,6 +48,29 @@ pub enum LeaveError {
     /// The peer is stopping.
     #[error("ERR this peer has stopped")]
     Stopped,
+}
+
+/// What was taken out of the ring, and what may have gone with it. The text is the reply that a Redis client gets.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Forgotten {
+    /// Partitions that it held.
+    pub partitions: usize,
+    /// Those of them for which so many other holders are not up and synced that what a quorum acknowledged may be at the forgotten peer alone.
+    pub unsure: usize,
+    /// How long ago it was last heard here, in seconds; `None` where it never was since this peer's start.
+    pub silent_seconds: Option<u64>,
+}
+
+impl fmt::Display for Forgotten {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { partitions, unsure, silent_seconds } = self;
+        let heard = silent_seconds.map_or_else(|| "it was never heard".to_owned(), |seconds| format!("it was last heard {seconds} s ago"));
+        write!(
+            formatter,
+            "OK; of the {partitions} partitions it held, {unsure} have too few other holders up and synced to be sure of all that a quorum \
+             acknowledged; what it took below quorum and told nobody ({heard}) it has alone, and brings if it ever comes back"
+        )
+    }
 }
 
 impl Node {
@@ -88,17 +118,47 @@ impl Node {
     ///
     /// # Errors
     /// See [`LeaveError`]; then nothing was changed.
-    pub async fn forget(&self, peer: PeerId) -> Result<(), LeaveError> {
+    pub async fn forget(&self, peer: PeerId) -> Result<Forgotten, LeaveError> {
         let topology = &self.inner.coordinator.topology;
         let cluster = topology.cluster();
-        let is_down = self.inner.liveness.load().get(&peer).is_none_or(|liveness| liveness.state == State::Down);
+        let liveness = self.inner.liveness.load().get(&peer).copied();
+        let is_down = liveness.is_none_or(|liveness| liveness.state == State::Down);
         match cluster.members.get(peer) {
             _ if peer == topology.local() => Err(LeaveError::Oneself),
             None => Err(LeaveError::Unknown),
-            Some(member) if member.standing != Standing::Joined => Ok(()),
+            Some(member) if member.standing != Standing::Joined => Ok(Forgotten::default()),
             Some(_) if !is_down => Err(LeaveError::NotDown),
-            Some(_) => self.take_out(peer, Standing::Forgotten).await,
+            Some(_) => {
+                let held: Vec<Partition> = cluster.ring.partitions_of(peer).collect();
+                let unsure = self.unsure_without(peer, &held, &cluster).await;
+                self.take_out(peer, Standing::Forgotten).await?;
+                let silent_seconds = liveness.and_then(|liveness| liveness.silent_ms).map(|silent_ms| silent_ms / 1000);
+                Ok(Forgotten { partitions: held.len(), unsure, silent_seconds })
+            }
         }
+    }
+
+    /// For how many of these partitions too few holders other than this one are up and synced to have, together, all that a majority has.
+    async fn unsure_without(&self, gone: PeerId, held: &[Partition], cluster: &Cluster) -> usize {
+        let Coordinator { topology, view, exchange, patience, .. } = &self.inner.coordinator;
+        // Of these, every majority has at least one.
+        let needed = topology.replicas() + 1 - quorum::majority(topology.replicas());
+        let is_synced = async |peer: PeerId, partition: Partition| {
+            if peer == topology.local() {
+                return view.load().partition(partition).standing == Counting::Counted;
+            }
+            let request = Request::Keys { partition, from_hash: 0, most: 0 };
+            let asking = exchange.ask(peer, Lane::Bulk, request, *patience);
+            matches!(asking.await, Ok(Reply::Keys(page)) if page.standing == Counting::Counted)
+        };
+        let is_unsure = async |partition: Partition| {
+            let others = cluster.ring.holders(partition).iter().copied().filter(|holder| *holder != gone);
+            let asked = others.filter(|holder| *holder == topology.local() || cluster.reachable.contains(holder));
+            let synced = join_all(asked.map(|holder| is_synced(holder, partition))).await;
+            synced.into_iter().filter(|synced| *synced).count() < needed
+        };
+        let unsure = join_all(held.iter().map(|partition| is_unsure(*partition))).await;
+        unsure.into_iter().filter(|unsure| *unsure).count()
     }
 
     /// Returns once this peer's own ring is without the other.

@@ -4,6 +4,7 @@ pub mod arriving;
 mod dispatch;
 mod failure;
 pub mod leaving;
+mod origin;
 pub mod report;
 pub mod taking;
 mod tasks;
@@ -22,8 +23,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
 use self::failure::Failure;
+use self::origin::{known_members, seed};
 pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
 use self::tasks::{scrub, spread_wakes, sweep, tell_expired};
+use crate::absences::Absences;
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
 use crate::coordinator::Coordinator;
@@ -38,12 +41,13 @@ use crate::env::{Clock, Lane, Network, NetworkEvent, Storage, StorageError};
 use crate::exchange::Exchange;
 use crate::handoff::Handoff;
 use crate::listeners::Listeners;
-use crate::members::{Member, Members, Standing};
-use crate::membership::{MEMBERS_RECORD, Membership, MembershipEvent, SharedLiveness};
+use crate::members::{Member, Standing};
+use crate::membership::{Beats, Membership, MembershipEvent, SharedLiveness};
+use crate::pace::Pace;
 use crate::pubsub::Pubsub;
 use crate::replica::layout::Damaged;
 use crate::replica::owner::Writer;
-use crate::replica::{OpenError, Replica, partition};
+use crate::replica::{OpenError, Replica};
 use crate::topology::Topology;
 use crate::types::{Digest, Level, Partition, PeerId};
 
@@ -126,7 +130,7 @@ impl Node {
             told: BTreeMap::new(),
         };
         let writer = Writer::start(replica, config.durability, &storage, sink);
-        let patience = config.request_timeout;
+        let (patience, pace) = (config.request_timeout, Pace::default());
         let coordinator = Coordinator {
             topology: topology.clone(),
             exchange: exchange.clone(),
@@ -140,10 +144,12 @@ impl Node {
             reads: Arc::default(),
             awaited,
             turns: Turns::default(),
+            pace: pace.clone(),
         };
-        let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
+        let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience, pace.clone());
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
-        let membership = Membership::new(topology.clone(), exchange.clone(), listeners, writer.clone(), Arc::clone(&view), members, wake);
+        let beats = Beats { listeners, absences: Absences::new(config.rebuild_after), pace };
+        let membership = Membership::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), members, beats, wake);
         let liveness = membership.liveness();
         let server = serve::Server::new(topology, writer);
         let dispatch = Dispatch::new(
@@ -441,37 +447,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
     }
-}
-
-/// Seeds a node's one generator. Identity and time are mixed in, so that not even peers that were all started with one seed draw
-/// the same author, nor one peer the same twice.
-fn seed(configured: u64, local: PeerId, now_ms: u64) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&configured.to_be_bytes()).update(&local.0).update(&now_ms.to_be_bytes());
-    hasher.finalize().as_bytes().first_chunk().map_or(configured, |first| u64::from_be_bytes(*first))
-}
-
-/// The members that this peer knew at its last stop, with itself among them.
-fn known_members(replica: &Replica, config: &NodeConfig, network: &dyn Network, now_ms: u64) -> Result<Members, StartError> {
-    let mut members: Members = match replica.named(MEMBERS_RECORD).map_err(OpenError::from)? {
-        Some(bytes) => partition::from_bytes("the member list", &bytes)?,
-        None => Members::default(),
-    };
-    let known = members.get(network.local());
-    let own = Member {
-        peer: network.local(),
-        zone: config.zone.clone(),
-        capacity: config.capacity,
-        addresses: network.addresses(),
-        actors: known.map(|known| known.actors.clone()).unwrap_or_default(),
-        tenure: known.map_or(0, |known| known.tenure),
-        born_ms: known.map_or(now_ms, |known| known.born_ms),
-        standing: known.map_or(Standing::Joined, |known| known.standing),
-    };
-    if known != Some(&own) {
-        members.put_own(own);
-    }
-    Ok(members)
 }
 
 #[cfg(test)]

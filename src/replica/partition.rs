@@ -36,12 +36,16 @@ pub enum Role {
 ///
 /// A majority of the holders before it may still take writes among themselves, until they see the ring in which it is a holder. Once a majority of them does
 /// (it *met* them), they can't any more, and the new holder counts for writes. Once it has pulled from a majority of them since, it has all that they
-/// ever acknowledged together, and counts for reads.
+/// ever acknowledged together, and counts for reads. Where one of them is a new holder itself that has not done so yet, the same is asked of those before
+/// that one: else two changes of the ring, one soon after the other, would make a majority of peers that know nothing.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct FirstSync {
     /// The holders before.
     pub former: BTreeSet<PeerId>,
-    /// Those of them that were pulled from after they saw this peer's ring.
+    /// The holders before those of them that had not finished, and before this peer became a holder once more: a majority of each is needed.
+    #[serde(default)]
+    pub further: BTreeSet<BTreeSet<PeerId>>,
+    /// Those that were pulled from after they saw this peer's ring.
     pub pulled: BTreeSet<PeerId>,
     /// Holders before that are gone for good: nobody waits for them, and yet a majority of the others alone may be too few.
     #[serde(default)]
@@ -52,6 +56,11 @@ pub struct FirstSync {
 }
 
 impl FirstSync {
+    /// Each set of holders of which a majority is needed.
+    pub fn awaited(&self) -> impl Iterator<Item = &BTreeSet<PeerId>> {
+        std::iter::once(&self.former).chain(&self.further)
+    }
+
     /// Whether enough of the former holders were pulled from.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -64,10 +73,12 @@ impl FirstSync {
         self.is_enough(&self.met)
     }
 
-    /// The other side of a majority that was counted before may have lost those who are gone.
     fn is_enough(&self, peers: &BTreeSet<PeerId>) -> bool {
-        let majority = (self.former.len() + self.gone.len()) / 2 + 1;
-        peers.intersection(&self.former).count() >= majority.min(self.former.len())
+        self.awaited().all(|holders| {
+            // The other side of a majority that was counted before may be gone.
+            let left = holders.difference(&self.gone).count();
+            holders.intersection(peers).count() >= (holders.len() / 2 + 1).min(left)
+        })
     }
 }
 

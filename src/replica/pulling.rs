@@ -4,7 +4,7 @@
 //! between two batches. What a step compares is compared with the rows of that moment, and from then on every late add for
 //! these rows is judged as if the pull had ended already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ use super::{Replica, partition::Role};
 use crate::crdt::delta::{Causal, RowAddress};
 use crate::crdt::dot::Dot;
 use crate::crdt::pull::Pull;
-use crate::env::message::RowRange;
+use crate::env::message::{Awaits, RowRange};
 use crate::merkle::{LEAVES_PER_NODE, NODES, short};
 use crate::types::{Digest, Partition, PeerId, Place};
 
@@ -238,12 +238,36 @@ impl Replica {
         Ok(Some(Ended { holder: true, first_sync_done: done }))
     }
 
-    /// Notes that a peer sees this peer's ring: one more of the holders before it that can't acknowledge anything without it.
-    pub fn meet(&mut self, peer: PeerId) {
-        let syncing = self.partitions.iter_mut().filter_map(|state| state.first_sync.as_mut());
-        if syncing.fold(false, |news, first_sync| first_sync.met.insert(peer) || news) {
+    /// Notes that a peer sees this peer's ring: one more of the holders before it that can't acknowledge anything without it. Whose first sync is
+    /// not done either tells which holders it awaits itself.
+    pub fn meet(&mut self, local: PeerId, peer: PeerId, awaits: &[Awaits]) {
+        let awaits: BTreeMap<Partition, &Vec<Vec<PeerId>>> = awaits.iter().map(|(partition, holders)| (*partition, holders)).collect();
+        let mut news = false;
+        for (state, index) in self.partitions.iter_mut().zip(0..) {
+            let Some(first_sync) = &mut state.first_sync else { continue };
+            news |= first_sync.met.insert(peer);
+            if first_sync.awaited().any(|holders| holders.contains(&peer)) {
+                let further = awaits.get(&Partition(index)).into_iter().copied().flatten();
+                first_sync.further.extend(further.map(|holders| holders.iter().copied().collect::<BTreeSet<_>>()));
+                // Among those it may have been itself, and has what it had then.
+                first_sync.met.insert(local);
+                first_sync.pulled.insert(local);
+            }
+        }
+        if news {
             self.publish();
         }
+    }
+
+    /// Of the partitions whose first sync is not done: a majority of whom it awaits.
+    #[must_use]
+    pub fn awaits(&self, of: &[(Partition, Digest, u64)]) -> Vec<Awaits> {
+        let first_sync = |partition: Partition| self.partitions.get(usize::from(partition.0)).and_then(|state| state.first_sync.as_ref());
+        let awaits = |partition: Partition| {
+            first_sync(partition)
+                .map(|first_sync| (partition, first_sync.awaited().map(|holders| holders.iter().copied().collect()).collect()))
+        };
+        of.iter().filter_map(|(partition, _, _)| awaits(*partition)).collect()
     }
 
     /// Makes everything committed so far durable.

@@ -56,7 +56,11 @@ impl Replica {
             let holder = ring.is_holder(partition, local);
             if let (true, Some(former)) = (holder, former.get(&partition).filter(|former| !former.is_empty())) {
                 let mut first_sync = transaction.first_sync(partition).cloned().unwrap_or_default();
-                first_sync.former.extend(former);
+                if first_sync.former.is_empty() {
+                    first_sync.former.clone_from(former);
+                } else if first_sync.former != *former {
+                    first_sync.further.insert(former.clone());
+                }
                 transaction.set_first_sync(partition, Some(first_sync));
             }
             roles.push(match (&state.role, holder) {
@@ -85,10 +89,10 @@ impl Replica {
     pub fn forget_former(&mut self, gone: &BTreeSet<PeerId>) -> Result<(), ReplicaError> {
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
         for (index, state) in self.partitions.iter().enumerate() {
-            if let Some(first_sync) = state.first_sync.as_ref().filter(|first_sync| !first_sync.former.is_disjoint(gone)) {
-                let mut rest = first_sync.clone();
-                rest.gone.extend(first_sync.former.intersection(gone));
-                rest.former.retain(|former| !gone.contains(former));
+            let Some(first_sync) = &state.first_sync else { continue };
+            let mut rest = first_sync.clone();
+            rest.gone.extend(first_sync.awaited().flatten().filter(|former| gone.contains(former)));
+            if rest.gone != first_sync.gone {
                 transaction.set_first_sync(Partition(u16::try_from(index).unwrap_or(u16::MAX)), (!rest.is_done()).then_some(rest));
             }
         }

@@ -56,6 +56,8 @@ pub struct SimPeer {
     number: u64,
     /// A second process under the same identity, while there is one.
     pub twin: Option<Twin>,
+    /// Its settings; the seed is drawn at each start.
+    pub config: NodeConfig,
     /// What makes it leave the ring, while it does: ends with its process.
     leaving: Option<JoinHandle<Result<(), LeaveError>>>,
 }
@@ -68,7 +70,6 @@ pub struct SimCluster {
     pub peers: Vec<SimPeer>,
     /// A clock that is always right.
     pub truth: SimClock,
-    durability: Durability,
     random: SmallRng,
 }
 
@@ -78,9 +79,30 @@ impl SimCluster {
     /// # Errors
     /// Where a node did not start.
     pub async fn start(peers: usize, founders: usize, seed: u64, durability: Durability) -> Result<Self, StartError> {
+        Self::start_with(vec![Self::config(durability); peers], founders, seed).await
+    }
+
+    /// The settings that a simulated peer has where nothing else is said.
+    #[must_use]
+    pub fn config(durability: Durability) -> NodeConfig {
+        NodeConfig {
+            partitions: PARTITIONS,
+            durability,
+            request_timeout: Duration::from_secs(2),
+            anti_entropy_interval: Duration::from_secs(20),
+            scrub_period: Duration::from_secs(120),
+            ..NodeConfig::default()
+        }
+    }
+
+    /// Starts the first `founders` of peers with these settings, [that](Self::config) of a simulated peer with changes; the others join later.
+    ///
+    /// # Errors
+    /// Where a node did not start.
+    pub async fn start_with(configs: Vec<NodeConfig>, founders: usize, seed: u64) -> Result<Self, StartError> {
         let mut random = SmallRng::seed_from_u64(seed);
         let network = SimNetwork::new(random.random(), PARTITIONS);
-        let peer = |random: &mut SmallRng| SimPeer {
+        let peer = |config: NodeConfig, random: &mut SmallRng| SimPeer {
             joined: false,
             out: false,
             id: PeerId(random.random()),
@@ -89,10 +111,11 @@ impl SimCluster {
             node: None,
             number: 0,
             twin: None,
+            config,
             leaving: None,
         };
-        let peers = (0..peers).map(|_| peer(&mut random)).collect();
-        let mut cluster = Self { network, peers, truth: SimClock::new(), durability, random };
+        let peers = configs.into_iter().map(|config| peer(config, &mut random)).collect();
+        let mut cluster = Self { network, peers, truth: SimClock::new(), random };
         for _ in 0..founders {
             cluster.join_next().await?;
         }
@@ -127,16 +150,8 @@ impl SimCluster {
 
     /// Starts a process of a peer on a disk.
     async fn begin(&mut self, index: usize, disk: &SimDisk) -> Result<SimProcess, StartError> {
-        let config = NodeConfig {
-            partitions: PARTITIONS,
-            durability: self.durability,
-            seed: self.random.random(),
-            request_timeout: Duration::from_secs(2),
-            anti_entropy_interval: Duration::from_secs(20),
-            scrub_period: Duration::from_secs(120),
-            ..NodeConfig::default()
-        };
         let peer = &self.peers[index];
+        let config = NodeConfig { seed: self.random.random(), ..peer.config.clone() };
         let (number, network, events) = self.network.join(peer.id);
         match Node::start(config, network, events, disk.open(), Arc::new(peer.clock.clone())).await {
             Ok(node) => Ok(SimProcess { node, number }),

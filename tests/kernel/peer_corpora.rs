@@ -55,6 +55,7 @@ fn members() -> Members {
         addresses: vec!["/ip4/192.168.1.7/tcp/4001".to_owned()],
         actors: vec![7, u64::from(peer)],
         tenure: 1,
+        absences: 2,
         born_ms: 1_700_000_000_000,
         standing: [Standing::Joined, Standing::Left, Standing::Forgotten][usize::from(peer) % 3],
     };
@@ -108,11 +109,14 @@ fn requests() -> Vec<Request> {
         execute(list::Mutation::Place { side: Side::Right, item: KEY }.into()),
         execute(list::Mutation::Take(item_name()).into()),
         Request::Await { key: KEY, kind: Kind::Item },
-        Request::Attest(vec![Attestation {
-            row: RowAddress::expiry(&KEY),
-            decision: decision(),
-            standing: vec![Dot { actor: Actor(1), counter: 9 }],
-        }]),
+        Request::Attest {
+            ring: 8,
+            asked: vec![Attestation {
+                row: RowAddress::expiry(&KEY),
+                decision: decision(),
+                standing: vec![Dot { actor: Actor(1), counter: 9 }],
+            }],
+        },
     ]
 }
 
@@ -146,6 +150,7 @@ fn replies() -> Vec<Reply> {
         Reply::Count(3),
         Reply::PullStarts {
             ring: 8,
+            awaits: vec![(PARTITION, vec![vec![PeerId([9; 32])]])],
             starts: vec![(PARTITION, open), (Partition(4), PullStart::Equal), (Partition(5), PullStart::Nothing)],
         },
         Reply::PullLeaves(vec![(31, vec![1 << 60; 32])]),
@@ -176,7 +181,10 @@ fn replies() -> Vec<Reply> {
 fn messages() -> Vec<(String, Message)> {
     let sent = |delta: &Rc<Delta>| Sent { partition: PARTITION, delta: (**delta).clone(), hint_for: Some(PeerId([9; 32])) };
     let mut messages = vec![
-        ("heartbeat".to_owned(), Message::Heartbeat { members: u64::MAX, sealed: vec![PARTITION], listening: 9 }),
+        (
+            "heartbeat".to_owned(),
+            Message::Heartbeat { members: u64::MAX, sealed: vec![PARTITION], missed: vec![PeerId([9; 32])], busy: true, listening: 9 },
+        ),
         ("members".to_owned(), Message::Members(Box::new(members()))),
         ("deltas".to_owned(), Message::Deltas { frame: 5, ring: 1 << 40, deltas: deltas().iter().take(3).map(sent).collect() }),
         ("acknowledge".to_owned(), Message::Acknowledge { frame: 5, refused: vec![(1, Refused::Misplaced)] }),

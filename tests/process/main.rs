@@ -5,6 +5,7 @@
 
 mod blocking;
 mod cluster;
+mod coming_and_going;
 mod disks;
 mod forgotten;
 mod harness;

@@ -30,8 +30,8 @@ async fn maps_have_the_promised_fields_in_both_versions() {
         let map = |count: usize| if protocol == "2" { format!("*{}\r\n", count * 2) } else { format!("%{count}\r\n") };
         let status = client.line("RINGTIDE STATUS");
         let fields = ["peer", "cluster", "version", "members", "up", "partitions", "replicas", "keys", "hints", "syncing", "protected"];
-        assert!(status.starts_with(&map(15)) && has_fields(&status, &fields), "{status}");
-        assert!(has_fields(&status, &["standing", "disk_full", "damaged_partitions", "damaged_rows"]), "{status}");
+        assert!(status.starts_with(&map(16)) && has_fields(&status, &fields), "{status}");
+        assert!(has_fields(&status, &["handing_over", "standing", "disk_full", "damaged_partitions", "damaged_rows"]), "{status}");
         let peers = client.line("RINGTIDE PEERS");
         let fields = ["peer", "state", "zone", "capacity", "address", "partitions", "last_seen_ms", "up"];
         assert!(peers.starts_with(&format!("*1\r\n{}", map(7))) && has_fields(&peers, &fields), "{peers}");

@@ -89,6 +89,7 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         ("keys", Reply::count(status.keys)),
         ("hints", Reply::count(status.hints)),
         ("syncing", Reply::count(status.syncing)),
+        ("handing_over", Reply::count(status.handing_over)),
         ("protected", Reply::Integer(i64::from(status.protected))),
         ("disk_full", Reply::Integer(i64::from(!status.has_room))),
         ("damaged_partitions", Reply::count(status.damage.partitions)),
@@ -230,7 +231,8 @@ fn leave(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         _ => return Err(CommandError::WrongArity("ringtide|leave".to_owned())),
     };
     let node = call.shared.node.clone();
-    Ok(Action::Alone(async move { done(node.leave(force).await) }.boxed()))
+    let left = async move { node.leave(force).await.map_or_else(refused, |()| Reply::OK) };
+    Ok(Action::Alone(left.boxed()))
 }
 
 /// `RINGTIDE FORGET peer`.
@@ -238,9 +240,10 @@ fn forget(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     let peer: PeerId =
         String::from_utf8_lossy(&arguments[2]).parse().map_err(|invalid: InvalidPeerId| CommandError::Other(format!("ERR {invalid}")))?;
     let node = call.shared.node.clone();
-    Ok(Action::Alone(async move { done(node.forget(peer).await) }.boxed()))
+    let forgotten = async move { node.forget(peer).await.map_or_else(refused, |forgotten| Reply::Simple(forgotten.to_string().into())) };
+    Ok(Action::Alone(forgotten.boxed()))
 }
 
-fn done(result: Result<(), LeaveError>) -> Reply {
-    result.map_or_else(|error| Reply::Error(error.to_string()), |()| Reply::OK)
+fn refused(error: LeaveError) -> Reply {
+    Reply::Error(error.to_string())
 }
