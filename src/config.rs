@@ -74,6 +74,8 @@ pub const READ_PAGE: usize = 4 * 1024 * 1024;
 pub const MAX_READ: usize = 256 * 1024 * 1024;
 /// Commands and deltas that wait for the writer before a client is told `BUSY`.
 pub const WRITER_QUEUE: usize = 16 * 1024;
+/// Bytes of deltas of other peers that wait for the writer, before more of them are left to hints.
+pub const WRITER_BYTES: usize = 64 * 1024 * 1024;
 /// Commands and deltas that the writer puts into one commit at most.
 pub const WRITER_BATCH: usize = 1024;
 /// Sealed memtables that may wait to be flushed; with the one being filled, what the store keeps of its writes in memory. One
@@ -146,6 +148,11 @@ pub const MAX_REQUEST: usize = 128 * 1024 * 1024;
 pub const MAX_STRANGER: (usize, usize) = (10, 16 * 1024);
 /// Bytes of one client's replies that may wait for it to read them, before no more of its commands are run.
 pub const MAX_OUTPUT: usize = 32 * 1024 * 1024;
+/// What all clients together may have in memory, in bytes: commands that are being read or run, and replies that they have not taken. Beyond,
+/// commands on keys are refused with `BUSY`. A client holds some 100 KiB more at most.
+pub const MAX_HELD: usize = 256 * 1024 * 1024;
+/// How long a client may leave its replies unread, not a byte taken, while [`MAX_HELD`] is reached.
+pub const PRESSED_CLIENT: Duration = Duration::from_secs(5);
 /// Commands of one client that run at the same time, at most. Fewer where its replies are long.
 pub const MAX_RUNNING: usize = 128;
 /// Bytes of the table with which LCS compares two strings: the square of some 4,000 bytes.
@@ -216,12 +223,16 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a peer is down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// How long a peer that starts waits for another member's first word before it serves clients.
+pub const FIRST_WORD: Duration = Duration::from_millis(1500);
 /// How often hints are tried again and sealed partitions are offered, beside the moments when a peer comes up.
 pub const HANDOFF_INTERVAL: Duration = Duration::from_secs(5);
 /// Hints that are stored or delivered together at most.
 pub const HINTS_AT_ONCE: usize = 256;
 /// Hints that wait to be stored; what exceeds it is left to anti-entropy.
 pub const HINT_QUEUE: usize = 64 * 1024;
+/// Bytes of hints that wait to be stored, about; likewise.
+pub const HINT_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// How long a peer that asked another to pull waits for the result.
 pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
 /// Partitions that are pulled from one peer at the same time.

@@ -93,7 +93,7 @@ async fn a_row_that_can_not_be_read_is_not_taken_for_an_empty_one() {
 async fn a_commit_that_failed_shows_nothing() {
     let disk = SimDisk::default();
     let mut replica = open(&disk, &SimClock::new(), 1);
-    disk.set_faults(Faults { next: Some(false), full: false });
+    disk.set_faults(Faults { next: Some(false), ..Faults::default() });
     assert!(replica.apply(&[Work::Execute(set())]).is_err());
     let view = replica.view().load_full();
     assert_eq!((view.partition(PARTITION).digest, replica.partition(PARTITION).total), (Digest::default(), Digest::default()));
@@ -219,7 +219,7 @@ async fn where_durability_is_always_nothing_is_acknowledged_before_it_is_synced(
     writer.execute(set(), ()).unwrap();
     assert_eq!(acknowledged.recv().await, Some((0, vec![])));
     let delta = write(&mut new(2), set());
-    assert!(writer.receive(OTHER, 1, ring, vec![Sent { partition: PARTITION, delta, hint_for: None }]));
+    assert!(writer.receive(OTHER, 1, ring, vec![Sent { partition: PARTITION, delta, hint_for: None }], 1));
     assert_eq!(acknowledged.recv().await, Some((0, vec![])));
 }
 
@@ -233,7 +233,7 @@ async fn a_majority_counts_a_delta_within_its_own_ring_and_once_those_before_can
     let storage = Arc::clone(&replica.storage);
     let writer = Writer::start(replica, Durability::System, &storage, Acknowledged { disk, told });
     let delta = write(&mut new(2), set());
-    let send = |ring| writer.receive(OTHER, 1, ring, vec![Sent { partition: PARTITION, delta: delta.clone(), hint_for: None }]);
+    let send = |ring| writer.receive(OTHER, 1, ring, vec![Sent { partition: PARTITION, delta: delta.clone(), hint_for: None }], 1);
     let mut refused = async || acknowledged.recv().await.unwrap().1;
     assert!(send(ring.name()));
     assert_eq!(refused().await, [Refused::Uncounted], "it has nothing of what those before it have acknowledged");

@@ -9,6 +9,7 @@ use super::introspection::offered;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::{Answer, Explained};
 use crate::crdt::{key, string};
+use crate::members::Standing;
 use crate::node::leaving::LeaveError;
 use crate::node::{Node, PeerState};
 use crate::server::resp::reply::Reply;
@@ -79,6 +80,7 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     Ok(Action::Reply(Reply::map([
         ("peer", Reply::text(status.peer)),
         ("cluster", Reply::bulk(status.cluster)),
+        ("standing", Reply::bulk(standing_name(status.standing))),
         ("version", Reply::bulk(VERSION)),
         ("members", Reply::count(status.members)),
         ("up", Reply::count(status.up)),
@@ -92,6 +94,14 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         ("damaged_partitions", Reply::count(status.damage.partitions)),
         ("damaged_rows", Reply::count(status.damage.rows_aside)),
     ])))
+}
+
+fn standing_name(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Joined => "joined",
+        Standing::Left => "left",
+        Standing::Forgotten => "forgotten",
+    }
 }
 
 fn peers(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
