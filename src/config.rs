@@ -91,11 +91,11 @@ pub const NAMED_REMOVES: usize = 128;
 pub const NAMED_REMOVE_BYTES: usize = 256 * 1024;
 /// Expired entries that one delta removes: each is named. Of a larger collection the rest goes with the next.
 pub const REMOVED_AT_ONCE: usize = 1024;
-/// Floors that one write leaves for the counters it resets, in bytes: they must fit a frame. Some 200,000 fields or members that were
-/// counted up; a key with more is emptied in parts.
+/// Floors that one write leaves for the counters it resets, and of those that it keeps, in bytes: they must fit a frame. Some 200,000 fields or members that
+/// were counted up, whether they are there or gone; a key with more is emptied in parts.
 pub const MAX_FLOOR_BYTES: usize = 16 * 1024 * 1024;
-/// Floors that one write leaves standing when it overwrites a key, each named by its dot: about 14 bytes in the same frame.
-pub const MAX_KEPT_FLOORS: usize = 512 * 1024;
+/// Entries that one write leaves standing when it overwrites a key, each named by its dot: about 14 bytes in the same frame.
+pub const MAX_KEPT_DOTS: usize = 512 * 1024;
 /// Longest token of `RINGTIDE SIBLINGS`, in bytes: it names every entry of a key, with one to ten bytes each.
 pub const MAX_TOKEN: usize = 8 * 1024 * 1024;
 /// What RENAME, COPY and the commands with STORE in their name write to a key at once, in bytes, bookkeeping included: it must fit a frame. Some
@@ -224,7 +224,7 @@ pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a peer is down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(10);
 /// How long a peer that starts waits for another member's first word before it serves clients.
-pub const FIRST_WORD: Duration = Duration::from_millis(1500);
+pub const FIRST_WORD: Duration = Duration::from_secs(3);
 /// How often hints are tried again and sealed partitions are offered, beside the moments when a peer comes up.
 pub const HANDOFF_INTERVAL: Duration = Duration::from_secs(5);
 /// Hints that are stored or delivered together at most.
@@ -235,6 +235,8 @@ pub const HINT_QUEUE: usize = 64 * 1024;
 pub const HINT_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// How long a peer that asked another to pull waits for the result.
 pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
+/// How often a peer pulls again what it has to sync before it counts.
+pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(5);
 /// Partitions that are pulled from one peer at the same time.
 pub const PULLS_AT_ONCE: usize = 8;
 /// Ranges that a pull asks for at once: every leaf of a partition. The answer ends earlier where it would be too long.

@@ -284,7 +284,7 @@ fn of_set(mutation: &set::Mutation) -> (Event, When) {
 
 fn of_hash(mutation: &hash::Mutation) -> (Event, When) {
     let (name, when) = match mutation {
-        hash::Mutation::Set(_) => ("hset", When::Done),
+        hash::Mutation::Set(_) | hash::Mutation::Resolve { .. } => ("hset", When::Done),
         hash::Mutation::SetNew { .. } => ("hset", When::Answered),
         hash::Mutation::Remove(_) | hash::Mutation::GetRemove(_) => ("hdel", When::Changed),
         hash::Mutation::SetExpiring { .. } => ("hset", When::Answered),

@@ -246,7 +246,7 @@ impl Coordinator {
         }
         let page = complete(page?, selection).ok()?;
         // What it tells was refused, or would be, and nothing could be written over it: it is not believed.
-        let newest = page.rows.iter().flat_map(|(_, row)| row.values()).map(|entry| entry.timestamp).max().unwrap_or_default();
+        let newest = page.rows.values().flat_map(|row| row.values()).map(|entry| entry.timestamp).max().unwrap_or_default();
         if let Some(error) = Hlc::too_far_ahead(newest, self.clock.wall_ms()) {
             tracing::warn!(%peer, %error, "a peer's answer to a read is not counted");
             return None;

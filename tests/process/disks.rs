@@ -133,7 +133,7 @@ fn a_sync_that_fails_acknowledges_nothing_and_is_never_tried_again() {
     for failing in [12, 25, 60] {
         let folder = tempfile::tempdir().unwrap();
         let inject = format!("inject=fsync,fdatasync:error=EIO:when={failing}");
-        let strace = ["strace", "-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", &inject];
+        let strace = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", &inject];
         let make = || Peer::new(&folder.path().join("data")).with(&["--durability", "always"]);
         // The store is made first: whoever can't even make it says so, and nothing was promised.
         let mut peer = make();
@@ -192,10 +192,13 @@ fn a_disk_that_is_slow_by_half_a_second_slows_nobody_elses_clients() {
     let before = ["sloppy", "quorum"].map(|level| latencies(&cluster.peers[0], level));
     cluster.peers[2].kill();
     let slow = "inject=fsync,fdatasync:delay_enter=500000";
-    cluster.slow_down(2, &["strace", "-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", slow]);
+    cluster.slow_down(2, &["strace", "-D", "-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", slow]);
     cluster.wait_until_whole();
     let during = ["sloppy", "quorum"].map(|level| latencies(&cluster.peers[0], level));
     println!("median and 99th, sloppy and quorum: before {before:?}, with one slow disk {during:?}");
+    let begin = Instant::now();
+    let _: () = at_level(&cluster.peers[0], "all", &["SET", "key", "value"]).unwrap();
+    assert!(begin.elapsed() > Duration::from_millis(400), "the disk was not slow: {:?}", begin.elapsed());
     // Whoever waited for the slow one would wait half a second for each write.
     assert!(during.iter().all(|(median, _)| *median < Duration::from_millis(250)), "before {before:?}, during {during:?}");
     eventually("the slow one follows", || {

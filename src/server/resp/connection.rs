@@ -339,7 +339,9 @@ impl Connection {
 
     /// Shows others what the buffers hold, and whether the client waits.
     fn tell_buffers(&mut self) {
-        self.share.resize(self.input.len() + self.parser.kept() + self.output.len());
+        // A buffer that is empty is kept only where it is small.
+        let output = if self.output.is_empty() { 0 } else { self.output.capacity() };
+        self.share.resize(self.input.len() + self.parser.kept() + output);
         let is_blocked = self.pipeline.is_blocked() || self.pipeline.is_waiting();
         self.session.client.is_blocked.store(is_blocked, Ordering::Relaxed);
         let buffers = &self.session.client.buffers;

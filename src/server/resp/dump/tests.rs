@@ -1,3 +1,5 @@
+//! Payloads of every encoding, and what is none.
+
 use super::*;
 
 use crate::crdt::content::Field;
@@ -149,6 +151,8 @@ fn a_small_payload_does_not_become_a_great_one() {
     let unpacked = read(&[&[types::STRING][..], &bomb(1000)].concat()).map(|content| content.longest());
     assert_eq!(unpacked, Ok(264_001));
     assert_eq!(read(&[&[types::STRING][..], &bomb(100_000)].concat()), Err(DumpError::TooBig));
+    // Also where it is not yet an element.
+    assert_eq!(read(&[&[types::SET_LISTPACK][..], &bomb(100_000)].concat()), Err(DumpError::TooBig));
     let several = [&[types::LIST, 3][..], &bomb(32_000), &bomb(32_000), &bomb(32_000)].concat();
     assert_eq!(read(&several), Err(DumpError::TooBig));
     // Many small elements: each costs more than its bytes.
