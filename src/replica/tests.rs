@@ -1,6 +1,6 @@
 //! What a replica owes to its disk, to its own dots and to the clocks of others: each rule in the shortest story in which it matters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, advance};
@@ -188,21 +188,20 @@ async fn the_clock_is_taken_over_also_where_the_roots_are_equal_at_once() {
     assert_eq!(here.partition(PARTITION).total, Digest::default(), "what was deleted is back");
 }
 
-/// Tells how many commits a crash of the machine would lose when something is acknowledged.
+/// Tells of each acknowledgement how many commits a crash of the machine would lose then, and what it refuses.
 struct Acknowledged {
     disk: SimDisk,
-    unsynced: mpsc::UnboundedSender<usize>,
+    told: mpsc::UnboundedSender<(usize, Vec<Refused>)>,
 }
 
 impl Outlet<()> for Acknowledged {
     fn executed(&mut self, results: Vec<((), Result<Executed, NotExecuted>)>) {
         assert!(results.iter().all(|(_, result)| result.is_ok()));
-        self.unsynced.send(self.disk.unsynced()).unwrap();
+        self.told.send((self.disk.unsynced(), Vec::new())).unwrap();
     }
 
     fn received(&mut self, _: PeerId, _: u64, refused: Vec<(u32, Refused)>) {
-        assert_eq!(refused, []);
-        self.unsynced.send(self.disk.unsynced()).unwrap();
+        self.told.send((self.disk.unsynced(), refused.into_iter().map(|(_, why)| why).collect())).unwrap();
     }
 
     fn failed(&mut self, reason: &str) {
@@ -214,12 +213,37 @@ impl Outlet<()> for Acknowledged {
 async fn where_durability_is_always_nothing_is_acknowledged_before_it_is_synced() {
     let disk = SimDisk::default();
     let replica = open(&disk, &SimClock::new(), 1);
-    let (unsynced, mut told) = mpsc::unbounded_channel();
-    let storage = Arc::clone(&replica.storage);
-    let writer = Writer::start(replica, Durability::Always, &storage, Acknowledged { disk: disk.clone(), unsynced });
+    let (told, mut acknowledged) = mpsc::unbounded_channel();
+    let (storage, ring) = (Arc::clone(&replica.storage), replica.ring());
+    let writer = Writer::start(replica, Durability::Always, &storage, Acknowledged { disk: disk.clone(), told });
     writer.execute(set(), ()).unwrap();
-    assert_eq!(told.recv().await, Some(0));
+    assert_eq!(acknowledged.recv().await, Some((0, vec![])));
     let delta = write(&mut new(2), set());
-    assert!(writer.receive(OTHER, 1, 0, vec![Sent { partition: PARTITION, delta, hint_for: None }], 1));
-    assert_eq!(told.recv().await, Some(0));
+    assert!(writer.receive(OTHER, 1, ring, vec![Sent { partition: PARTITION, delta, hint_for: None }], 1));
+    assert_eq!(acknowledged.recv().await, Some((0, vec![])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_majority_counts_a_delta_within_its_own_ring_and_once_those_before_can_not_go_on_without_this_peer() {
+    let disk = SimDisk::default();
+    let mut replica = Replica::open(disk.open(), Arc::new(SimClock::new()), 1, 1).unwrap();
+    let ring = Ring::build(&[RingMember { peer: LOCAL, zone: None, capacity: 1 }], 1, 1);
+    replica.take_roles(LOCAL, &ring, &BTreeMap::from([(PARTITION, BTreeSet::from([OTHER]))])).unwrap();
+    let (told, mut acknowledged) = mpsc::unbounded_channel();
+    let storage = Arc::clone(&replica.storage);
+    let writer = Writer::start(replica, Durability::System, &storage, Acknowledged { disk, told });
+    let delta = write(&mut new(2), set());
+    let send = |ring| writer.receive(OTHER, 1, ring, vec![Sent { partition: PARTITION, delta: delta.clone(), hint_for: None }], 1);
+    let mut refused = async || acknowledged.recv().await.unwrap().1;
+    assert!(send(ring.name()));
+    assert_eq!(refused().await, [Refused::Uncounted], "it has nothing of what those before it have acknowledged");
+    let met = writer.step(|replica| {
+        replica.meet(OTHER);
+        Ok(())
+    });
+    met.await.unwrap();
+    assert!(send(ring.name()));
+    assert_eq!(refused().await, []);
+    assert!(send(ring.name() ^ 1));
+    assert_eq!(refused().await, [Refused::Uncounted], "by another ring others are asked");
 }
