@@ -272,6 +272,7 @@ EXISTS set
 SET k v
 MIGRATE 127.0.0.1 {port} k 99 1000
 MIGRATE 127.0.0.1 {port} k 0 1000 AUTH password
+GET k
 MIGRATE 127.0.0.1 {port} k 0 1000 REPLACE AUTH2 default password
 SET k v
 MIGRATE 127.0.0.1 {dead} k 0 100
