@@ -243,8 +243,7 @@ async fn the_state_of_a_client_is_told_in_its_line() {
             client.line(line);
             let list = other.line("CLIENT LIST");
             let own = list.lines().find(|line| line.contains(" name=me ")).unwrap_or_default();
-            let fields =
-                own.split(' ').filter(|field| ["flags=", "multi=", "sub=", "resp=", "cmd="].iter().any(|name| field.starts_with(name)));
+            let fields = own.split(' ').filter(|field| ["flags=", "multi=", "sub=", "resp="].iter().any(|name| field.starts_with(name)));
             format!("{line}: {}", fields.collect::<Vec<_>>().join(" "))
         })
     };

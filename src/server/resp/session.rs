@@ -135,7 +135,6 @@ impl Session {
         self.authenticated = authenticated;
         let mut profile = self.client.profile();
         profile.name.clear();
-        profile.no_evict = false;
         profile.subscriptions = [0; 3];
     }
 

@@ -26,11 +26,15 @@ pub(super) const SUBCOMMANDS: &[Spec] = &[
     row("get", -3, "Get the values of configuration parameters", get),
     row("set", -4, "Set configuration parameters to the given values", set),
     row("resetstat", 2, "Reset the stats returned by INFO", reset_statistics),
-    row("rewrite", 2, "Refused: a peer does not write its configuration", |_, _| {
-        Err(CommandError::other("ERR The server is running without a config file"))
-    }),
+    Spec {
+        since: "2.8.0",
+        ..row("rewrite", 2, "Refused: a peer does not write its configuration", |_, _| {
+            Err(CommandError::other("ERR The server is running without a config file"))
+        })
+    },
     Spec {
         flags: Flags::LOADING.and(Flags::STALE),
+        since: "5.0.0",
         ..row("help", 2, "Show helpful text about the different subcommands", |_, _| Ok(Action::Reply(lines(help::CONFIG))))
     },
 ];

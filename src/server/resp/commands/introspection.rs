@@ -81,6 +81,8 @@ fn details(spec: &'static Spec, container: Option<&'static Spec>) -> Reply {
     let name = full_name(spec, container);
     let reference = reference::of(&name);
     let (first, last, step) = spec.keys;
+    let is_movable = reference.is_some_and(Reference::has_movable_keys);
+    let flags = if is_movable { spec.flags.and(Flags::MOVABLEKEYS) } else { spec.flags };
     let hints = reference.map(|reference| &reference.hints[..]).unwrap_or_default();
     let keys = match reference {
         Some(reference) => reference.keys.iter().map(key_row).collect(),
@@ -89,7 +91,7 @@ fn details(spec: &'static Spec, container: Option<&'static Spec>) -> Reply {
     Reply::Array(vec![
         Reply::bulk(name.clone()),
         Reply::Integer(spec.arity),
-        words(spec.flags.names()),
+        words(flags.names()),
         Reply::Integer(first),
         Reply::Integer(last),
         Reply::Integer(step),

@@ -6,6 +6,7 @@
 //!
 //! What is removed is exactly what was read: what others wrote meanwhile stays here. Where it breaks off in the middle a key is at both, never at neither.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,7 +173,7 @@ async fn send(destination: &Destination, cargo: &[Cargo], now_ms: i64) -> (Vec<b
 /// Sends everything and reads every reply, noting of each key whether it arrived.
 async fn converse(destination: &Destination, cargo: &[Cargo], now_ms: i64, arrived: &mut Vec<bool>) -> Result<(), Failure> {
     let connecting = timeout(destination.timeout, connect(destination)).await;
-    let (reading, mut writing) = connecting.ok().flatten().ok_or(Failure::Connecting)?.into_split();
+    let (reading, mut writing) = connecting.unwrap_or(Err(Failure::Connecting))?.into_split();
     let commands = commands(destination, cargo, now_ms);
     let preliminaries = commands.len() - cargo.len();
     let mut lines = BufReader::new(reading);
@@ -205,9 +206,13 @@ async fn converse(destination: &Destination, cargo: &[Cargo], now_ms: i64, arriv
     written.and(read)
 }
 
-async fn connect(destination: &Destination) -> Option<TcpStream> {
-    let port: u16 = destination.port.parse().ok()?;
-    TcpStream::connect((destination.host.as_str(), port)).await.ok()
+async fn connect(destination: &Destination) -> Result<TcpStream, Failure> {
+    let port: u16 = destination.port.parse().map_err(|_| Failure::Connecting)?;
+    TcpStream::connect((destination.host.as_str(), port)).await.map_err(|error| match error.kind() {
+        // Redis notices only when it writes.
+        ErrorKind::ConnectionRefused => Failure::Broken("writing"),
+        _ => Failure::Connecting,
+    })
 }
 
 /// A line of a reply without its end; `None` where the connection ends, or the line does not.

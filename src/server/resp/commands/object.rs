@@ -52,7 +52,14 @@ const SUBCOMMANDS: &[Spec] = &[
     }),
     Spec {
         keys: (0, 0, 0),
-        ..Group::Generic.row("help", 2, Flags::NONE, "Show helpful text about the different subcommands", "6.2.0", help)
+        ..Group::Generic.row(
+            "help",
+            2,
+            Flags::LOADING.and(Flags::STALE),
+            "Show helpful text about the different subcommands",
+            "6.2.0",
+            help,
+        )
     },
 ];
 

@@ -125,6 +125,11 @@ impl Reference {
         self.keys.iter().any(KeyRow::is_of_keys)
     }
 
+    /// Whether where its keys are depends on its arguments.
+    pub(super) fn has_movable_keys(&self) -> bool {
+        self.keys.iter().any(|row| !matches!((row.begin, row.find), (Begin::Index(_), Find::Range(..))))
+    }
+
     /// The keys of a line, of this command.
     pub(super) fn keys_of(&self, line: &[Bytes]) -> Keys {
         let mut keys = Vec::new();
