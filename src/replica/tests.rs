@@ -93,7 +93,7 @@ async fn a_row_that_can_not_be_read_is_not_taken_for_an_empty_one() {
 async fn a_commit_that_failed_shows_nothing() {
     let disk = SimDisk::default();
     let mut replica = open(&disk, &SimClock::new(), 1);
-    disk.set_faults(Faults { next: Some(false), full: false });
+    disk.set_faults(Faults { next: Some(false), ..Faults::default() });
     assert!(replica.apply(&[Work::Execute(set())]).is_err());
     let view = replica.view().load_full();
     assert_eq!((view.partition(PARTITION).digest, replica.partition(PARTITION).total), (Digest::default(), Digest::default()));

@@ -68,6 +68,8 @@ pub struct SimCluster {
     pub peers: Vec<SimPeer>,
     /// A clock that is always right.
     pub truth: SimClock,
+    /// In which time every stored row is looked at once, by peers that start from now on.
+    pub scrub_period: Duration,
     durability: Durability,
     random: SmallRng,
 }
@@ -78,6 +80,16 @@ impl SimCluster {
     /// # Errors
     /// Where a node did not start.
     pub async fn start(peers: usize, founders: usize, seed: u64, durability: Durability) -> Result<Self, StartError> {
+        let mut cluster = Self::new(peers, seed, durability);
+        for _ in 0..founders {
+            cluster.join_next().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Some peers of which none has been started.
+    #[must_use]
+    pub fn new(peers: usize, seed: u64, durability: Durability) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
         let network = SimNetwork::new(random.random(), PARTITIONS);
         let peer = |random: &mut SmallRng| SimPeer {
@@ -92,11 +104,8 @@ impl SimCluster {
             leaving: None,
         };
         let peers = (0..peers).map(|_| peer(&mut random)).collect();
-        let mut cluster = Self { network, peers, truth: SimClock::new(), durability, random };
-        for _ in 0..founders {
-            cluster.join_next().await?;
-        }
-        Ok(cluster)
+        let scrub_period = NodeConfig::default().scrub_period;
+        Self { network, peers, truth: SimClock::new(), scrub_period, durability, random }
     }
 
     /// Starts the next peer that has not joined yet, if there is one. Whether there was.
@@ -133,7 +142,7 @@ impl SimCluster {
             seed: self.random.random(),
             request_timeout: Duration::from_secs(2),
             anti_entropy_interval: Duration::from_secs(20),
-            scrub_period: Duration::from_secs(120),
+            scrub_period: self.scrub_period,
             ..NodeConfig::default()
         };
         let peer = &self.peers[index];
