@@ -56,6 +56,8 @@ pub struct Liveness {
     pub state: State,
     /// Milliseconds since it was last heard.
     pub silent_ms: Option<u64>,
+    /// Whether it has told who belongs since this peer was started.
+    pub told: bool,
 }
 
 /// Where the liveness of every peer is published.
@@ -71,6 +73,8 @@ pub struct Membership<T> {
     members: Members,
     detector: Detector,
     connected: BTreeSet<PeerId>,
+    /// Who has told its member list since this peer was started.
+    told: BTreeSet<PeerId>,
     /// Who said last that it knows the same members as this peer.
     agreeing: BTreeSet<PeerId>,
     started: Instant,
@@ -95,8 +99,8 @@ impl<T: Send + 'static> Membership<T> {
     ) -> Self {
         let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
         let (detector, returns) = (Detector::default(), !topology.cluster().is_member(topology.local()));
-        let agreeing = BTreeSet::new();
-        Self { topology, exchange, listeners, writer, view, members, detector, connected, agreeing, started, returns, wake, liveness }
+        let (agreeing, told) = (BTreeSet::new(), BTreeSet::new());
+        Self { topology, exchange, listeners, writer, view, members, detector, connected, told, agreeing, started, returns, wake, liveness }
     }
 
     /// Where the liveness of every peer is published.
@@ -160,7 +164,10 @@ impl<T: Send + 'static> Membership<T> {
             }
             MembershipEvent::Members(peer, members) => {
                 self.detector.heard(peer, now_ms);
-                return self.merge(peer, *members).await;
+                self.merge(peer, *members).await?;
+                if self.told.insert(peer) {
+                    self.show_reachable();
+                }
             }
             MembershipEvent::TakeOut(peer, standing) => {
                 self.returns &= peer != self.topology.local();
@@ -370,6 +377,7 @@ impl<T: Send + 'static> Membership<T> {
         let liveness = |peer: PeerId| Liveness {
             state: self.detector.state(peer),
             silent_ms: self.detector.last_heard(peer).map(|heard| now_ms.saturating_sub(heard)),
+            told: self.told.contains(&peer),
         };
         self.liveness.store(Arc::new(self.members.iter().map(|member| (member.peer, liveness(member.peer))).collect()));
     }

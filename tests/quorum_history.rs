@@ -83,7 +83,9 @@ async fn strike(cluster: &mut SimCluster, random: &mut SmallRng) {
     let away = cluster.peers.iter().filter(|peer| peer.joined && peer.node.is_none()).count();
     match random.random_range(0..12) {
         0..2 => drop(cluster.join_next().await.unwrap()),
-        2 => cluster.leave(index),
+        2 => {
+            cluster.leave(index);
+        }
         3 if away == 0 && cluster.joined() > 4 && cluster.peers[index].joined => cluster.crash(index, Crash::Process),
         4 => forget_one(cluster, index).await,
         5..8 => {

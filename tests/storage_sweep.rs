@@ -284,17 +284,24 @@ fn a_peer_whose_files_are_damaged_refuses_or_knows_it_and_never_shows_less_in_si
     }
     assert!(violations.is_empty(), "{} violations: {:#?}", violations.len(), &violations[..violations.len().min(20)]);
     let all = |kind: &str, damage| counts.get(&(kind, damage)).map(|outcomes| outcomes.keys().copied().collect::<Vec<_>>());
-    for kind in ["current", "manifest", "table"] {
-        let refused = all(kind, Damage::Missing).unwrap();
-        assert!(refused.iter().all(|outcome| *outcome != Outcome::Knows && *outcome != Outcome::Stops), "{kind} missing: {refused:?}");
+    // fjall would make some of these anew, without what they led to. Of manifests, all but one are left over.
+    for (kind, expected) in [("current", 1), ("version", 1), ("table", 1), ("manifest", 2)] {
+        assert_eq!(all(kind, Damage::Missing).unwrap(), [Outcome::RefusedByName, Outcome::Whole][..expected], "{kind}");
     }
     assert_eq!(all("reach", Damage::Missing), Some(vec![Outcome::Knows]));
     assert_eq!(all("lease", Damage::Missing), Some(vec![Outcome::Knows]));
 }
 
+/// What is written back to the same place within a quarter of a second is taken for the same file.
+#[expect(clippy::disallowed_methods, reason = "the filesystem's clock can't be paused")]
+fn let_time_pass() {
+    std::thread::sleep(std::time::Duration::from_millis(600));
+}
+
 #[test]
 fn a_folder_that_was_put_back_as_a_whole_counts_for_no_read_until_it_has_synced() {
     let folder = Folder::filled();
+    let_time_pass();
     fs::remove_dir_all(folder.live.path()).unwrap();
     copy(folder.older.path(), folder.live.path(), false);
     // Also where it is killed before anything was synced: the fresh lease makes nobody forget.

@@ -27,6 +27,8 @@ use crate::crdt::command::{self, Answer, Mutation, Query, TooLong};
 use crate::env::message::{Failed, Reply, Request, Standing};
 use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
+use crate::hlc::Hlc;
+use crate::members;
 use crate::quorum;
 use crate::replica::awaited::Awaited;
 use crate::replica::execution::{Change, Command};
@@ -102,7 +104,7 @@ impl Coordinator {
         key: Bytes,
         mutation: Mutation,
     ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
-        let mut started = match check_lengths(&key, mutation.longest()) {
+        let mut started = match self.check_standing().and_then(|()| check_lengths(&key, mutation.longest())) {
             Ok(()) => self.start(level, &key, &mutation, &[]),
             Err(error) => Started::Over(error),
         };
@@ -166,6 +168,7 @@ impl Coordinator {
     pub fn read(&self, level: Level, key: Bytes, query: Query) -> impl Future<Output = Result<Answer, OperationError>> + Send + use<> {
         let coordinator = self.clone();
         async move {
+            coordinator.check_standing()?;
             check_lengths(&key, query.longest())?;
             let answer = coordinator.read_at(level, key, query).await?;
             coordinator.reads.count(&answer);
@@ -191,6 +194,14 @@ impl Coordinator {
         least
     }
 
+    /// Nobody is served by what a peer knew before it was forgotten.
+    fn check_standing(&self) -> Result<(), OperationError> {
+        match self.topology.cluster().standing(self.topology.local()) {
+            Some(members::Standing::Forgotten) => Err(OperationError::Forgotten),
+            _ => Ok(()),
+        }
+    }
+
     fn start(&self, level: Level, key: &Bytes, mutation: &Mutation, tried: &[PeerId]) -> Started {
         let partition = self.topology.place(key).partition;
         let cluster = self.topology.cluster();
@@ -198,9 +209,12 @@ impl Coordinator {
         let holders = cluster.ring.holders(partition);
         let next = || cluster.reachable_holders(partition).find(|peer| !tried.contains(peer));
         // A holder whose first sync is under way would decide on half of what there is; another holder knows more.
-        let standing = self.view.load().partition(partition).standing;
+        let (view, wall_ms) = (self.view.load(), self.clock.wall_ms());
+        let standing = view.partition(partition).standing;
+        // Nor would anybody take what is stamped by a clock that was far ahead once, and has been set right since.
+        let stamps_well = Hlc::too_far_ahead(view.now(wall_ms), wall_ms).is_none();
         let holds = holders.contains(&local) && !tried.contains(&local);
-        if holds && (standing == Standing::Counted || level == Level::Local || next().is_none()) {
+        if holds && (standing == Standing::Counted && stamps_well || level == Level::Local || next().is_none()) {
             return self.execute_here(level, key, mutation, None);
         }
         match next() {

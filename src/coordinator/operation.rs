@@ -24,6 +24,12 @@ pub enum OperationError {
     /// No replica that has finished its first sync could be asked. Nothing was done.
     #[error("SYNCING the first sync of this key's partition is not done, and no other replica can be reached")]
     Syncing,
+    /// This peer was taken out of the ring while it was away, and has not joined again. Nothing was done.
+    #[error(
+        "ERR this peer was taken out of the ring by RINGTIDE FORGET while it was away, and serves no keys: it hands over what it alone has; \
+         started again after that, it joins again"
+    )]
+    Forgotten,
     /// A key or value exceeds its limit. Nothing was done.
     #[error("TOOBIG {0}")]
     TooBig(String),
@@ -65,7 +71,7 @@ impl From<OperationError> for Failed {
             OperationError::Refused(refusal) => Self::Refused(refusal),
             OperationError::NoQuorum { reached, needed } => Self::NoQuorum { reached, needed },
             OperationError::Busy => Self::Busy,
-            OperationError::NoReplica | OperationError::Syncing | OperationError::Damaged(_) => Self::NotHolder,
+            OperationError::NoReplica | OperationError::Syncing | OperationError::Forgotten | OperationError::Damaged(_) => Self::NotHolder,
             OperationError::TooBig(what) | OperationError::Stopped(what) => Self::Stopped(what),
             OperationError::DiskFull => Self::NoRoom,
         }

@@ -1,6 +1,8 @@
 //! A running peer: owns every task, dispatches what peers ask, and is the embedded API.
 
+pub mod arriving;
 mod dispatch;
+mod failure;
 pub mod leaving;
 pub mod report;
 pub mod taking;
@@ -8,17 +10,18 @@ mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
+use self::failure::Failure;
 pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
 use self::tasks::{scrub, spread_wakes, sweep, tell_expired};
 use crate::anti_entropy::{AntiEntropy, serve};
@@ -68,20 +71,6 @@ struct Inner {
     random: Mutex<SmallRng>,
     /// Short: taken at the start and the stop only.
     tasks: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// Why the peer has stopped by itself, once it has.
-#[derive(Default)]
-struct Failure {
-    reason: OnceLock<String>,
-    told: Notify,
-}
-
-impl Failure {
-    fn tell(&self, reason: &str) {
-        let _ = self.reason.set(reason.to_owned());
-        self.told.notify_waiters();
-    }
 }
 
 /// Why a node did not start.
@@ -164,6 +153,7 @@ impl Node {
             handoff.clone(),
             pubsub.clone(),
             membership_events.clone(),
+            Arc::clone(&failure),
         );
 
         let expired_count = Arc::new(AtomicU64::new(0));
@@ -252,6 +242,7 @@ impl Node {
         Status {
             peer: coordinator.topology.local(),
             cluster: config.cluster.clone(),
+            standing: cluster.standing(coordinator.topology.local()).unwrap_or(Standing::Joined),
             members: cluster.members.joined().count(),
             up: cluster.reachable.len() + 1,
             partitions: config.partitions,
@@ -423,17 +414,6 @@ impl Node {
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
         self.inner.coordinator.exchange.traffic()
-    }
-
-    /// Resolves when the peer has stopped by itself, with the reason: its storage failed.
-    pub async fn failed(&self) -> String {
-        loop {
-            let told = self.inner.failure.told.notified();
-            if let Some(reason) = self.inner.failure.reason.get() {
-                return reason.clone();
-            }
-            told.await;
-        }
     }
 
     /// Stops the peer: lets writes that are on their way arrive, makes all durable. To be called after the servers have stopped taking

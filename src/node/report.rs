@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::members::Standing;
 use crate::replica::damage::Damage;
 use crate::types::PeerId;
 
@@ -12,6 +13,8 @@ pub struct Status {
     pub peer: PeerId,
     /// Its cluster.
     pub cluster: String,
+    /// Whether it takes part in the ring.
+    pub standing: Standing,
     /// Members of the ring, this peer included.
     pub members: usize,
     /// Members that are up.

@@ -220,6 +220,6 @@ async fn where_durability_is_always_nothing_is_acknowledged_before_it_is_synced(
     writer.execute(set(), ()).unwrap();
     assert_eq!(told.recv().await, Some(0));
     let delta = write(&mut new(2), set());
-    assert!(writer.receive(OTHER, 1, 0, vec![Sent { partition: PARTITION, delta, hint_for: None }]));
+    assert!(writer.receive(OTHER, 1, 0, vec![Sent { partition: PARTITION, delta, hint_for: None }], 1));
     assert_eq!(told.recv().await, Some(0));
 }

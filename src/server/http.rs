@@ -165,6 +165,7 @@ impl EncodeMetric for PerPeer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::members::Standing;
     use crate::replica::damage::Damage;
     use crate::types::PeerId;
 
@@ -174,6 +175,7 @@ mod tests {
         let status = Status {
             peer,
             cluster: "c".to_owned(),
+            standing: Standing::Joined,
             members: 3,
             up: 2,
             partitions: 256,

@@ -20,4 +20,6 @@ pub mod storage;
 pub mod workload;
 
 #[cfg(test)]
+mod siblings_tests;
+#[cfg(test)]
 mod upkeep_tests;

@@ -5,12 +5,19 @@
 
 mod blocking;
 mod cluster;
+mod disks;
+mod forgotten;
 mod harness;
 mod hostile;
+mod identity;
 mod keyspace;
+mod kills;
+mod lan;
 mod load;
 mod local;
 mod mdns;
+mod overload;
+mod partition;
 mod pubsub;
 mod refusal;
 mod startup;

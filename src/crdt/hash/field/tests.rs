@@ -339,6 +339,22 @@ fn what_is_hidden_goes_after_the_grace_time_with_a_quorums_consent() {
 }
 
 #[test]
+fn what_goes_with_its_key_leaves_the_decisions_on_its_field() {
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    a.at(10).write(&set("f", "v"));
+    a.write(&expire(&["f"], 60));
+    b.pull(&a);
+    a.at(30).write(&persist(&["f"]));
+    a.write(&expire_key(50));
+    // Neither has come to b, which writes under the first end of the field, when the key is gone elsewhere.
+    b.at(55).write(&set_expiring("f", "w", SetExpiry::Keep));
+    let [passed] = found(a.at(70)).try_into().unwrap();
+    removes(&mut a, &passed).unwrap();
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!(value(a.at(90), "f").as_deref(), Some("w"), "it was persisted before it was written");
+}
+
+#[test]
 fn nothing_is_removed_while_a_decision_may_be_on_its_way() {
     let (mut a, mut b) = (Replica::new(1), Replica::new(2));
     a.at(10).write(&set_expiring("f", "v", SetExpiry::At(50)));
