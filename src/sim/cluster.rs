@@ -90,7 +90,6 @@ impl SimCluster {
             durability,
             request_timeout: Duration::from_secs(2),
             anti_entropy_interval: Duration::from_secs(20),
-            scrub_period: Duration::from_secs(120),
             ..NodeConfig::default()
         }
     }

@@ -58,6 +58,8 @@ pub struct History {
     pub expiring: BTreeMap<Bytes, Vec<Command>>,
     /// Keys that may expire of which nothing is promised any more: a decision on them was lost with the only disk that held it.
     pub open: BTreeSet<Bytes>,
+    /// Whether any disk fell back.
+    pub fell_back: bool,
     /// Keys that a write is under way for, where a key has one writer.
     pub(super) writing: BTreeSet<Bytes>,
     /// Whether a command that was given up may be executed at any later time: peers stand still, or links are clogged.

@@ -10,6 +10,9 @@
 //! | a string | all of the last acknowledged value and those written after it |
 //! | a counter | the difference in what the runs of both add up to, and not more |
 //! | a key that may expire | any entry of it: a value, or a decision |
+//!
+//! What has expired goes only once nothing is pending for it (`KERNEL` section 7), and what stays pending since its author lost it is given up after a
+//! day (section 2). So once any disk fell back, nothing is demanded of *when* the rows of expired keys go; they are hidden all the same.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -96,6 +99,7 @@ impl History {
                 written.iter_mut().for_each(|value| value.lost = true);
             }
         }
+        self.fell_back = true;
         let all = before.and(left);
         for (key, counted) in &mut self.counters {
             counted.unknown += (all.counted(key) - left.counted(key)).abs();
@@ -181,6 +185,7 @@ mod tests {
             let mut history = History::default();
             history.expiring.insert(KEY, Vec::new());
             history.excuse(&entries(&[1, 2]), &entries(&left));
+            assert!(history.fell_back);
             assert_eq!(history.open.contains(&KEY), is_open);
         }
     }

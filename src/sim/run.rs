@@ -13,7 +13,11 @@ use super::kinds::{Kind, Met};
 use super::storage::Crash;
 use super::workload::Clients;
 use super::{checker, damage};
+use crate::config::NodeConfig;
 use crate::node::{Node, StartError};
+
+/// In which time every stored row is looked at once: within a run, unlike by default.
+const SCRUB_PERIOD: Duration = Duration::from_secs(120);
 
 /// What a run was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +63,8 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mixture = Mixture::draw(&mut random);
     let founders = [2, 3, 3, 3, peers][random.random_range(0..5)].min(peers);
-    let started_with = SimCluster::start(peers, founders, random.random(), mixture.durability).await;
-    let mut cluster = started_with.map_err(|error| error.to_string())?;
+    let config = NodeConfig { scrub_period: SCRUB_PERIOD, ..SimCluster::config(mixture.durability) };
+    let mut cluster = SimCluster::start_with(vec![config; peers], founders, random.random()).await.map_err(not_started)?;
     let clients = Clients::new(cluster.network.clone(), cluster.truth.clone(), mixture.most_apart_ms(), mixture.lingers());
     let far_ahead = mixture.has(Kind::ClockFarAhead);
     let mut adversary = Adversary::new(mixture, clients.clone(), peers, &mut random);
