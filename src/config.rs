@@ -74,6 +74,8 @@ pub const READ_PAGE: usize = 4 * 1024 * 1024;
 pub const MAX_READ: usize = 256 * 1024 * 1024;
 /// Commands and deltas that wait for the writer before a client is told `BUSY`.
 pub const WRITER_QUEUE: usize = 16 * 1024;
+/// Bytes of deltas of other peers that wait for the writer, before more of them are left to hints.
+pub const WRITER_BYTES: usize = 64 * 1024 * 1024;
 /// Commands and deltas that the writer puts into one commit at most.
 pub const WRITER_BATCH: usize = 1024;
 /// Sealed memtables that may wait to be flushed; with the one being filled, what the store keeps of its writes in memory. One
@@ -89,11 +91,11 @@ pub const NAMED_REMOVES: usize = 128;
 pub const NAMED_REMOVE_BYTES: usize = 256 * 1024;
 /// Expired entries that one delta removes: each is named. Of a larger collection the rest goes with the next.
 pub const REMOVED_AT_ONCE: usize = 1024;
-/// Floors that one write leaves for the counters it resets, in bytes: they must fit a frame. Some 200,000 fields or members that were
-/// counted up; a key with more is emptied in parts.
+/// Floors that one write leaves for the counters it resets, and of those that it keeps, in bytes: they must fit a frame. Some 200,000 fields or members that
+/// were counted up, whether they are there or gone; a key with more is emptied in parts.
 pub const MAX_FLOOR_BYTES: usize = 16 * 1024 * 1024;
-/// Floors that one write leaves standing when it overwrites a key, each named by its dot: about 14 bytes in the same frame.
-pub const MAX_KEPT_FLOORS: usize = 512 * 1024;
+/// Entries that one write leaves standing when it overwrites a key, each named by its dot: about 14 bytes in the same frame.
+pub const MAX_KEPT_DOTS: usize = 512 * 1024;
 /// Longest token of `RINGTIDE SIBLINGS`, in bytes: it names every entry of a key, with one to ten bytes each.
 pub const MAX_TOKEN: usize = 8 * 1024 * 1024;
 /// What RENAME, COPY and the commands with STORE in their name write to a key at once, in bytes, bookkeeping included: it must fit a frame. Some
@@ -146,6 +148,11 @@ pub const MAX_REQUEST: usize = 128 * 1024 * 1024;
 pub const MAX_STRANGER: (usize, usize) = (10, 16 * 1024);
 /// Bytes of one client's replies that may wait for it to read them, before no more of its commands are run.
 pub const MAX_OUTPUT: usize = 32 * 1024 * 1024;
+/// What all clients together may have in memory, in bytes: commands that are being read or run, and replies that they have not taken. Beyond,
+/// commands on keys are refused with `BUSY`. A client holds some 100 KiB more at most.
+pub const MAX_HELD: usize = 256 * 1024 * 1024;
+/// How long a client may leave its replies unread, not a byte taken, while [`MAX_HELD`] is reached.
+pub const PRESSED_CLIENT: Duration = Duration::from_secs(5);
 /// Commands of one client that run at the same time, at most. Fewer where its replies are long.
 pub const MAX_RUNNING: usize = 128;
 /// Bytes of the table with which LCS compares two strings: the square of some 4,000 bytes.
@@ -218,14 +225,20 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a peer is down.
 pub const DOWN_AFTER: Duration = Duration::from_secs(10);
+/// How long a peer that starts waits for another member's first word before it serves clients.
+pub const FIRST_WORD: Duration = Duration::from_secs(3);
 /// How often hints are tried again and sealed partitions are offered, beside the moments when a peer comes up.
 pub const HANDOFF_INTERVAL: Duration = Duration::from_secs(5);
 /// Hints that are stored or delivered together at most.
 pub const HINTS_AT_ONCE: usize = 256;
 /// Hints that wait to be stored; what exceeds it is left to anti-entropy.
 pub const HINT_QUEUE: usize = 64 * 1024;
+/// Bytes of hints that wait to be stored, about; likewise.
+pub const HINT_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// How long a peer that asked another to pull waits for the result.
 pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
+/// How often a peer pulls again what it has to sync before it counts.
+pub const FIRST_SYNC_RETRY: Duration = Duration::from_secs(5);
 /// Partitions that are pulled from one peer at the same time.
 pub const PULLS_AT_ONCE: usize = 8;
 /// Commands of clients between two heartbeats from which on a peer is busy, and rows move with rests, see [`crate::pace`].
@@ -246,6 +259,10 @@ pub const STEP_ROWS: usize = 1024;
 pub const LEAVES_KEPT: usize = 1024;
 /// For how long: a kept leaf pins old versions of every row.
 pub const LEAF_KEPT_FOR: Duration = Duration::from_secs(30);
+/// What the search for damage at rest reads at once, in bytes: some milliseconds of one thread's time.
+pub const SCRUB_PIECE: usize = 1024 * 1024;
+/// And how long it then pauses: it reads some 20 MiB a second at most.
+pub const SCRUB_PAUSE: Duration = Duration::from_millis(50);
 /// Requests of other peers that are served at the same time; more are refused, and their askers try elsewhere.
 pub const REQUESTS_AT_ONCE: usize = 4096;
 
@@ -279,6 +296,8 @@ pub struct NodeConfig {
     pub request_timeout: Duration,
     /// How often a partition is compared with each co-replica when nothing else calls for it.
     pub anti_entropy_interval: Duration,
+    /// In which time every stored row is read once and compared with its partition's tree.
+    pub scrub_period: Duration,
     /// How long a peer may be down before others take its place in the ring; `None`: nobody ever does.
     pub rebuild_after: Option<Duration>,
     /// Whether the peer has no secret and so only takes peers of this machine.
@@ -298,6 +317,7 @@ impl Default for NodeConfig {
             durability: Durability::Every(Duration::from_millis(50)),
             request_timeout: Duration::from_secs(5),
             anti_entropy_interval: Duration::from_secs(60),
+            scrub_period: Duration::from_secs(24 * 60 * 60),
             rebuild_after: Some(Duration::from_secs(600)),
             protected: true,
             seed: 0,

@@ -30,14 +30,14 @@ use crate::backend::clock::SystemClock;
 use crate::backend::fjall::{FjallOptions, FjallStorage, OpenError};
 use crate::backend::identity::{self, IdentityError};
 use crate::backend::libp2p::{Libp2pNetwork, NetworkConfig, NetworkError};
-use crate::config::NodeConfig;
+use crate::config::{FIRST_WORD, NodeConfig};
 use crate::crdt::command::Answer;
 use crate::crdt::string::{self, SetCondition, SetExpiry};
-use crate::env::Network;
+use crate::env::{Clock, Network};
 use crate::node::{Node, OperationError, StartError};
 use crate::server::http::HttpServer;
 use crate::server::resp::{Options, RespServer};
-use crate::types::{Level, PeerId};
+use crate::types::{Level, PeerId, Process};
 
 /// What a peer is started with.
 #[derive(Clone, Debug)]
@@ -137,7 +137,8 @@ pub struct Peer {
 impl Peer {
     /// Starts a peer. Returns once it serves clients.
     ///
-    /// The data folder is locked and ports are taken before other peers hear of this one, so that a second start by mistake
+    /// Clients are served only once another member has told who belongs, or has not been found for a moment: this peer may have been taken
+    /// out of the ring while it was away. The data folder is locked and ports are taken before other peers hear of this one, so that a second start by mistake
     /// leaves no trace in the cluster.
     ///
     /// # Errors
@@ -147,7 +148,11 @@ impl Peer {
         let http_listener = listen(settings.http, "--http").await?;
         let storage = Arc::new(FjallStorage::open(&settings.data_dir, FjallOptions::new(settings.memory_bytes))?);
         let keypair = identity::load_or_create(&settings.data_dir)?;
+        // Actors are drawn from this generator, and two peers with one actor would take each other's writes for their own.
+        let seed = random_number()?;
+        let looks_for_others = !settings.bootstrap.is_empty();
         let (network, events) = Libp2pNetwork::start(NetworkConfig {
+            process: Process { started_ms: SystemClock.wall_ms(), number: random_number()? },
             keypair,
             cluster: settings.node.cluster.clone(),
             secret: settings.secret,
@@ -158,9 +163,7 @@ impl Peer {
             protected: settings.node.protected,
         })
         .await?;
-        // Actors are drawn from this generator, and two peers with one actor would take each other's writes for their own.
-        let node_config =
-            NodeConfig { seed: getrandom::u64().map_err(|error| StartFailure::Randomness(error.to_string()))?, ..settings.node };
+        let node_config = NodeConfig { seed, ..settings.node };
         let started = Node::start(node_config, network.clone(), events, storage.clone(), Arc::new(SystemClock)).await;
         let node = match started {
             Ok(node) => node,
@@ -169,6 +172,7 @@ impl Peer {
                 return Err(error.into());
             }
         };
+        node.arrive(looks_for_others, FIRST_WORD).await;
         let mut peer = Self { resp: None, http: None, node, network, storage };
         let served = peer.serve(resp_listener, http_listener);
         if let Err(failure) = served {
@@ -243,9 +247,15 @@ impl Peer {
         self.network.addresses()
     }
 
-    /// Resolves when the peer has stopped by itself, with the reason.
+    /// Resolves when the peer has to stop, with the reason: its storage failed, or another process has its identity.
     pub async fn failed(&self) -> String {
         self.node.failed().await
+    }
+
+    /// Whether it has stopped since its disk was full. It can be started again once [`crate::backend::fjall::has_room`] says so.
+    #[must_use]
+    pub fn failed_for_room(&self) -> bool {
+        self.storage.failed_for_room()
     }
 
     /// Stops the peer: takes no more commands, finishes those under way, hands hints over where it can, makes all durable.
@@ -268,6 +278,10 @@ impl Peer {
         // Fails where no thread could be had; dropping the store then closed it.
         let _ = wait.await;
     }
+}
+
+fn random_number() -> Result<u64, StartFailure> {
+    getrandom::u64().map_err(|error| StartFailure::Randomness(error.to_string()))
 }
 
 async fn listen(address: Option<SocketAddr>, flag: &'static str) -> Result<Option<TcpListener>, StartFailure> {

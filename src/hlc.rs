@@ -57,15 +57,21 @@ impl Hlc {
         self.last
     }
 
+    /// How far a timestamp lies ahead of wall time, where that is further than clocks may differ.
+    #[must_use]
+    pub fn too_far_ahead(timestamp: Timestamp, wall_ms: u64) -> Option<TooFarAhead> {
+        let ahead_ms = timestamp.millis().saturating_sub(wall_ms);
+        (u128::from(ahead_ms) > MAX_DRIFT.as_millis()).then_some(TooFarAhead { ahead_ms })
+    }
+
     /// Takes note of a timestamp that another peer gave out, so that the next one here is greater. To be asked before it is stored.
     ///
     /// # Errors
     /// Where it is further ahead of wall time than [`MAX_DRIFT`]. The clock does not move. Wall time is what counts, not this
     /// clock's reading: otherwise one wrong peer could pull all the others away, step by step.
     pub fn observe(&mut self, timestamp: Timestamp, wall_ms: u64) -> Result<(), TooFarAhead> {
-        let ahead_ms = timestamp.millis().saturating_sub(wall_ms);
-        if u128::from(ahead_ms) > MAX_DRIFT.as_millis() {
-            return Err(TooFarAhead { ahead_ms });
+        if let Some(too_far) = Self::too_far_ahead(timestamp, wall_ms) {
+            return Err(too_far);
         }
         self.last = self.last.max(timestamp);
         Ok(())

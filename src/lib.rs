@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod former;
 pub mod glob;
 pub mod handoff;
+pub mod held;
 pub mod hlc;
 pub mod listeners;
 pub mod members;

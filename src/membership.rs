@@ -60,6 +60,8 @@ pub struct Liveness {
     pub state: State,
     /// Milliseconds since it was last heard.
     pub silent_ms: Option<u64>,
+    /// Whether it has told who belongs since this peer was started.
+    pub told: bool,
 }
 
 /// Where the liveness of every peer is published.
@@ -87,6 +89,8 @@ pub struct Membership<T> {
     absences: Absences,
     pace: Pace,
     connected: BTreeSet<PeerId>,
+    /// Who has told its member list since this peer was started.
+    told: BTreeSet<PeerId>,
     /// Who said last that it knows the same members as this peer.
     agreeing: BTreeSet<PeerId>,
     started: Instant,
@@ -111,7 +115,8 @@ impl<T: Send + 'static> Membership<T> {
     ) -> Self {
         let Beats { listeners, absences, pace } = beats;
         let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
-        let (agreeing, detector, returns) = (BTreeSet::new(), Detector::default(), !topology.cluster().is_member(topology.local()));
+        let (detector, returns) = (Detector::default(), !topology.cluster().is_member(topology.local()));
+        let (agreeing, told) = (BTreeSet::new(), BTreeSet::new());
         Self {
             topology,
             exchange,
@@ -123,6 +128,7 @@ impl<T: Send + 'static> Membership<T> {
             absences,
             pace,
             connected,
+            told,
             agreeing,
             started,
             returns,
@@ -193,7 +199,10 @@ impl<T: Send + 'static> Membership<T> {
             }
             MembershipEvent::Members(peer, members) => {
                 self.detector.heard(peer, now_ms);
-                return self.merge(peer, *members).await;
+                self.merge(peer, *members).await?;
+                if self.told.insert(peer) {
+                    self.show_reachable();
+                }
             }
             MembershipEvent::TakeOut(peer, standing) => {
                 self.returns &= peer != self.topology.local();
@@ -220,7 +229,7 @@ impl<T: Send + 'static> Membership<T> {
         self.show_reachable();
         self.renew_own(view.actor()).await?;
         self.replace_the_missed().await?;
-        if self.returns && view.sealed().is_empty() && view.hints == 0 {
+        if self.returns && view.sealed().is_empty() && view.shown.hints == 0 {
             self.returns = false;
             let mut members = self.members.clone();
             if members.join_again(self.topology.local()) {
@@ -427,6 +436,7 @@ impl<T: Send + 'static> Membership<T> {
         let liveness = |peer: PeerId| Liveness {
             state: self.detector.state(peer),
             silent_ms: self.detector.last_heard(peer).map(|heard| now_ms.saturating_sub(heard)),
+            told: self.told.contains(&peer),
         };
         self.liveness.store(Arc::new(self.members.iter().map(|member| (member.peer, liveness(member.peer))).collect()));
     }

@@ -148,6 +148,16 @@ impl Event {
         Self { class: Classes::LIST, name: if side == Side::Left { "lpush" } else { "rpush" } }
     }
 
+    /// This event of a key, which may be new by it.
+    pub fn with_new(self, is_new: bool) -> impl Iterator<Item = Self> {
+        is_new.then_some(Self::NEW).into_iter().chain([self])
+    }
+
+    /// This event of a key, which may be gone by it.
+    pub fn with_deleted(self, is_gone: bool) -> impl Iterator<Item = Self> {
+        [self].into_iter().chain(is_gone.then_some(Self::DELETED))
+    }
+
     /// Something was taken from an end of a list.
     #[must_use]
     pub fn popped(side: Side) -> Self {
@@ -214,7 +224,11 @@ impl Expected {
             return Vec::new();
         }
         // Redis deletes the target of these first, and so it is new.
-        let begins_anew = ["rename_to", "copy_to"].contains(&self.event.name);
+        let begins_anew = ["rename_to", "copy_to", "restore"].contains(&self.event.name);
+        // What had ended before it was restored only deletes.
+        if !is && self.event.name == "restore" {
+            return vec![Event::DELETED];
+        }
         let appeared = (*is && (!was || begins_anew)).then_some(Event::NEW);
         let expires = self.expires.then_some(Event::EXPIRES);
         let vanished = (*was && !is && ![Event::DELETED, Event::RENAMED].contains(&self.event)).then_some(Event::DELETED);
@@ -270,7 +284,7 @@ fn of_set(mutation: &set::Mutation) -> (Event, When) {
 
 fn of_hash(mutation: &hash::Mutation) -> (Event, When) {
     let (name, when) = match mutation {
-        hash::Mutation::Set(_) => ("hset", When::Done),
+        hash::Mutation::Set(_) | hash::Mutation::Resolve { .. } => ("hset", When::Done),
         hash::Mutation::SetNew { .. } => ("hset", When::Answered),
         hash::Mutation::Remove(_) | hash::Mutation::GetRemove(_) => ("hdel", When::Changed),
         hash::Mutation::SetExpiring { .. } => ("hset", When::Answered),

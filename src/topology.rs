@@ -107,7 +107,13 @@ impl Cluster {
     /// Whether a peer is in the ring.
     #[must_use]
     pub fn is_member(&self, peer: PeerId) -> bool {
-        self.members.get(peer).is_some_and(|member| member.standing == Standing::Joined)
+        self.standing(peer) == Some(Standing::Joined)
+    }
+
+    /// Whether a peer takes part in the ring, if it was ever heard of.
+    #[must_use]
+    pub fn standing(&self, peer: PeerId) -> Option<Standing> {
+        self.members.get(peer).map(|member| member.standing)
     }
 
     /// How many holders must have everything of a partition before a former holder may drop it: N, or all members where they are fewer. While

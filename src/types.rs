@@ -65,6 +65,15 @@ impl fmt::Debug for Actor {
     }
 }
 
+/// One run of the program under a peer's identity. Of two at the same time the greater one is the younger, and one too many.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+pub struct Process {
+    /// When it was started, in milliseconds since 1970 by its own clock.
+    pub started_ms: u64,
+    /// Drawn at random at its start.
+    pub number: u64,
+}
+
 /// One of the Q equal parts of the key hash space, counted from 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Partition(pub u16);

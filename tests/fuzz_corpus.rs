@@ -7,6 +7,8 @@ use std::path::Path;
 mod client;
 #[path = "../fuzz/targets/deltas.rs"]
 mod deltas;
+#[path = "../fuzz/targets/dump.rs"]
+mod dump;
 #[path = "../fuzz/targets/frames.rs"]
 mod frames;
 #[path = "../fuzz/targets/records.rs"]
@@ -44,6 +46,11 @@ fn stored_rows() -> std::io::Result<()> {
 #[test]
 fn joined_deltas() -> std::io::Result<()> {
     replay("deltas", deltas::run)
+}
+
+#[test]
+fn payloads_of_restore() -> std::io::Result<()> {
+    replay("dump", dump::run)
 }
 
 #[test]

@@ -10,8 +10,9 @@ use ringtide::config::{Durability, NodeConfig};
 use ringtide::crdt::command::Answer;
 use ringtide::crdt::string::{Mutation, Query};
 use ringtide::crdt::{key, set};
+use ringtide::members::Standing;
 use ringtide::node::leaving::LeaveError;
-use ringtide::node::{Node, PeerState, PeerStatus};
+use ringtide::node::{Node, OperationError, PeerState, PeerStatus};
 use ringtide::sim::cluster::SimCluster;
 use ringtide::sim::storage::Crash;
 use ringtide::types::{Level, Partition, PeerId};
@@ -233,9 +234,14 @@ async fn a_forgotten_peer_that_returns_brings_what_it_alone_has_and_nothing_that
         assert_eq!(members, Ok(Answer::Members(vec!["only here".into()])), "at {index}");
         assert_eq!(at.read(Level::Quorum, mine.clone(), Query::Get).await, Ok(Answer::Bytes("1000".into())), "at {index}");
     };
-    for index in 0..4 {
+    for index in 0..3 {
         expect_merged(&cluster, index).await;
     }
+    // It says what it is, and serves nobody.
+    assert_eq!(held.status().standing, Standing::Forgotten);
+    assert_eq!(held.read(Level::Local, mine.clone(), Query::Get).await, Err(OperationError::Forgotten));
+    assert_eq!(held.write(Level::One, mine.clone(), Mutation::Increment(1)).await.unwrap_err(), OperationError::Forgotten);
+    assert_eq!(held.scan(Level::Sloppy, 0, 10).await, Err(OperationError::Forgotten));
     // Started again, it joins again.
     drop(held);
     cluster.crash(3, Crash::Process);

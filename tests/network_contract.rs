@@ -4,20 +4,24 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ringtide::backend::libp2p::admission::{Terms, WIRE_VERSION};
 use ringtide::backend::libp2p::{Keypair, Libp2pNetwork, Multiaddr, NetworkConfig, NetworkError, Secret};
-use ringtide::config::MAX_FRAME;
+use ringtide::config::{LINK_SILENCE, MAX_FRAME};
 use ringtide::env::{Lane, Network, NetworkEvent, SendError};
-use ringtide::types::PeerId;
+use ringtide::types::{PeerId, Process};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep, timeout};
 
 /// More than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Processes that were started: no two have one number, and who was started later has the greater one.
+static STARTED: AtomicU64 = AtomicU64::new(1);
 
 struct Peer {
     network: Arc<Libp2pNetwork>,
@@ -34,6 +38,7 @@ fn config(bootstrap: &[String]) -> NetworkConfig {
         bootstrap: bootstrap.iter().map(|address| address.parse().unwrap()).collect(),
         mdns: false,
         protected: true,
+        process: Process { started_ms: 5_000, number: STARTED.fetch_add(1, Ordering::Relaxed) },
     }
 }
 
@@ -278,17 +283,74 @@ async fn another_wire_version_is_kept_out() {
     kept_out(stranger.clone(), terms(&stranger).with_version(9), &reason).await;
 }
 
+/// The same identity, in another process that is started later.
+fn copy_of(original: &NetworkConfig, bootstrap: &[String]) -> NetworkConfig {
+    NetworkConfig { keypair: original.keypair.clone(), ..config(bootstrap) }
+}
+
 #[tokio::test]
-async fn a_copied_identity_is_kept_out() {
+async fn of_two_processes_with_one_identity_that_meet_the_younger_has_to_stop() {
     let log = Log::collect();
     let original = config(&[]);
     let mut first = Peer::start(original.clone()).await;
-    let bootstrap = vec![first.network.addresses()[0].parse().unwrap()];
-    let mut second = Peer::start(NetworkConfig { bootstrap, ..original }).await;
+    let mut second = Peer::start(copy_of(&original, &first.network.addresses())).await;
     log.wait_for("this peer refused it: same identity").await;
     log.wait_for("this peer was refused by it: same identity").await;
+    let told = second.event().await;
+    assert!(matches!(&told, NetworkEvent::Doubled { reason } if reason.contains("identity of this peer")), "{told:?}");
     first.quiet_for(Duration::from_millis(500)).await;
-    second.quiet_for(Duration::from_millis(10)).await;
+}
+
+#[tokio::test]
+async fn of_two_processes_with_one_identity_that_only_a_third_sees_the_younger_has_to_stop() {
+    let log = Log::collect();
+    // Whichever of the two ends decides which connection is used.
+    for _ in 0..2 {
+        let mut third = Peer::start(config(&[])).await;
+        let original = config(&third.network.addresses());
+        let mut first = Peer::start(original.clone()).await;
+        assert_eq!((third.connected().await, first.connected().await), (first.id(), third.id()));
+        let mut second = Peer::start(copy_of(&original, &third.network.addresses())).await;
+        let reason = loop {
+            if let NetworkEvent::Doubled { reason } = second.event().await {
+                break reason;
+            }
+        };
+        assert!(reason.contains("take the file 'identity' out of the copy"), "{reason}");
+        log.wait_for("two processes run with one identity").await;
+        second.network.stop().await;
+        while let Ok(event) = first.events.try_recv() {
+            assert!(!matches!(event, NetworkEvent::Doubled { .. }), "the elder goes on");
+        }
+    }
+}
+
+/// A process that hangs once it is connected: its connection stays open, as it does when a machine loses its power.
+fn hang(config: NetworkConfig) {
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut peer = Peer::start(config).await;
+            peer.connected().await;
+            std::thread::park();
+        });
+    });
+}
+
+#[tokio::test]
+async fn a_process_that_takes_the_place_of_one_that_hangs_is_linked_soon_and_never_stopped() {
+    let mut third = Peer::start(config(&[])).await;
+    let original = config(&third.network.addresses());
+    hang(original.clone());
+    let id = third.connected().await;
+    let begin = Instant::now();
+    let mut next = Peer::start(copy_of(&original, &third.network.addresses())).await;
+    assert_eq!(third.disconnected().await, id);
+    assert_eq!((third.connected().await, next.connected().await), (id, third.id()));
+    assert!(begin.elapsed() < LINK_SILENCE / 2, "the old connection is not waited for");
+    third.network.send(id, Lane::Operations, Bytes::from_static(b"for the new one")).unwrap();
+    assert_eq!(next.frame().await.2, "for the new one");
+    next.quiet_for(Duration::from_millis(1500)).await;
 }
 
 #[tokio::test]

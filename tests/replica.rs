@@ -5,15 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use ringtide::config::EXPIRY_GRACE;
-use ringtide::crdt::delta::{Delta, RowAddress};
+use ringtide::crdt::delta::{Causal, Delta, RowAddress};
+use ringtide::crdt::dot::Dot;
 use ringtide::crdt::hash;
 use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
 use ringtide::env::message::{PullStart, RangeContent, Refused, RowRange, Sent, Standing};
+use ringtide::env::storage::Task;
+use ringtide::env::{Batch, Snapshot, Storage, StorageError};
 use ringtide::replica::Replica;
 use ringtide::replica::comparing::Told;
 use ringtide::replica::execution::{Change, Command, NotExecuted, Outcome, Work};
@@ -22,7 +26,7 @@ use ringtide::replica::pulling::{Begun, PullId, Source, Void};
 use ringtide::ring::{Ring, RingMember};
 use ringtide::sim::clock::SimClock;
 use ringtide::sim::storage::{Crash, SimDisk};
-use ringtide::types::{Partition, PeerId};
+use ringtide::types::{Digest, Partition, PeerId};
 use tokio::time::Instant;
 
 const PARTITION: Partition = Partition(0);
@@ -233,6 +237,82 @@ fn a_replica_that_found_damage_ends_no_pull_that_began_before() {
     assert_eq!(a.replica.end_pull(begun.0).unwrap(), Err(Void));
     assert!(!a.replica.partition(PARTITION).causal.clock.contains(dot), "its row is lost, so it was not seen");
     assert_eq!(a.standing(), Standing::Extra);
+}
+
+#[test]
+fn a_peer_whose_disk_fell_back_counts_for_reads_once_it_has_synced() {
+    let mut a = Peer::new(1, &[1, 2, 3]);
+    let dot = a.write("v").adds[0].1;
+    let mut theirs = Causal::default();
+    theirs.clock.insert(Dot { counter: dot.counter + 5, ..dot });
+    a.replica.begin_pull(PARTITION, source(id(2)), 7, theirs, Digest(1), &[]).unwrap();
+    assert_eq!(a.standing(), Standing::Extra, "what it had acknowledged after that may be at one other peer only");
+    for (from, standing) in [(2, Standing::Extra), (3, Standing::Counted)] {
+        a.replica.nothing_to_pull(PARTITION, source(id(from))).unwrap();
+        assert_eq!(a.standing(), standing);
+    }
+}
+
+/// A disk of which a test says whether it has room.
+struct SmallDisk {
+    inner: Arc<dyn Storage>,
+    has_room: AtomicBool,
+}
+
+impl Storage for SmallDisk {
+    fn snapshot(&self) -> Arc<dyn Snapshot> {
+        self.inner.snapshot()
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), StorageError> {
+        self.inner.commit(batch)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.inner.sync()
+    }
+
+    fn lease(&self) -> Result<Option<Vec<u8>>, StorageError> {
+        self.inner.lease()
+    }
+
+    fn put_lease(&self, record: &[u8]) -> Result<(), StorageError> {
+        self.inner.put_lease(record)
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room.load(Ordering::Relaxed)
+    }
+
+    fn spawn(&self, name: &'static str, task: Task) {
+        self.inner.spawn(name, task);
+    }
+}
+
+#[test]
+fn a_full_disk_takes_deletes_and_nothing_that_grows() {
+    let storage = Arc::new(SmallDisk { inner: SimDisk::default().open(), has_room: AtomicBool::new(true) });
+    let mut replica = Replica::open(storage.clone(), Arc::new(SimClock::new()), 1, 1).unwrap();
+    replica.take_roles(id(1), &ring(&[1, 2, 3]), &BTreeMap::new()).unwrap();
+    let delta = Peer::new(2, &[1, 2, 3]).write("w");
+    let received = |hint_for| Work::Receive(Sent { partition: PARTITION, delta: delta.clone(), hint_for });
+    let delete =
+        Work::Execute(Command { key: Bytes::from_static(b"key"), change: Change::Mutation(key::Mutation::Delete.into()), blind_for: None });
+    let mut take = |work: &Work| match replica.apply(std::slice::from_ref(work)).unwrap().remove(0) {
+        Outcome::Executed(executed) => executed.map(drop).map_err(|error| format!("{error:?}")),
+        Outcome::Received(refused) => refused.map_or(Ok(()), |refused| Err(format!("{refused:?}"))),
+    };
+    assert_eq!(take(&set("v")), Ok(()));
+    storage.has_room.store(false, Ordering::Relaxed);
+    assert_eq!(take(&set("x")), Err("NoRoom".to_owned()));
+    assert_eq!(take(&received(None)), Err("Failed".to_owned()));
+    assert_eq!(take(&received(Some(id(3)))), Err("Failed".to_owned()));
+    assert_eq!(take(&delete), Ok(()));
+    storage.has_room.store(true, Ordering::Relaxed);
+    for work in [set("x"), received(None), received(Some(id(3)))] {
+        assert_eq!(take(&work), Ok(()));
+    }
+    assert!(replica.view().load().shown.has_room);
 }
 
 #[test]

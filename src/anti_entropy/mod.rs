@@ -3,8 +3,9 @@
 //! A *pull* is one-sided: this peer asks another for digests, descends where they differ, and takes its clock over at the very end.
 //! The other pulls for itself. Equal partitions cost one message for all of them together.
 //!
-//! [`session`] pulls, [`serve`] is pulled from; what must see rows and clock of one moment is done by the writer (`replica::pulling`).
+//! [`session`] pulls, [`serve`] is pulled from, [`scrub`] looks for damage that no pull meets; what must see rows and clock of one moment is done by the writer (`replica::pulling`).
 
+pub mod scrub;
 pub mod serve;
 pub mod session;
 
@@ -17,7 +18,7 @@ use futures::StreamExt;
 use tokio::sync::{Mutex as Turn, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::config::PULLS_AT_ONCE;
+use crate::config::{FIRST_SYNC_RETRY, PULLS_AT_ONCE};
 use crate::env::Lane;
 use crate::env::message::{Awaits, PullStart, Reply, Request, Standing};
 use crate::exchange::Exchange;
@@ -77,10 +78,13 @@ impl<T: Send + 'static> AntiEntropy<T> {
         Self { topology, exchange, writer, view, patience, pace, turns: Arc::default() }
     }
 
-    /// Runs until the channels end: pulls from a peer when told to, and from every co-replica at an interval.
+    /// Runs until the channels end: pulls from a peer when told to, from every co-replica at an interval, and what has to be synced before it counts
+    /// more often.
     pub async fn run(self, mut wake: mpsc::Receiver<PeerId>, mut stale: mpsc::Receiver<(PeerId, Partition)>, every: Duration) {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retries = interval(FIRST_SYNC_RETRY);
+        retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut queued: BTreeMap<PeerId, Option<BTreeSet<Partition>>> = BTreeMap::new();
         loop {
             tokio::select! {
@@ -95,6 +99,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
                     }
                 }
                 _ = ticks.tick() => queued.extend(self.topology.cluster().reachable.iter().map(|peer| (*peer, None))),
+                _ = retries.tick() => self.queue_first_syncs(&mut queued),
             }
             // What else has come meanwhile is one round.
             while let Ok(peer) = wake.try_recv() {
@@ -107,6 +112,28 @@ impl<T: Send + 'static> AntiEntropy<T> {
                 );
             }
         }
+    }
+
+    /// What this peer holds and does not count for, from whoever may have it and is not pulled from already: a partition that turned out to be damaged
+    /// would wait for the interval, as one whose pull was broken off.
+    fn queue_first_syncs(&self, queued: &mut BTreeMap<PeerId, Option<BTreeSet<Partition>>>) {
+        let view = self.view.load();
+        let syncing = |partition: &Partition| {
+            let here = view.partition(*partition);
+            here.holder && here.standing == Standing::Extra
+        };
+        let cluster = self.topology.cluster();
+        for partition in self.topology.every_partition().filter(syncing) {
+            for peer in cluster.reachable_holders(partition).filter(|peer| !self.is_pulling_from(*peer)) {
+                if let Some(partitions) = queued.entry(peer).or_insert_with(|| Some(BTreeSet::new())) {
+                    partitions.insert(partition);
+                }
+            }
+        }
+    }
+
+    fn is_pulling_from(&self, peer: PeerId) -> bool {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).is_some_and(|turn| turn.try_lock().is_err())
     }
 
     /// Pulls partitions from a peer; without a choice all those that both hold, or that this peer is to learn from it.
@@ -147,8 +174,15 @@ impl<T: Send + 'static> AntiEntropy<T> {
         let began = Instant::now();
         let offers = self
             .writer
-            .step(move |replica| Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>()))
+            .step(move |replica| {
+                // A full disk takes nothing in.
+                let asked = if replica.has_room() { asked } else { Vec::new() };
+                Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>())
+            })
             .await?;
+        if offers.is_empty() {
+            return Ok(());
+        }
         let Reply::PullStarts { ring, awaits, starts } =
             self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await?
         else {

@@ -117,7 +117,7 @@ impl<T: Send + 'static> Server<T> {
     }
 
     /// This peer's rows do not add up: it must not be believed, and syncs the partition anew.
-    async fn restart_damaged(&self, partition: Partition) {
+    pub(super) async fn restart_damaged(&self, partition: Partition) {
         // Those too that can't be reached now: a quorum of this peer and one of them may have the only copies of a write.
         let local = self.topology.local();
         let others: Vec<PeerId> = self.topology.cluster().ring.holders(partition).iter().copied().filter(|peer| *peer != local).collect();

@@ -9,9 +9,10 @@
 //! |---|---|
 //! | `cp -a`, `rsync`, an image, another machine | device or inode differ |
 //! | written back over the same file | the change time is that of the restore; no system call sets it |
-//! | the whole filesystem rolled back | nothing here: peers that have seen newer dots must tell |
+//! | the disk of a virtual machine put back | the machine was started anew since |
+//! | the whole filesystem rolled back while the machine ran on | nothing here: peers that have seen newer dots must tell |
 //!
-//! False alarms (a `chmod`, a device renumbered at boot) cost one fresh incarnation, nothing more.
+//! False alarms (a `chmod`, a machine that was started anew for another reason) cost one fresh incarnation, nothing more.
 //!
 //! The change time of a write can't be known before it, only guessed from the clock. The guess is compared with what
 //! the filesystem then says and, where it was wrong (a network filesystem has its own clock), replaced by that and
@@ -42,6 +43,8 @@ pub(super) struct LeaseFile {
 struct Origin {
     device: u64,
     inode: u64,
+    /// Names the run of the machine, where the system tells it: no two runs have the same.
+    boot: u128,
     /// Nanoseconds since 1970 by the filesystem.
     changed_ns: i128,
 }
@@ -107,13 +110,15 @@ impl Origin {
     fn of(slots: &SlotFile) -> io::Result<Self> {
         let metadata = slots.metadata()?;
         let changed_ns = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
-        Ok(Self { device: metadata.dev(), inode: metadata.ino(), changed_ns })
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), boot: boot(), changed_ns })
     }
 
     /// Why a file can't be the one that the record was written into.
     fn differs(self, actual: Self) -> Option<&'static str> {
         if (self.device, self.inode) != (actual.device, actual.inode) {
             Some("copied or moved to another filesystem")
+        } else if self.boot != actual.boot {
+            Some("on a machine that was started anew")
         } else if self.changed_ns.abs_diff(actual.changed_ns) > TOLERANCE.as_nanos() {
             Some("changed or restored")
         } else {
@@ -122,9 +127,10 @@ impl Origin {
     }
 
     fn encode(self, record: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(32 + record.len());
+        let mut bytes = Vec::with_capacity(48 + record.len());
         bytes.extend_from_slice(&self.device.to_le_bytes());
         bytes.extend_from_slice(&self.inode.to_le_bytes());
+        bytes.extend_from_slice(&self.boot.to_le_bytes());
         bytes.extend_from_slice(&self.changed_ns.to_le_bytes());
         bytes.extend_from_slice(record);
         bytes
@@ -133,11 +139,22 @@ impl Origin {
     fn decode(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (device, rest) = bytes.split_first_chunk()?;
         let (inode, rest) = rest.split_first_chunk()?;
+        let (boot, rest) = rest.split_first_chunk()?;
         let (changed_ns, record) = rest.split_first_chunk()?;
-        let origin =
-            Self { device: u64::from_le_bytes(*device), inode: u64::from_le_bytes(*inode), changed_ns: i128::from_le_bytes(*changed_ns) };
+        let origin = Self {
+            device: u64::from_le_bytes(*device),
+            inode: u64::from_le_bytes(*inode),
+            boot: u128::from_le_bytes(*boot),
+            changed_ns: i128::from_le_bytes(*changed_ns),
+        };
         Some((origin, record))
     }
+}
+
+/// What names this run of the machine; zero where the system does not tell.
+fn boot() -> u128 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -199,6 +216,21 @@ mod tests {
         outwait_tolerance();
         std::fs::write(&path, backup).unwrap();
         assert_eq!(reopened(&path), None);
+    }
+
+    #[test]
+    fn a_record_of_another_run_of_the_machine_is_no_lease() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lease");
+        let file = LeaseFile::open(&path).unwrap();
+        let origin = Origin { changed_ns: i128::from(SystemClock.wall_ms()) * 1_000_000, ..Origin::of(&file.slots).unwrap() };
+        assert_ne!(origin.boot, 0, "the system tells it");
+        file.slots.write(&Origin { boot: origin.boot ^ 1, ..origin }.encode(b"record")).unwrap();
+        file.slots.sync().unwrap();
+        assert_eq!(reopened(&path), None);
+        file.slots.write(&origin.encode(b"record")).unwrap();
+        file.slots.sync().unwrap();
+        assert_eq!(reopened(&path).as_deref(), Some(b"record".as_slice()));
     }
 
     #[test]

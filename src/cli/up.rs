@@ -4,13 +4,18 @@ use std::io::Write;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Failure;
 use super::logging;
 use super::settings::Up;
+use crate::backend::FjallOptions;
+use crate::backend::fjall::has_room;
 use crate::config;
-use crate::embed::Peer;
+use crate::embed::{Peer, Settings};
+
+/// How often a full disk is looked at.
+const ROOM_POLL: Duration = Duration::from_secs(2);
 
 /// Runs the peer. Returns once it has stopped.
 pub(crate) fn run(settings: Up) -> Result<(), Failure> {
@@ -30,19 +35,50 @@ async fn serve(settings: Up) -> Result<(), Failure> {
     if settings.stop_with_stdin {
         stop.also_with_stdin();
     }
-    let peer = tokio::select! {
-        biased;
-        () = stop.wait() => return Ok(()),
-        started = Peer::start(settings.peer) => started.map_err(|error| Failure::Failed(error.to_string()))?,
-    };
-    warn_of_open_doors(&peer);
-    // The reader of the line may be gone; the peer serves all the same.
-    let _ = writeln!(std::io::stdout(), "{}", ready_line(&peer));
-    let outcome = tokio::select! {
-        biased;
-        () = stop.wait() => Ok(()),
-        reason = peer.failed() => Err(Failure::Failed(reason)),
-    };
+    let mut settings = settings.peer;
+    let mut is_first = true;
+    loop {
+        let peer = tokio::select! {
+            biased;
+            () = stop.wait() => return Ok(()),
+            started = Peer::start(settings.clone()) => started.map_err(|error| Failure::Failed(error.to_string()))?,
+        };
+        if is_first {
+            warn_of_open_doors(&peer);
+            // The reader of the line may be gone; the peer serves all the same.
+            let _ = writeln!(std::io::stdout(), "{}", ready_line(&peer));
+        }
+        is_first = false;
+        let outcome = tokio::select! {
+            biased;
+            () = stop.wait() => Ok(()),
+            reason = peer.failed() => Err(Failure::Failed(reason)),
+        };
+        let is_full = outcome.is_err() && peer.failed_for_room();
+        // Clients find it again where they found it before.
+        (settings.resp, settings.http) = (peer.resp(), peer.http());
+        let stopped = stop_cleanly(peer, outcome).await;
+        if !is_full {
+            return stopped;
+        }
+        tracing::error!("the disk was full before anything could be done about it: the peer starts again once there is room");
+        tokio::select! {
+            biased;
+            () = stop.wait() => return Ok(()),
+            () = room(&settings) => {}
+        }
+    }
+}
+
+/// Resolves once the disk has room for a peer.
+async fn room(settings: &Settings) {
+    let options = FjallOptions::new(settings.memory_bytes);
+    while !has_room(&settings.data_dir, &options) {
+        sleep(ROOM_POLL).await;
+    }
+}
+
+async fn stop_cleanly(peer: Peer, outcome: Result<(), Failure>) -> Result<(), Failure> {
     tracing::info!("stopping");
     match timeout(config::STOP_TIMEOUT, peer.stop()).await {
         Ok(()) => outcome,

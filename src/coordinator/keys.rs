@@ -34,6 +34,7 @@ impl Coordinator {
     /// # Errors
     /// Where too few replicas of a partition could be asked.
     pub async fn scan(&self, level: Level, cursor: u64, count: usize) -> Result<Scanned, OperationError> {
+        self.check_standing()?;
         let count = count.clamp(1, MAX_SCANNED);
         let partitions = self.topology.partitions();
         let mut scanned = Scanned { keys: Vec::new(), next: Some(cursor) };

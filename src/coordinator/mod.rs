@@ -27,6 +27,8 @@ use crate::crdt::command::{self, Answer, Mutation, Query, TooLong};
 use crate::env::message::{Failed, Reply, Request, Standing};
 use crate::env::{Clock, Lane};
 use crate::exchange::{AskError, Exchange};
+use crate::hlc::Hlc;
+use crate::members;
 use crate::pace::Pace;
 use crate::quorum;
 use crate::replica::awaited::Awaited;
@@ -106,7 +108,7 @@ impl Coordinator {
         mutation: Mutation,
     ) -> impl Future<Output = Result<Written, OperationError>> + Send + use<> {
         self.pace.count_command();
-        let mut started = match check_lengths(&key, mutation.longest()) {
+        let mut started = match self.check_standing().and_then(|()| check_lengths(&key, mutation.longest())) {
             Ok(()) => self.start(level, &key, &mutation, &[]),
             Err(error) => Started::Over(error),
         };
@@ -119,9 +121,9 @@ impl Coordinator {
                     Started::Here(result) => match result.await {
                         Ok(Ok(written)) => return Ok(written),
                         Ok(Err(NotWritten::Failed(error))) => return Err(error),
-                        Ok(Err(NotWritten::NotHolder)) => {
+                        Ok(Err(NotWritten::Elsewhere(error))) => {
                             tried.push(coordinator.topology.local());
-                            OperationError::NoReplica
+                            error
                         }
                         Err(_) => return Err(OperationError::Stopped("its storage failed".to_owned())),
                     },
@@ -136,7 +138,11 @@ impl Coordinator {
                 if tried.len() >= MOST_TRIES {
                     return Err(failure);
                 }
-                started = coordinator.start(level, &key, &mutation, &tried);
+                started = match coordinator.start(level, &key, &mutation, &tried) {
+                    // Nothing was done anywhere, and this says why.
+                    Started::Over(_) if matches!(failure, OperationError::DiskFull | OperationError::Damaged(_)) => return Err(failure),
+                    started => started,
+                };
             }
         }
     }
@@ -153,8 +159,7 @@ impl Coordinator {
             match started {
                 Started::Here(result) => match result.await {
                     Ok(Ok(written)) => Ok((written.answer, written.receipt.batch)),
-                    Ok(Err(NotWritten::NotHolder)) => Err(Failed::NotHolder),
-                    Ok(Err(NotWritten::Failed(error))) => Err(error.into()),
+                    Ok(Err(NotWritten::Elsewhere(error) | NotWritten::Failed(error))) => Err(error.into()),
                     Err(_) => Err(Failed::Stopped("its storage failed".to_owned())),
                 },
                 Started::Over(error) => Err(error.into()),
@@ -168,6 +173,7 @@ impl Coordinator {
         self.pace.count_command();
         let coordinator = self.clone();
         async move {
+            coordinator.check_standing()?;
             check_lengths(&key, query.longest())?;
             let answer = coordinator.read_at(level, key, query).await?;
             coordinator.reads.count(&answer);
@@ -193,6 +199,14 @@ impl Coordinator {
         least
     }
 
+    /// Nobody is served by what a peer knew before it was forgotten.
+    fn check_standing(&self) -> Result<(), OperationError> {
+        match self.topology.cluster().standing(self.topology.local()) {
+            Some(members::Standing::Forgotten) => Err(OperationError::Forgotten),
+            _ => Ok(()),
+        }
+    }
+
     fn start(&self, level: Level, key: &Bytes, mutation: &Mutation, tried: &[PeerId]) -> Started {
         let partition = self.topology.place(key).partition;
         let cluster = self.topology.cluster();
@@ -200,9 +214,12 @@ impl Coordinator {
         let holders = cluster.ring.holders(partition);
         let next = || cluster.reachable_holders(partition).find(|peer| !tried.contains(peer));
         // A holder whose first sync is under way would decide on half of what there is; another holder knows more.
-        let standing = self.view.load().partition(partition).standing;
+        let (view, wall_ms) = (self.view.load(), self.clock.wall_ms());
+        let standing = view.partition(partition).standing;
+        // Nor would anybody take what is stamped by a clock that was far ahead once, and has been set right since.
+        let stamps_well = Hlc::too_far_ahead(view.now(wall_ms), wall_ms).is_none();
         let holds = holders.contains(&local) && !tried.contains(&local);
-        if holds && (standing == Standing::Counted || level == Level::Local || next().is_none()) {
+        if holds && (standing == Standing::Counted && stamps_well || level == Level::Local || next().is_none()) {
             return self.execute_here(level, key, mutation, None);
         }
         match next() {
@@ -245,6 +262,7 @@ fn settle(peer: PeerId, reply: Result<Reply, AskError>) -> Settled {
         Ok(Reply::Executed(Err(failed))) => match failed {
             Failed::Refused(refusal) => Settled::Done(Err(refusal.into())),
             Failed::NotHolder => Settled::Elsewhere(OperationError::NoReplica),
+            Failed::NoRoom => Settled::Elsewhere(OperationError::DiskFull),
             Failed::Busy => Settled::Done(Err(OperationError::Busy)),
             Failed::NoQuorum { reached, needed } => Settled::Done(Err(OperationError::NoQuorum { reached, needed })),
             Failed::Stopped(what) => Settled::Done(Err(OperationError::Stopped(what))),

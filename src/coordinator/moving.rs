@@ -34,6 +34,8 @@ pub struct Move {
     pub destination: Bytes,
     /// At which end.
     pub to: Side,
+    /// Whether to find out what becomes of the two lists.
+    pub watched: bool,
 }
 
 /// What a move came to.
@@ -43,6 +45,17 @@ pub struct Moved {
     pub item: Option<Bytes>,
     /// Its writes.
     pub receipts: Vec<Receipt>,
+    /// Whether the destination was not there before; only of a watched move.
+    pub created: bool,
+    /// Whether the source is empty now; only of a watched move.
+    pub emptied: bool,
+}
+
+/// What a step of a move answered, and what is known of the list then.
+struct Step {
+    answer: Answer,
+    created: bool,
+    emptied: bool,
 }
 
 /// Why nothing was moved, or not for sure.
@@ -79,34 +92,38 @@ impl Coordinator {
     /// # Errors
     /// See [`NotMoved`]. [`OperationError::Busy`] of the source also where somebody else was quicker time and again.
     pub async fn move_item(&self, level: Level, moving: &Move) -> Result<Moved, NotMoved> {
-        let Move { source, from, destination, to } = moving;
+        let Move { source, from, destination, to, watched } = moving;
         let _turn = self.turns.of(self.topology.place(source)).await;
         let mut receipts = Vec::new();
+        let moved = |item, receipts| Moved { item, receipts, created: false, emptied: false };
         if source == destination {
             let rotate = list::Mutation::Rotate { from: *from, to: *to };
-            let item = match self.noted(level, source, rotate, &mut receipts).await.map_err(NotMoved::Source)? {
+            let item = match self.noted(level, source, rotate, false, &mut receipts).await.map_err(NotMoved::Source)?.answer {
                 Answer::Bytes(item) => Some(item),
                 _ => None,
             };
-            return Ok(Moved { item, receipts });
+            return Ok(moved(item, receipts));
         }
         for _ in 0..MOST_TRIES {
-            let peeked = self.noted(level, source, list::Mutation::Peek(*from), &mut receipts).await.map_err(NotMoved::Source)?;
-            let Answer::Named { item, name } = peeked else { return Ok(Moved { item: None, receipts }) };
+            let peek = list::Mutation::Peek(*from);
+            let peeked = self.noted(level, source, peek, false, &mut receipts).await.map_err(NotMoved::Source)?.answer;
+            let Answer::Named { item, name } = peeked else { return Ok(moved(None, receipts)) };
             let place = list::Mutation::Place { side: *to, item: item.clone() };
-            let placed = self.noted(level, destination, place, &mut receipts).await.map_err(NotMoved::Destination)?;
-            let failure = match self.noted(level, source, list::Mutation::Take(name), &mut receipts).await {
-                Ok(Answer::Integer(1)) => return Ok(Moved { item: Some(item), receipts }),
+            let placed = self.noted(level, destination, place, *watched, &mut receipts).await.map_err(NotMoved::Destination)?;
+            let failure = match self.noted(level, source, list::Mutation::Take(name), *watched, &mut receipts).await {
+                Ok(Step { answer: Answer::Integer(1), emptied, .. }) => {
+                    return Ok(Moved { item: Some(item), receipts, created: placed.created, emptied });
+                }
                 Ok(_) => None,
                 Err(error) if is_without_effect(&error) => Some(error),
                 Err(error) => return Err(NotMoved::Source(error)),
             };
-            let Answer::Named { name, .. } = placed else { return Ok(Moved { item: Some(item), receipts }) };
+            let Answer::Named { name, .. } = placed.answer else { return Ok(moved(Some(item), receipts)) };
             let is_gone = self.take_back(level, destination, name, &mut receipts).await.map_err(NotMoved::Source)?;
             match failure {
                 Some(error) => return Err(NotMoved::Source(error)),
                 // Whoever took it there has it by this move, whatever became of the one at the source.
-                None if is_gone => return Ok(Moved { item: Some(item), receipts }),
+                None if is_gone => return Ok(moved(Some(item), receipts)),
                 None => {}
             }
         }
@@ -124,7 +141,7 @@ impl Coordinator {
 
     /// Takes back what was placed; whether somebody else took it already.
     async fn take_back(&self, level: Level, key: &Bytes, name: ItemName, receipts: &mut Vec<Receipt>) -> Result<bool, OperationError> {
-        Ok(self.noted(level, key, list::Mutation::Take(name), receipts).await? != Answer::Integer(1))
+        Ok(self.noted(level, key, list::Mutation::Take(name), false, receipts).await?.answer != Answer::Integer(1))
     }
 
     /// Writes, and notes the receipt.
@@ -133,11 +150,17 @@ impl Coordinator {
         level: Level,
         key: &Bytes,
         mutation: list::Mutation,
+        watched: bool,
         receipts: &mut Vec<Receipt>,
-    ) -> Result<Answer, OperationError> {
-        let Written { answer, receipt } = self.write(level, key.clone(), mutation.into()).await?;
+    ) -> Result<Step, OperationError> {
+        let mutation = Mutation::List(mutation);
+        let mutation = if watched { Mutation::Watched(Box::new(mutation)) } else { mutation };
+        let Written { answer, receipt } = self.write(level, key.clone(), mutation).await?;
         receipts.push(receipt);
-        Ok(answer)
+        Ok(match answer {
+            Answer::Watched { answer, was, is, .. } => Step { answer: *answer, created: !was && is, emptied: was && !is },
+            answer => Step { answer, created: false, emptied: false },
+        })
     }
 }
 

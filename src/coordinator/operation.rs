@@ -24,6 +24,12 @@ pub enum OperationError {
     /// No replica that has finished its first sync could be asked. Nothing was done.
     #[error("SYNCING the first sync of this key's partition is not done, and no other replica can be reached")]
     Syncing,
+    /// This peer was taken out of the ring while it was away, and has not joined again. Nothing was done.
+    #[error(
+        "ERR this peer was taken out of the ring by RINGTIDE FORGET while it was away, and serves no keys: it hands over what it alone has; \
+         started again after that, it joins again"
+    )]
+    Forgotten,
     /// A key or value exceeds its limit. Nothing was done.
     #[error("TOOBIG {0}")]
     TooBig(String),
@@ -33,6 +39,9 @@ pub enum OperationError {
     /// The disk is full. Nothing was stored.
     #[error("DISKFULL the disk of this peer is full")]
     DiskFull,
+    /// A row of the key can't be read here, and no other replica could be asked. Nothing was done.
+    #[error("ERR {0}; it is synced anew from the other replicas, try again")]
+    Damaged(String),
     /// The peer is stopping or its storage failed. Whether a write took effect is unknown.
     #[error("ERR this peer has stopped: {0}")]
     Stopped(String),
@@ -62,9 +71,9 @@ impl From<OperationError> for Failed {
             OperationError::Refused(refusal) => Self::Refused(refusal),
             OperationError::NoQuorum { reached, needed } => Self::NoQuorum { reached, needed },
             OperationError::Busy => Self::Busy,
-            OperationError::NoReplica | OperationError::Syncing => Self::NotHolder,
+            OperationError::NoReplica | OperationError::Syncing | OperationError::Forgotten | OperationError::Damaged(_) => Self::NotHolder,
             OperationError::TooBig(what) | OperationError::Stopped(what) => Self::Stopped(what),
-            OperationError::DiskFull => Self::Stopped("its disk is full".to_owned()),
+            OperationError::DiskFull => Self::NoRoom,
         }
     }
 }

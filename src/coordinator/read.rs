@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Coordinator;
 use super::operation::OperationError;
+use super::replication::length_of;
 use crate::config::{MAX_READ, READ_PAGE};
 use crate::crdt::answer::{self, KeyView};
 use crate::crdt::command::{Answer, Query, Selection};
@@ -23,6 +24,7 @@ use crate::crdt::delta::{Delta, Kind, Row, RowAddress};
 use crate::crdt::merge::{Voice, merge};
 use crate::env::Lane;
 use crate::env::message::{Message, Page, Reply, Request, Sent, Standing};
+use crate::hlc::Hlc;
 use crate::quorum;
 use crate::replica::layout;
 use crate::topology::Cluster;
@@ -242,7 +244,14 @@ impl Coordinator {
                 break;
             }
         }
-        complete(page?, selection).ok()
+        let page = complete(page?, selection).ok()?;
+        // What it tells was refused, or would be, and nothing could be written over it: it is not believed.
+        let newest = page.rows.values().flat_map(|row| row.values()).map(|entry| entry.timestamp).max().unwrap_or_default();
+        if let Some(error) = Hlc::too_far_ahead(newest, self.clock.wall_ms()) {
+            tracing::warn!(%peer, %error, "a peer's answer to a read is not counted");
+            return None;
+        }
+        Some(page)
     }
 
     /// Merges what was heard, repairs who was behind, and tells whether what is left answers for the whole key.
@@ -295,7 +304,8 @@ impl Coordinator {
         }
         let sent = Sent { partition: place.partition, delta: adds, hint_for: None };
         if peer == self.topology.local() {
-            let _ = self.writer.receive(peer, 0, 0, vec![sent]);
+            let bytes = length_of(&sent.delta);
+            let _ = self.writer.receive(peer, 0, 0, vec![sent], bytes);
         } else {
             let _ = self.exchange.tell(peer, Lane::Operations, &Message::Deltas { frame: 0, ring: 0, deltas: vec![sent] });
         }

@@ -15,8 +15,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
 use super::operation::{OperationError, Receipt, Written};
-use crate::config::MAX_FRAME;
+use crate::config::{HINT_QUEUE_BYTES, MAX_FRAME};
 use crate::crdt::command::Answer;
+use crate::crdt::delta::Delta;
 use crate::env::Lane;
 use crate::env::message::{Message, Refused, Sent};
 use crate::exchange::Exchange;
@@ -40,8 +41,8 @@ pub type WriteResult = Result<Written, NotWritten>;
 /// Why a write was not done here.
 #[derive(Debug)]
 pub enum NotWritten {
-    /// This peer turned out not to hold the key; nothing was done.
-    NotHolder,
+    /// Nothing was done here, and another holder may do it. Where there is none, this is what to tell.
+    Elsewhere(OperationError),
     /// It failed.
     Failed(OperationError),
 }
@@ -139,9 +140,10 @@ impl Replication {
             match result {
                 Err(error) => {
                     let _ = ticket.reply.send(Err(match error {
-                        NotExecuted::NotHolder => NotWritten::NotHolder,
+                        NotExecuted::NotHolder => NotWritten::Elsewhere(OperationError::NoReplica),
+                        NotExecuted::NoRoom => NotWritten::Elsewhere(OperationError::DiskFull),
                         NotExecuted::Refused(refusal) => NotWritten::Failed(refusal.into()),
-                        NotExecuted::Failed(what) => NotWritten::Failed(OperationError::Stopped(what)),
+                        NotExecuted::Damaged(what) => NotWritten::Elsewhere(OperationError::Damaged(what)),
                     }));
                 }
                 Ok(executed) if executed.delta.is_empty() => {
@@ -149,9 +151,7 @@ impl Replication {
                     let _ = ticket.reply.send(Ok(Written { answer: executed.answer, receipt }));
                 }
                 Ok(executed) => {
-                    let added =
-                        executed.delta.adds.iter().map(|(address, _, entry)| address.key.len() + address.element.len() + entry.size());
-                    size += 64 + added.sum::<usize>();
+                    size += length_of(&executed.delta);
                     batch.push((ticket, executed));
                     if size >= FRAME_BYTES {
                         self.spread_batch(&cluster, std::mem::take(&mut batch));
@@ -401,8 +401,11 @@ impl Replication {
     }
 
     fn keep_hint(&self, home: PeerId, sent: &Sent) {
+        // Counted as if all that wait were as long as this one.
+        let waiting = self.hints.max_capacity() - self.hints.capacity();
+        let bytes = length_of(&sent.delta).saturating_mul(waiting);
         let hint = Hint { partition: sent.partition, delta: sent.delta.clone() };
-        if self.hints.try_send((home, hint)).is_err() {
+        if bytes > HINT_QUEUE_BYTES || self.hints.try_send((home, hint)).is_err() {
             // The executing replica has the write; anti-entropy brings it home.
             tracing::debug!(?home, "too many hints wait to be stored; anti-entropy will deliver this write");
         }
@@ -424,6 +427,12 @@ impl Replication {
         let in_flight = self.in_flight();
         in_flight.frames.is_empty() && in_flight.uncounted.is_empty()
     }
+}
+
+/// About how many bytes a delta takes.
+pub(super) fn length_of(delta: &Delta) -> usize {
+    let added = delta.adds.iter().map(|(address, _, entry)| address.key.len() + address.element.len() + entry.size());
+    64 + added.sum::<usize>()
 }
 
 impl Pending {

@@ -75,7 +75,7 @@ pub fn answer_from<R: Rows>(rows: &R, now: Timestamp, key: &Bytes, query: &Query
         Query::HyperLogLog(_) => hyperloglog::expect(&shown),
         Query::String(query) => string::expect_readable(&shown, query),
         Query::Set(_) => shown.expect(DataType::Set),
-        Query::Hash(_) => shown.expect(DataType::Hash),
+        Query::Hash(query) => hash::expect_readable(&shown, query),
         Query::SortedSet(_) => shown.expect(DataType::SortedSet),
         Query::List(_) => shown.expect(DataType::List),
     };

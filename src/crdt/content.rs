@@ -156,7 +156,7 @@ pub(super) fn token<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Tok
 mod tests {
     use super::super::command::{Answer, Mutation};
     use super::super::key;
-    use super::super::testing::{ONE, Replica, TYPE, add, bytes, expire, increment, key as the_key, remove, set, settle, text};
+    use super::super::testing::{ONE, Replica, TYPE, add, bytes, expire, increment, key as the_key, set, settle, text};
     use super::super::{hash as any_hash, hyperloglog as any_log, list as any_list, sorted_set as scores, string};
     use super::*;
 
@@ -367,17 +367,23 @@ mod tests {
     }
 
     #[test]
-    fn siblings_of_a_key_of_one_other_type_tell_that_type_and_are_not_resolved() {
-        let mut a = Replica::new(1);
+    fn siblings_of_a_key_of_another_type_tell_that_type_and_a_string_may_take_its_place() {
+        let (mut a, mut b) = (Replica::new(1), Replica::new(2));
         a.write(&add(&["x"]));
+        b.pull(&a);
         let Ok(Answer::Siblings { token, values, types }) = a.query(&string::Query::Siblings.into()) else {
             panic!("siblings were asked for")
         };
         assert_eq!((values, types), (vec![], vec![DataType::Set]));
-        let resolve = string::Mutation::Resolve { token, value: bytes("v") }.into();
-        assert_eq!(a.attempt(&resolve), Err(Refusal::WrongType));
-        a.write(&remove(&["x"]));
-        assert_eq!(a.ask(&resolve), Answer::Ok);
+        // What its reader had not seen stays beside the string.
+        b.write(&add(&["y"]));
+        assert_eq!(a.ask(&string::Mutation::Resolve { token, value: bytes("v") }.into()), Answer::Ok);
+        settle(&mut [&mut a, &mut b]);
+        assert_eq!(a.get(), text("v"));
+        b.write(&string::Mutation::GetDelete.into());
+        assert_eq!(b.state.rows.len(), 0, "a DEL takes both");
+        a.pull(&b);
+        assert!(is_gone(&a));
     }
 
     #[test]

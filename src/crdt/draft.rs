@@ -1,6 +1,6 @@
 //! A delta under construction: what every command needs to write one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use super::dot::Dot;
 use super::execute::ExecuteError;
 use super::expiry::deadline;
 use super::token::{self, Token};
-use crate::config::{MAX_FLOOR_BYTES, MAX_KEPT_FLOORS, NAMED_REMOVE_BYTES, NAMED_REMOVES};
+use crate::config::{MAX_FLOOR_BYTES, MAX_KEPT_DOTS, NAMED_REMOVE_BYTES, NAMED_REMOVES};
 use crate::types::{Actor, Timestamp};
 
 /// About how many bytes a floor takes beside its element.
@@ -81,8 +81,9 @@ impl<'d, 'a> Draft<'d, 'a> {
     }
 
     /// Overwrites a row as this replica knows it, but for some live dots. What was pending for the whole key was pending for
-    /// this row as well.
+    /// this row as well. Of what it keeps, entries of counters are told once more.
     pub(super) fn replace_row(&mut self, address: RowAddress, row: &Row, keeps: Vec<Dot>) {
+        self.tell_again(&address, row, &keeps);
         for dot in row.keys().filter(|dot| !keeps.contains(dot)) {
             self.remove(address.clone(), *dot);
         }
@@ -164,31 +165,31 @@ impl<'d, 'a> Draft<'d, 'a> {
         Ok(())
     }
 
+    /// Tells entries of counters once more that stay where all is overwritten which this replica has seen. They stand for what they superseded, and who has not got
+    /// them may have that: it goes by the writer's clock, and would count again, or be missed, if nobody brought them later. ‡
+    fn tell_again(&mut self, address: &RowAddress, row: &Row, keeps: &[Dot]) {
+        let entries = keeps.iter().filter_map(|dot| row.get_key_value(dot));
+        let of_counters = entries.filter(|(_, entry)| matches!(entry.payload, Payload::Run { .. } | Payload::Floor { .. }));
+        self.delta.adds.extend(of_counters.map(|(dot, entry)| (address.clone(), *dot, entry.clone())));
+    }
+
     /// Leaves floors for every counter run of the key. Of elements those floors are kept whose run has no entry here any more: they say all
-    /// there is to say already, and a collection whose elements come and go may have a great many. As many as names of removed dots are told once more,
-    /// since nobody else may have them yet, and the key's replacement takes the older ones that they stand for. Of fields passed decisions are kept, too.
+    /// there is to say already, and are told once more. Of fields passed decisions are kept, too.
     fn reset_runs<R: Rows>(&mut self, rows: &R, keeps: &mut Vec<Dot>) -> Result<(), ExecuteError<R::Error>> {
         let value = RowAddress::value(self.key);
         self.add_floors(&value, counter::observed(&rows.row(&value).map_err(ExecuteError::Rows)?, |_| true));
         let (mut bytes, mut is_too_much, now) = (0, false, self.author.now);
-        let (mut told, mut told_bytes) = (0, 0);
         let resetting = rows.visit_from(self.key, Kind::Field, &mut |address, row| {
             if address.kind > Kind::Score {
                 return ControlFlow::Break(());
             }
             let (ended, kept) = counter::reset(row);
-            bytes += ended.len() * (address.element.len() + FLOOR_BYTES);
+            bytes += (ended.len() + kept.len()) * (address.element.len() + FLOOR_BYTES);
             self.add_floors(address, ended);
-            told_bytes += kept.len() * address.element.len();
-            for (dot, entry) in kept.iter().filter_map(|dot| row.get_key_value(dot)) {
-                told += 1;
-                if told <= NAMED_REMOVES && told_bytes <= NAMED_REMOVE_BYTES {
-                    self.delta.adds.push((address.clone(), *dot, entry.clone()));
-                }
-            }
-            keeps.extend(kept);
+            // What is added stays where it is already.
+            self.tell_again(address, row, &kept);
             keeps.extend(row.iter().filter(|(_, entry)| stays(entry, now)).map(|(dot, _)| *dot));
-            is_too_much = bytes > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_FLOORS;
+            is_too_much = bytes > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_DOTS;
             if is_too_much { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         resetting.map_err(ExecuteError::Rows)?;
@@ -213,10 +214,8 @@ impl<'d, 'a> Draft<'d, 'a> {
                 decisions.extend(row.iter().map(|(dot, entry)| (address.clone(), *dot, stays(entry, self.author.now))));
                 return ControlFlow::Continue(());
             }
-            let mut goes: BTreeSet<Dot> = row.keys().filter(|dot| token.dots.contains(dot)).copied().collect();
-            let renewed: Vec<Dot> = counter::floors_of_removed(row, |dot| goes.contains(dot)).collect();
-            goes.extend(renewed);
-            for (run, observed) in counter::observed(row, |dot| goes.contains(dot)) {
+            let (goes, observed) = token.named_in(row);
+            for (run, observed) in observed {
                 token::raise(floors.entry((address.kind, address.element.clone())).or_default(), run, observed);
             }
             let is_data = |entry: &Entry| !matches!(entry.payload, Payload::Floor { .. } | Payload::Decision(_));
@@ -229,6 +228,9 @@ impl<'d, 'a> Draft<'d, 'a> {
                     named.push((address.clone(), *dot));
                 } else {
                     keeps.push(*dot);
+                    if self.overwrites {
+                        self.tell_again(address, row, &[*dot]);
+                    }
                 }
             }
             ControlFlow::Continue(())
@@ -236,7 +238,7 @@ impl<'d, 'a> Draft<'d, 'a> {
         reading.map_err(ExecuteError::Rows)?;
         let floor_bytes =
             |((_, element), runs): (&(Kind, Bytes), &BTreeMap<Dot, counter::Observed>)| runs.len() * (element.len() + FLOOR_BYTES);
-        if floors.iter().map(floor_bytes).sum::<usize>() > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_FLOORS {
+        if floors.iter().map(floor_bytes).sum::<usize>() > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_DOTS {
             return Err(Refusal::TooManyCounters.into());
         }
         let went = !named.is_empty();
@@ -255,6 +257,23 @@ impl<'d, 'a> Draft<'d, 'a> {
         let keeps = if self.overwrites { keeps } else { Vec::new() };
         self.delta.replaces.push(Replacement { scope: Scope::Key(self.key.clone()), pending: superseded, keeps });
         Ok(went)
+    }
+
+    /// Removes exactly what a token's reader saw of a row, by the rules of [`Draft::remove_seen`]. Its decisions stay.
+    pub(super) fn replace_seen(&mut self, address: RowAddress, row: &Row, token: &Token) {
+        let (goes, observed) = token.named_in(row);
+        let mut floors = token.observed.get(&(address.kind, address.element.clone())).cloned().unwrap_or_default();
+        observed.into_iter().for_each(|(run, observed)| token::raise(&mut floors, run, observed));
+        let mut pending = token.clock();
+        pending.extend(&goes.iter().copied().collect());
+        let mut keeps = Vec::new();
+        if self.overwrites {
+            keeps.extend(row.keys().filter(|dot| !goes.contains(dot)));
+            self.tell_again(&address, row, &keeps);
+        }
+        self.name_removes(goes.into_iter().map(|dot| (address.clone(), dot)).collect());
+        self.add_floors(&address, floors);
+        self.delta.replaces.push(Replacement { scope: Scope::Row(address), pending, keeps });
     }
 
     /// Names removed dots one by one as far as the limits go; of the others the replaced key tells.

@@ -209,6 +209,15 @@ impl Expiry {
         let since = continued.map(|decision| decision.since).min().map_or(self.now, |since| since.min(self.now));
         Decision { time, timestamp: self.now, since }
     }
+
+    /// The decision that a write leaves which puts something else in the place of all that its subject holds, and takes the decisions away that have not passed:
+    /// its own end, or where it has none *never*, if there is a decision to be taken away. What others wrote meanwhile under one that this
+    /// life had left behind would else end with it after all. ‡
+    #[must_use]
+    pub fn renew(&self, time: Option<u64>) -> Option<Decision> {
+        let goes_on = self.standing.iter().any(|decision| !self.has_passed(decision));
+        (time.is_some() || goes_on).then(|| self.decide(time))
+    }
 }
 
 /// What may end the entries of one row: the decisions on its key, and those on the field that the row is.
@@ -301,7 +310,7 @@ mod tests {
         assert_eq!((a.ask(&string::Mutation::GetExpire(SetExpiry::At(60)).into()), a.end()), (text("w"), 60));
         assert_eq!((a.ask(&string::Mutation::GetExpire(SetExpiry::Clear).into()), a.end()), (text("w"), -1));
         a.write(&set_until("x", 70));
-        assert_eq!((a.ask(&set("y")), a.end(), decisions(&a)), (Answer::Ok, -1, 0));
+        assert_eq!((a.ask(&set("y")), a.end(), decisions(&a)), (Answer::Ok, -1, 1));
         assert_eq!((a.at(80).get(), a.ask(&set_until("z", 80)), a.get()), (text("y"), Answer::Ok, Answer::Nil));
         assert!(a.state.rows.is_empty());
     }

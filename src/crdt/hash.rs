@@ -5,6 +5,7 @@
 //! that field, and the first row that shows.
 
 mod field;
+mod siblings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -87,6 +88,15 @@ pub enum Mutation {
         /// How much, in decimal.
         amount: Bytes,
     },
+    /// Sets a field in place of exactly what the reader of a token saw of it. Answers [`Answer::Ok`].
+    Resolve {
+        /// The field.
+        field: Bytes,
+        /// The token of [`Query::Siblings`].
+        token: Bytes,
+        /// Its new value.
+        value: Bytes,
+    },
 }
 
 /// A question about a hash.
@@ -109,6 +119,8 @@ pub enum Query {
     Length,
     /// When fields expire, in milliseconds since 1970: -1 without expiry, -2 where there is no such field. [`Answer::Numbers`].
     Ends(Vec<Bytes>),
+    /// Every value that concurrent writes left of a field, and a token that names them: [`Answer::Siblings`]. Of a key of any type.
+    Siblings(Bytes),
 }
 
 impl Mutation {
@@ -117,7 +129,7 @@ impl Mutation {
     pub fn longest(&self) -> usize {
         match self {
             Self::Set(pairs) | Self::SetExpiring { pairs, .. } => longest_of(pairs.iter().flat_map(|(field, value)| [field, value])),
-            Self::SetNew { field, value } => longest_of([field, value]),
+            Self::SetNew { field, value } | Self::Resolve { field, value, .. } => longest_of([field, value]),
             Self::Remove(fields)
             | Self::GetRemove(fields)
             | Self::Persist(fields)
@@ -134,6 +146,7 @@ impl Query {
     pub fn longest(&self) -> usize {
         match self {
             Self::Get(fields) | Self::Ends(fields) => longest_of(fields),
+            Self::Siblings(field) => field.len(),
             Self::Pairs | Self::Pick { .. } | Self::Scan(_) | Self::Length => 0,
         }
     }
@@ -143,9 +156,15 @@ impl Query {
 pub(super) fn selection(query: &Query) -> Selection {
     match query {
         Query::Get(fields) | Query::Ends(fields) => Selection::Elements { kind: Kind::Field, elements: fields.clone() },
+        Query::Siblings(field) => Selection::Elements { kind: Kind::Field, elements: vec![field.clone()] },
         Query::Scan(scan) => scan.selection(Kind::Field),
         Query::Pairs | Query::Pick { .. } | Query::Length => Selection::All,
     }
+}
+
+/// Refuses a query where the key shows a type of which it cannot be asked.
+pub(super) fn expect_readable(shown: &Shown, query: &Query) -> Result<(), Refusal> {
+    if matches!(query, Query::Siblings(_)) { Ok(()) } else { shown.expect(DataType::Hash) }
 }
 
 /// Answers a query of a key that shows no other type.
@@ -156,6 +175,7 @@ pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Quer
             Answer::Values(fields.iter().map(value).collect::<Result<_, _>>()?)
         }
         Query::Ends(fields) => field::ends(rows, shown, key, fields)?,
+        Query::Siblings(field) => siblings::siblings(rows, shown, key, field)?,
         Query::Pairs => Answer::Pairs(fields(rows, shown, key, |view| view.shown())?),
         Query::Pick { pick, seed } => {
             Answer::Pairs(pick.of_rows(*seed, (rows, shown, key, Kind::Field), |address, row| pair(shown, address, row))?)
@@ -183,7 +203,7 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
                 return Ok(Answer::flag(false));
             }
             let decision = shown.write_under(draft);
-            field.target().set(draft, decision, Payload::Value(value.clone()));
+            field.set(draft, decision, value, SetExpiry::Clear);
             Ok(Answer::flag(true))
         }),
         Mutation::SetExpiring { pairs, expiry, condition } => field::set_expiring(rows, shown, draft, pairs, (*expiry, *condition)),
@@ -202,6 +222,7 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
             let terms = field.terms(draft, decision);
             field.target().increment_float(draft, terms, amount, Refusal::FieldNotAFloat).map(Answer::Bytes)
         }),
+        Mutation::Resolve { field, token, value } => siblings::resolve(rows, shown, draft, field, token, value),
     }
 }
 
@@ -233,7 +254,8 @@ pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> R
         | Mutation::GetRemove(_)
         | Mutation::Expire { .. }
         | Mutation::Persist(_)
-        | Mutation::GetExpire { .. } => Err(Refusal::NeedsReplica),
+        | Mutation::GetExpire { .. }
+        | Mutation::Resolve { .. } => Err(Refusal::NeedsReplica),
     }
 }
 
@@ -291,7 +313,7 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, pairs: &[(Byt
     let mut new = 0;
     for (field, value) in distinct(pairs) {
         new += Field::on(rows, shown, &mut draft, field, |field, draft| {
-            field.target().set(draft, decision, Payload::Value(value.clone()));
+            field.set(draft, decision, value, SetExpiry::Clear);
             usize::from(!field.view.exists())
         })?;
     }

@@ -38,6 +38,9 @@ const SEED: u64 = 0xadc8_3b19;
 /// The constant of the estimator for infinitely many registers.
 const ALPHA: f64 = 0.721_347_520_444_481_7;
 
+/// Bytes before the registers in the string that Redis keeps.
+const HEAD: usize = 16;
+
 /// The registers of one or several HyperLogLogs, merged.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Registers(Vec<u8>);
@@ -123,6 +126,24 @@ impl Registers {
         count
     }
 
+    /// Reads the string that Redis keeps, in its dense or its sparse form; `None` where it is none.
+    ///
+    /// ```text
+    /// dense                  6 bits a register, from the least
+    /// sparse   00llllll      l + 1 registers of 0                  01llllll llllllll   likewise
+    ///          1rrrrrll      l + 1 registers of r + 1
+    /// ```
+    #[must_use]
+    pub fn of_string(text: &[u8]) -> Option<Self> {
+        let (head, body) = text.split_first_chunk::<HEAD>()?;
+        let ranks = match head {
+            [b'H', b'Y', b'L', b'L', 0, ..] if body.len() == REGISTERS / 4 * 3 => of_dense(body),
+            [b'H', b'Y', b'L', b'L', 1, ..] => of_sparse(body)?,
+            _ => return None,
+        };
+        (ranks.len() == REGISTERS && ranks.iter().all(|rank| *rank <= MAX_RANK)).then_some(Self(ranks))
+    }
+
     /// The string that Redis keeps in its dense form: registers of 6 bits behind a head of 16 bytes, which says that the count is not known.
     #[must_use]
     pub fn to_dense(&self) -> Bytes {
@@ -133,6 +154,30 @@ impl Registers {
         }
         dense.into()
     }
+}
+
+/// Four registers in each three bytes.
+fn of_dense(packed: &[u8]) -> Vec<u8> {
+    let (threes, _) = packed.as_chunks::<3>();
+    let four = |[low, middle, high]: &[u8; 3]| [low & 63, low >> 6 | (middle & 15) << 2, middle >> 4 | (high & 3) << 4, high >> 2];
+    threes.iter().flat_map(four).collect()
+}
+
+/// Runs of registers; `None` where there are more than all.
+fn of_sparse(packed: &[u8]) -> Option<Vec<u8>> {
+    let (mut ranks, mut rest) = (Vec::new(), packed.iter());
+    while let Some(first) = rest.next() {
+        let (rank, run) = match first >> 6 {
+            0 => (0, usize::from(*first) + 1),
+            1 => (0, (usize::from(first & 63) << 8 | usize::from(*rest.next()?)) + 1),
+            _ => (((first >> 2) & 31) + 1, usize::from(first & 3) + 1),
+        };
+        ranks.resize(ranks.len() + run, rank);
+        if ranks.len() > REGISTERS {
+            return None;
+        }
+    }
+    Some(ranks)
 }
 
 /// The share of registers without an element, corrected.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Answer, DataType, Refusal, Selection};
 use super::content::{self, Content};
-use super::delta::{Decision, Delta, Entry, Payload, Rows};
+use super::delta::{Delta, Entry, Payload, Rows};
 use super::draft::Draft;
 use super::execute::{ExecuteError, Outcome};
 use super::explain;
@@ -218,10 +218,7 @@ fn replace<R: Rows>(
         return Ok((delete(rows, shown, draft)?.0, Answer::flag(true)));
     }
     draft.overwrite(rows, false)?;
-    let decision = expires_at_ms.map(|at| Decision { time: Some(at), timestamp: now, since: now });
-    if let Some(decision) = decision {
-        draft.decide(decision);
-    }
+    let decision = shown.renew(&mut draft, expires_at_ms);
     content::write(&mut draft, decision, content)?;
     Ok((draft.finish(), Answer::flag(true)))
 }

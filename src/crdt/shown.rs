@@ -135,4 +135,12 @@ impl Shown {
         draft.replace_decisions(RowAddress::expiry(draft.key), &self.expiry_row);
         draft.decide(self.expiry.decide(time));
     }
+
+    /// Leaves the decision of a write that has overwritten the whole key, and tells the one that its entries carry: that of the time when they
+    /// end. Those that never end were written at the decision's own time, so none before it is about them.
+    pub(super) fn renew(&self, draft: &mut Draft<'_, '_>, time: Option<u64>) -> Option<Decision> {
+        let decision = self.expiry.renew(time)?;
+        draft.decide(decision);
+        time.and(Some(decision))
+    }
 }

@@ -49,7 +49,7 @@ pub enum Mutation {
     GetDelete,
     /// Answers with a string and changes its expiry.
     GetExpire(SetExpiry),
-    /// Writes a string in place of exactly what the reader of the token saw, other types included. Refused where the key is of one other type.
+    /// Writes a string in place of exactly what the reader of the token saw, of whatever type.
     Resolve {
         /// The token of [`Answer::Siblings`].
         token: Bytes,
@@ -241,16 +241,14 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, set: &Set<'_>
         }
         SetExpiry::Keep | SetExpiry::Clear => {
             draft.overwrite(rows, false)?;
-            None
+            shown.renew(&mut draft, None)
         }
         SetExpiry::At(at_ms) => {
             let Some(time) = key::future(at_ms, draft.author.now) else {
                 return Ok((key::delete(rows, shown, draft)?.0, answer));
             };
             draft.overwrite(rows, false)?;
-            let decision = Decision { time: Some(time), timestamp: draft.author.now, since: draft.author.now };
-            draft.decide(decision);
-            Some(decision)
+            shown.renew(&mut draft, Some(time))
         }
     };
     draft.add(RowAddress::value(key), decision, Payload::Value(set.value.clone()));
@@ -342,12 +340,9 @@ fn increment_float<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, a
     Ok((draft.finish(), Answer::Bytes(sum)))
 }
 
-/// RESOLVE: replaces exactly what the reader of the token saw. What was written meanwhile stays beside it.
+/// RESOLVE: replaces exactly what the reader of the token saw, as SET replaces what its own replica saw: of whatever type. What was written meanwhile stays beside it.
 fn resolve<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, token: &Bytes, value: &Bytes) -> Outcome<R::Error> {
     let token = Token::from_bytes(token).map_err(|_| Refusal::InvalidToken)?;
-    if content::types(rows, shown, draft.key).map_err(ExecuteError::Rows)?.len() == 1 {
-        shown.expect(DataType::String)?;
-    }
     if value.len() > MAX_VALUE {
         return Err(Refusal::TooBig.into());
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::codec::{DecodeError, Reader, Writer};
-use super::counter::Observed;
+use super::counter::{self, Observed};
 use super::delta::{Kind, Row, RowAddress};
 use super::dot::{Clock, Dot};
 use super::encode::{read_number, write_number};
@@ -55,6 +55,15 @@ impl Token {
         if !observed.is_empty() {
             self.observed.insert((address.kind, address.element.clone()), observed);
         }
+    }
+
+    /// What of a row is named: its dots, with the floors of their runs, and how much of each run goes with them.
+    pub(super) fn named_in(&self, row: &Row) -> (BTreeSet<Dot>, BTreeMap<Dot, Observed>) {
+        let mut named: BTreeSet<Dot> = row.keys().filter(|dot| self.dots.contains(dot)).copied().collect();
+        let renewed: Vec<Dot> = counter::floors_of_removed(row, |dot| named.contains(dot)).collect();
+        named.extend(renewed);
+        let observed = counter::observed(row, |dot| named.contains(dot));
+        (named, observed)
     }
 
     /// The dots as a clock.

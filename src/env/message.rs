@@ -98,7 +98,7 @@ pub enum Refused {
     Misplaced,
     /// An expiry decision came so late that a removal may already have been agreed: joined, but it must not be counted.
     Late,
-    /// The receiver's storage failed: nothing is known.
+    /// The receiver's disk is full and nothing was stored, or its storage failed and nothing is known.
     Failed,
     /// Joined, but no majority may count it: the receiver's ring is another than the sender's, or holders before it may still take writes that
     /// it does not know.
@@ -450,6 +450,8 @@ pub enum Failed {
     NotHolder,
     /// Its queue is full. Nothing was changed.
     Busy,
+    /// Its disk is full. Nothing was changed.
+    NoRoom,
     /// Too few replicas answered: whether it takes effect is unknown.
     NoQuorum {
         /// Replicas that answered.

@@ -46,6 +46,11 @@ pub enum NetworkEvent {
         /// Who.
         peer: PeerId,
     },
+    /// Another process lives with this peer's identity and was started before this one, which has to stop.
+    Doubled {
+        /// What is to be told, in one sentence.
+        reason: String,
+    },
     /// A frame arrived.
     Frame {
         /// From whom.

@@ -127,6 +127,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Where the record may or may not have been replaced.
     fn put_lease(&self, record: &[u8]) -> Result<(), StorageError>;
 
+    /// Whether the disk has room for more than deletes and bookkeeping. Where it has not, nothing that grows is to be committed; what was
+    /// committed can be read, and it may have room again at any time.
+    fn has_room(&self) -> bool {
+        true
+    }
+
     /// Runs a long-lived task that calls the blocking methods: on a thread of its own, or in the simulator as any other task.
     fn spawn(&self, name: &'static str, task: Task);
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HEARTBEAT_INTERVAL, MAX_AWAITED, REQUESTS_AT_ONCE};
 use crate::coordinator::Coordinator;
@@ -109,6 +109,7 @@ pub(super) struct Dispatch {
     /// The same for requests that wait for something to happen.
     waits: Arc<Semaphore>,
     taken: Taken,
+    failure: Arc<Failure>,
 }
 
 impl Dispatch {
@@ -119,10 +120,11 @@ impl Dispatch {
         handoff: Handoff<Ticket>,
         pubsub: Pubsub,
         membership: mpsc::Sender<MembershipEvent>,
+        failure: Arc<Failure>,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
         let waits = Arc::new(Semaphore::new(MAX_AWAITED));
-        Self { coordinator, anti_entropy, server, handoff, pubsub, membership, permits, waits, taken: Taken::default() }
+        Self { coordinator, anti_entropy, server, handoff, pubsub, membership, permits, waits, taken: Taken::default(), failure }
     }
 
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
@@ -140,6 +142,11 @@ impl Dispatch {
                     self.pubsub.forget(peer);
                     self.coordinator.replication.lost(peer);
                     told
+                }
+                NetworkEvent::Doubled { reason } => {
+                    tracing::error!("{reason}");
+                    self.failure.tell(&reason);
+                    Ok(())
                 }
                 NetworkEvent::Frame { peer, lane, frame } => self.take(peer, lane, &frame).await,
             };
@@ -167,8 +174,8 @@ impl Dispatch {
                 return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed, missed }).await;
             }
             Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
-            Message::Deltas { frame, ring, deltas } => {
-                if !self.coordinator.writer.receive(peer, frame, ring, deltas) {
+            Message::Deltas { frame: number, ring, deltas } => {
+                if !self.coordinator.writer.receive(peer, number, ring, deltas, frame.len()) {
                     tracing::debug!(%peer, "too much waits for the writer: deltas were not taken and will come again");
                 }
             }

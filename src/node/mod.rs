@@ -1,6 +1,8 @@
 //! A running peer: owns every task, dispatches what peers ask, and is the embedded API.
 
+pub mod arriving;
 mod dispatch;
+mod failure;
 pub mod leaving;
 mod origin;
 pub mod report;
@@ -9,20 +11,21 @@ mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
+use self::failure::Failure;
 use self::origin::{known_members, seed};
 pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
-use self::tasks::{spread_wakes, sweep, tell_expired};
+use self::tasks::{scrub, spread_wakes, sweep, tell_expired};
 use crate::absences::Absences;
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
@@ -74,20 +77,6 @@ struct Inner {
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// Why the peer has stopped by itself, once it has.
-#[derive(Default)]
-struct Failure {
-    reason: OnceLock<String>,
-    told: Notify,
-}
-
-impl Failure {
-    fn tell(&self, reason: &str) {
-        let _ = self.reason.set(reason.to_owned());
-        self.told.notify_waiters();
-    }
-}
-
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -119,6 +108,7 @@ impl Node {
         let members = known_members(&replica, &config, &*network, clock.wall_ms())?;
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
         replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
+        replica.prove().map_err(OpenError::from)?;
         replica.forget_former(&members.forgotten().collect()).map_err(OpenError::from)?;
 
         let exchange = Exchange::new(network, random.random());
@@ -161,13 +151,15 @@ impl Node {
         let beats = Beats { listeners, absences: Absences::new(config.rebuild_after), pace };
         let membership = Membership::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), members, beats, wake);
         let liveness = membership.liveness();
+        let server = serve::Server::new(topology, writer);
         let dispatch = Dispatch::new(
             coordinator.clone(),
             anti_entropy.clone(),
-            serve::Server::new(topology, writer),
+            server.clone(),
             handoff.clone(),
             pubsub.clone(),
             membership_events.clone(),
+            Arc::clone(&failure),
         );
 
         let expired_count = Arc::new(AtomicU64::new(0));
@@ -182,6 +174,7 @@ impl Node {
             tokio::spawn(coordinator.clone().sweep_expired()),
             tokio::spawn(coordinator.clone().sweep_floors()),
             tokio::spawn(tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
+            tokio::spawn(scrub(&coordinator, server, config.scrub_period)),
             tokio::spawn(dispatch.run(events)),
         ];
         let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));
@@ -255,15 +248,18 @@ impl Node {
         Status {
             peer: coordinator.topology.local(),
             cluster: config.cluster.clone(),
+            standing: cluster.standing(coordinator.topology.local()).unwrap_or(Standing::Joined),
             members: cluster.members.joined().count(),
             up: cluster.reachable.len() + 1,
             partitions: config.partitions,
             replicas: config.replicas,
             keys: held().map(|partition| partition.keys).sum(),
-            hints: view.hints,
+            hints: view.shown.hints,
             syncing: held().filter(|partition| partition.standing != Counting::Counted).count(),
             handing_over: view.partitions().iter().filter(|partition| !partition.holder && partition.standing != Counting::Absent).count(),
             protected: config.protected,
+            damage: view.shown.damage,
+            has_room: view.shown.has_room,
         }
     }
 
@@ -424,17 +420,6 @@ impl Node {
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
         self.inner.coordinator.exchange.traffic()
-    }
-
-    /// Resolves when the peer has stopped by itself, with the reason: its storage failed.
-    pub async fn failed(&self) -> String {
-        loop {
-            let told = self.inner.failure.told.notified();
-            if let Some(reason) = self.inner.failure.reason.get() {
-                return reason.clone();
-            }
-            told.await;
-        }
     }
 
     /// Stops the peer: lets writes that are on their way arrive, makes all durable. To be called after the servers have stopped taking

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::members::Standing;
+use crate::replica::damage::Damage;
 use crate::types::PeerId;
 
 /// What a peer tells about itself.
@@ -11,6 +13,8 @@ pub struct Status {
     pub peer: PeerId,
     /// Its cluster.
     pub cluster: String,
+    /// Whether it takes part in the ring.
+    pub standing: Standing,
     /// Members of the ring, this peer included.
     pub members: usize,
     /// Members that are up.
@@ -29,6 +33,10 @@ pub struct Status {
     pub handing_over: usize,
     /// Whether only peers of this machine are taken.
     pub protected: bool,
+    /// Damage that was found in its storage.
+    pub damage: Damage,
+    /// Whether its disk has room for more than deletes.
+    pub has_room: bool,
 }
 
 /// Whether a member can be reached.

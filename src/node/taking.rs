@@ -55,7 +55,7 @@ mod tests {
     }
 
     fn moving(source: Bytes, destination: Bytes) -> Move {
-        Move { source, from: Side::Left, destination, to: Side::Right }
+        Move { source, from: Side::Left, destination, to: Side::Right, watched: false }
     }
 
     async fn push(node: &Node, key: Bytes, items: &[String]) {
@@ -137,7 +137,7 @@ mod tests {
             let movers = nodes[..3].iter().cloned().enumerate().map(|(index, node)| {
                 tokio::spawn(async move {
                     let destination = Bytes::from(format!("destination {index}"));
-                    let mut last = Ok(Moved { item: Some(Bytes::new()), receipts: Vec::new() });
+                    let mut last = Ok(Moved { item: Some(Bytes::new()), receipts: Vec::new(), created: false, emptied: false });
                     while !matches!(&last, Ok(Moved { item: None, .. })) {
                         last = node.move_item(Level::Quorum, &moving(SOURCE, destination.clone())).await;
                     }

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::coordinator::replication::Replication;
+use crate::anti_entropy::scrub::Scrubber;
+use crate::anti_entropy::serve::Server;
+use crate::coordinator::Coordinator;
+use crate::coordinator::replication::{Replication, Ticket};
 use crate::notifications::Event;
 use crate::pubsub::Pubsub;
 use crate::types::PeerId;
@@ -48,4 +51,10 @@ pub(super) async fn sweep(replication: Replication) {
             }
         }
     }
+}
+
+/// Looks for damage at rest, every partition once in a period.
+pub(super) fn scrub(coordinator: &Coordinator, server: Server<Ticket>, period: Duration) -> impl Future<Output = ()> + Send + use<> {
+    let Coordinator { topology, writer, stale, .. } = coordinator.clone();
+    Scrubber { topology, writer, server, stale, period }.run()
 }

@@ -80,6 +80,32 @@ async fn a_walk_over_the_keys_meets_each_once_at_whatever_peer_it_begins() {
     assert_eq!(met.await.into_iter().collect::<BTreeSet<_>>(), written);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_walk_over_the_keys_meets_each_while_a_peer_leaves() {
+    let cluster = SimCluster::start(5, 5, 7, crate::config::Durability::System).await.unwrap();
+    cluster.converge(Duration::from_secs(60)).await.unwrap();
+    let written: BTreeSet<Bytes> = (0..300).map(|number| Bytes::from(format!("key {number}"))).collect();
+    let [node, leaver] = [0, 3].map(|index| cluster.peers[index].node.clone().unwrap());
+    for key in &written {
+        node.write(Level::Sloppy, key.clone(), string::Mutation::Increment(1)).await.unwrap();
+    }
+    let (mut steps, mut steps_meanwhile, mut leaving) = (0, 0, None);
+    let met = scan(&node, async || {
+        steps += 1;
+        if steps == 5 {
+            let leaver = leaver.clone();
+            leaving = Some(tokio::spawn(async move { leaver.leave(false).await }));
+        }
+        steps_meanwhile += usize::from(leaving.as_ref().is_some_and(|leaving| !leaving.is_finished()));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    });
+    assert_eq!(met.await.into_iter().collect::<BTreeSet<_>>(), written);
+    let leaving = leaving.unwrap();
+    assert!(steps_meanwhile > 3 && leaving.is_finished(), "it left while {steps_meanwhile} of {steps} steps were walked");
+    leaving.await.unwrap().unwrap();
+    assert!(node.owners(&KEY).iter().all(|owner| *owner != leaver.status().peer));
+}
+
 /// Three peers that all have a set of so many members.
 async fn with_members(count: usize) -> (SimCluster, [Node; 3]) {
     let cluster = SimCluster::start(3, 3, 11, crate::config::Durability::System).await.unwrap();

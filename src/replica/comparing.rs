@@ -162,6 +162,10 @@ impl Replica {
         if self.partition(running.partition).role == Role::Absent {
             return Ok(Err(Void));
         }
+        if !self.storage.has_room() {
+            return Ok(Err(Void));
+        }
+        let partition = running.partition;
         let transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
         let mut comparison = Comparison { replica: self, id, running, transaction, room: STEP_ROWS, marks: Vec::new() };
         let mut compared = Compared::default();
@@ -169,6 +173,10 @@ impl Replica {
             match comparison.take(told, &mut compared) {
                 Ok(()) => {}
                 Err(GivenUp::Void) => return Ok(Err(Void)),
+                Err(GivenUp::Failed(ReplicaError::Damaged(damaged))) => {
+                    self.suspect(partition);
+                    return Err(damaged.into());
+                }
                 Err(GivenUp::Failed(error)) => return Err(error),
             }
         }

@@ -67,8 +67,10 @@ pub enum NotExecuted {
     Refused(Refusal),
     /// This peer does not hold the key.
     NotHolder,
-    /// The key's rows could not be read.
-    Failed(String),
+    /// The disk of this peer is full.
+    NoRoom,
+    /// A row of the key is damaged. The partition is synced anew.
+    Damaged(String),
 }
 
 /// One piece of a batch.
@@ -106,8 +108,14 @@ impl Replica {
                 Ok(outcomes)
             }
             Err(ReplicaError::Damaged(damaged)) => {
+                for piece in batch {
+                    self.suspect(match piece {
+                        Work::Execute(command) => Place::of(&command.key, self.partition_count()).partition,
+                        Work::Receive(sent) => sent.partition,
+                    });
+                }
                 let failed = |piece: &Work| match piece {
-                    Work::Execute(_) => Outcome::Executed(Err(NotExecuted::Failed(damaged.to_string()))),
+                    Work::Execute(_) => Outcome::Executed(Err(NotExecuted::Damaged(damaged.to_string()))),
                     Work::Receive(_) => Outcome::Received(Some(Refused::Failed)),
                 };
                 Ok(batch.iter().map(failed).collect())
@@ -119,6 +127,7 @@ impl Replica {
     fn apply_once(&mut self, batch: &[Work]) -> Result<Vec<Outcome>, ReplicaError> {
         let wall_ms = self.clock.wall_ms();
         let (mut next_hint, mut added_hints) = (self.next_hint, 0);
+        let has_room = self.has_room();
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
         let mut outcomes = Vec::with_capacity(batch.len());
         for piece in batch {
@@ -127,7 +136,8 @@ impl Replica {
                     let place = transaction.place(&command.key);
                     let state = &self.partitions[usize::from(place.partition.0)];
                     Outcome::Executed(match (&state.role, &command.blind_for) {
-                        (Role::Holder, _) => execute_here(&mut transaction, &mut self.minter, state, place, command, wall_ms)?,
+                        (Role::Holder, _) => execute_here(&mut transaction, &mut self.minter, state, command, (wall_ms, has_room))?,
+                        (_, Some(_)) if !has_room => Err(NotExecuted::NoRoom),
                         (_, Some(holders)) => {
                             let executed = execute_blind(&mut self.minter, place, &command.key, &command.change, wall_ms)?;
                             if let Ok(executed) = &executed {
@@ -140,6 +150,9 @@ impl Replica {
                         }
                         (_, None) => Err(NotExecuted::NotHolder),
                     })
+                }
+                Work::Receive(sent) if !has_room && (sent.hint_for.is_some() || grows(&sent.delta)) => {
+                    Outcome::Received(Some(Refused::Failed))
                 }
                 Work::Receive(sent) => {
                     let refused = if let Some(home) = sent.hint_for {
@@ -168,18 +181,22 @@ impl Replica {
     }
 }
 
-/// Executes a command on the rows of this replica.
+/// Whether a delta adds anything but the traces of what it takes away.
+fn grows(delta: &Delta) -> bool {
+    delta.adds.iter().any(|(_, _, entry)| !matches!(entry.payload, Payload::Floor { .. }))
+}
+
+/// Executes a command on the rows of this replica; where the disk has no room, only one that takes away.
 fn execute_here(
     transaction: &mut Transaction<'_>,
     minter: &mut Minter,
     state: &PartitionState,
-    place: Place,
     command: &Command,
-    wall_ms: u64,
+    (wall_ms, has_room): (u64, bool),
 ) -> Result<Result<Executed, NotExecuted>, ReplicaError> {
     let now = minter.timestamp(wall_ms)?;
     minter.reserve()?;
-    let partition = place.partition;
+    let partition = transaction.place(&command.key).partition;
     let actor = minter.actor();
     let mut mint = || minter.mint(partition);
     let mut author = Author { actor, now, mint: &mut mint, runs_since: state.runs_since };
@@ -200,10 +217,11 @@ fn execute_here(
     let mut executed = match executed {
         Ok(executed) => executed,
         Err(ExecuteError::Refused(refusal)) => return Ok(Err(NotExecuted::Refused(refusal))),
-        // Reading failed before anything was changed, so the rest of the batch is not concerned.
-        Err(ExecuteError::Rows(ReplicaError::Damaged(damaged))) => return Ok(Err(NotExecuted::Failed(damaged.to_string()))),
         Err(ExecuteError::Rows(error)) => return Err(error),
     };
+    if !has_room && grows(&executed.delta) {
+        return Ok(Err(NotExecuted::NoRoom));
+    }
     if !executed.delta.is_empty() {
         // The dots are new, so no running pull can have seen them.
         transaction.join(partition, &executed.delta, |_, _| false)?;

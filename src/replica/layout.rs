@@ -9,6 +9,7 @@
 //! | `x` time row | nothing: finds rows by the earliest end of a decision in them |
 //! | `c` partition position key | what is derived of a collection's rows: see [`collection`](super::collection) |
 //! | `z` partition position key score member | the score's bits: the members of a sorted set in their order |
+//! | `d` row key | a damaged row that was set aside |
 //! | `m` name | settings and the member list |
 //!
 //! Rows lie in the order of their hash, so a leaf of the Merkle tree is one range. Keys and elements longer than

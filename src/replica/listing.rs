@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::Replica;
 use super::collection::Deriving;
+use super::damage::{MOST_ASIDE, Spoiled, aside_key};
 use super::layout;
 use super::leaf::Leaf;
 use super::partition::{self, FirstSync, PartitionChange, Role};
@@ -94,7 +95,7 @@ impl Replica {
         let mut clock = Clock::new();
         let mut leaves: BTreeMap<u16, Digest> = BTreeMap::new();
         let mut keys = BTreeSet::new();
-        let mut lost = Vec::new();
+        let mut lost: Vec<Spoiled> = Vec::new();
         let mut deriving = Deriving::default();
         self.storage.snapshot().scan(&start, &end, &mut |row_key, value| {
             match layout::read_row(row_key, &Bytes::copy_from_slice(value)) {
@@ -108,13 +109,19 @@ impl Replica {
                         keys.insert(*blake3::hash(&address.key).as_bytes());
                     }
                 }
-                Err(_) => lost.push(row_key.to_vec()),
+                Err(error) => {
+                    tracing::error!(%error, "a row is set aside");
+                    lost.push((row_key.to_vec(), Bytes::copy_from_slice(value)));
+                }
             }
             ControlFlow::Continue(())
         })?;
         tracing::error!(%partition, unreadable = lost.len(), "rows of a partition were lost or damaged: it is synced anew from the other holders");
         let mut transaction = self.begin();
-        transaction.drop_damaged(partition, lost, deriving.finish())?;
+        let room = usize::try_from(MOST_ASIDE.saturating_sub(self.damage.rows_aside)).unwrap_or(usize::MAX);
+        let aside = lost.len().min(room);
+        lost.iter().take(room).for_each(|(row_key, value)| transaction.put_record(aside_key(row_key), value.to_vec()));
+        transaction.drop_damaged(partition, lost.into_iter().map(|(row_key, _)| row_key), deriving.finish())?;
         let mut prepared = transaction.finish()?;
         let former: BTreeSet<PeerId> = others.into_iter().collect();
         // The ring is the same as before, so nobody acknowledges anything without this peer that it could not learn later.
@@ -127,6 +134,8 @@ impl Replica {
             leaves,
             emptied: true,
         });
+        self.damage.partitions += 1;
+        self.damage.rows_aside += aside as u64;
         self.commit(prepared)?;
         self.new_state(partition);
         Ok(())
@@ -162,6 +171,7 @@ impl Replica {
             for index in 0..self.partition_count() {
                 self.new_state(Partition(index));
             }
+            self.distrust()?;
         }
         Ok(())
     }

@@ -16,6 +16,15 @@ use crate::types::{Actor, Partition, Timestamp};
 /// The most dots that one command mints: one for each argument, and floors for the runs it resets.
 const DOTS_PER_COMMAND: u64 = 2 * MAX_ARGUMENTS as u64;
 
+/// The lease that the last run left, if it can be proved to be this peer's.
+pub(super) fn last_lease(storage: &dyn Storage) -> Result<Option<Lease>, StorageError> {
+    let decoded = storage.lease()?.map(|record| Lease::from_bytes(&record)).transpose();
+    Ok(decoded.unwrap_or_else(|error| {
+        tracing::error!(%error, "the lease record is damaged: this peer goes on as a new author");
+        None
+    }))
+}
+
 /// The author of this peer's dots.
 pub struct Minter {
     storage: Arc<dyn Storage>,
@@ -28,23 +37,14 @@ pub struct Minter {
 }
 
 impl Minter {
-    /// Goes on from the lease that the last run left, or as a new author where it can't be proved to be this peer's.
+    /// Goes on from the lease that the last run left, or as a new author where there is none.
     pub(super) fn open(
         storage: Arc<dyn Storage>,
+        previous: Option<Lease>,
         clock: Arc<dyn Clock>,
         partitions: u16,
         random: &mut SmallRng,
     ) -> Result<Self, StorageError> {
-        let previous = match storage.lease()? {
-            None => None,
-            Some(record) => match Lease::from_bytes(&record) {
-                Ok(lease) => Some(lease),
-                Err(error) => {
-                    tracing::error!(%error, "the lease record is damaged: this peer goes on as a new author");
-                    None
-                }
-            },
-        };
         let fresh = Fresh { actor: Actor(random.random()), state_id: random.random() };
         let (lease, start) = Lease::start(previous, fresh, partitions, clock.wall_ms());
         storage.put_lease(&lease.to_bytes())?;

@@ -7,6 +7,7 @@ pub mod answering;
 pub mod awaited;
 pub mod collection;
 pub mod comparing;
+pub mod damage;
 pub mod execution;
 pub mod expired;
 pub mod floors;
@@ -23,9 +24,11 @@ pub mod partition;
 pub mod pulling;
 pub mod roles;
 pub mod transaction;
+pub mod unproven;
 pub mod view;
 pub mod waiting;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -35,13 +38,14 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use self::awaited::Awaited;
+use self::damage::Damage;
 use self::floors::OwnFloors;
 use self::layout::Damaged;
 use self::minter::Minter;
 use self::partition::{Checkpoint, PartitionState};
 use self::pulling::Pulls;
 use self::transaction::{Prepared, ReplicaError, Transaction};
-use self::view::View;
+use self::view::{Shown, View};
 use crate::env::{Batch, Clock, Storage, StorageError};
 use crate::types::Partition;
 
@@ -96,6 +100,11 @@ pub struct Replica {
     next_hint: u64,
     hints: u64,
     random: SmallRng,
+    /// Partitions in which a row was met that can't be read.
+    suspects: BTreeSet<Partition>,
+    damage: Damage,
+    /// What readers were told last of the disk's room.
+    had_room: bool,
 }
 
 /// Where the journal of batches stands.
@@ -114,7 +123,12 @@ impl Replica {
         let mut random = SmallRng::seed_from_u64(seed);
         let snapshot = storage.snapshot();
         let settings_key = layout::named_key("partitions");
-        match snapshot.get(&settings_key)? {
+        let settings = snapshot.get(&settings_key)?;
+        let lease = minter::last_lease(&*storage)?;
+        if settings.is_some() && lease.is_none() {
+            unproven::note(&*storage)?;
+        }
+        match settings {
             Some(bytes) => {
                 let stored: u16 = partition::from_bytes("the number of partitions", &bytes)?;
                 if stored != partitions {
@@ -127,7 +141,7 @@ impl Replica {
                 storage.commit(batch)?;
             }
         }
-        let minter = Minter::open(Arc::clone(&storage), Arc::clone(&clock), partitions, &mut random)?;
+        let minter = Minter::open(Arc::clone(&storage), lease, Arc::clone(&clock), partitions, &mut random)?;
         let mut states: Vec<PartitionState> =
             (0..partitions).map(|index| PartitionState::empty(random.random(), minter.next_counter(Partition(index)))).collect();
         for (index, state) in states.iter_mut().enumerate() {
@@ -138,8 +152,11 @@ impl Replica {
         }
         let journal = replay(&*snapshot, &mut states)?;
         let (next_hint, hints) = hints::count(&*snapshot)?;
+        let damage = Damage { rows_aside: damage::count_aside(&*snapshot)?, ..Damage::default() };
         drop(snapshot);
-        let view = Arc::new(ArcSwap::from_pointee(View::new(storage.snapshot(), &states, 0, &minter, hints)));
+        let had_room = storage.has_room();
+        let view = View::new(storage.snapshot(), &states, 0, &minter, Shown { hints, damage, has_room: had_room });
+        let view = Arc::new(ArcSwap::from_pointee(view));
         let mut replica = Self {
             storage,
             clock,
@@ -154,6 +171,9 @@ impl Replica {
             next_hint,
             hints,
             random,
+            suspects: BTreeSet::new(),
+            damage,
+            had_room,
         };
         replica.minter.check_clocks(&replica.partitions, &mut replica.random)?;
         Ok(replica)
@@ -226,7 +246,23 @@ impl Replica {
 
     /// Shows readers what was committed last.
     fn publish(&self) {
-        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, self.ring, &self.minter, self.hints)));
+        let shown = Shown { hints: self.hints, damage: self.damage, has_room: self.had_room };
+        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, self.ring, &self.minter, shown)));
+    }
+
+    /// Whether the disk has room for what grows. Says so where that has changed.
+    pub fn has_room(&mut self) -> bool {
+        let has_room = self.storage.has_room();
+        if has_room != self.had_room {
+            self.had_room = has_room;
+            self.publish();
+            if has_room {
+                tracing::warn!("the disk has room again: this peer takes writes");
+            } else {
+                tracing::error!("the disk is full: this peer takes deletes and no other writes, and answers reads, until there is room");
+            }
+        }
+        has_room
     }
 
     /// Folds the journal into checkpoints of the partitions that changed.
@@ -282,3 +318,6 @@ fn replay(snapshot: &dyn crate::env::Snapshot, states: &mut [PartitionState]) ->
     journal.first = first.unwrap_or(journal.next);
     Ok(journal)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep_until};
 use super::Replica;
 use super::execution::{Command, Executed, NotExecuted, Outcome, Work};
 use super::transaction::ReplicaError;
-use crate::config::{Durability, WRITER_BATCH, WRITER_QUEUE};
+use crate::config::{Durability, WRITER_BATCH, WRITER_BYTES, WRITER_QUEUE};
 use crate::env::message::{Refused, Sent};
 use crate::env::{Storage, StorageError};
+use crate::held::{Held, Share};
 use crate::types::PeerId;
 
 /// Where the writer hands its results. Called on the writer's thread: must not wait.
@@ -30,7 +31,7 @@ type Step = Box<dyn FnOnce(&mut Replica) -> Result<(), ReplicaError> + Send>;
 
 enum Item<T> {
     Execute(Command, T),
-    Receive { from: PeerId, frame: u64, ring: u64, deltas: Vec<Sent> },
+    Receive { from: PeerId, frame: u64, ring: u64, deltas: Vec<Sent>, _share: Share },
     Step(Step),
     Stop(oneshot::Sender<Result<(), ReplicaError>>),
 }
@@ -47,11 +48,13 @@ pub enum NotQueued<T> {
 /// A handle to the writer. `T` is whatever the caller wants back with a command's result.
 pub struct Writer<T> {
     queue: mpsc::Sender<Item<T>>,
+    /// Deltas of others that wait.
+    held: Held,
 }
 
 impl<T> Clone for Writer<T> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone() }
+        Self { queue: self.queue.clone(), held: self.held.clone() }
     }
 }
 
@@ -65,7 +68,7 @@ impl<T: Send + 'static> Writer<T> {
     pub fn start(replica: Replica, durability: Durability, storage: &Arc<dyn Storage>, outlet: impl Outlet<T>) -> Self {
         let (queue, items) = mpsc::channel(WRITER_QUEUE);
         storage.spawn("writer", Box::pin(run(replica, durability, Arc::clone(storage), items, outlet)));
-        Self { queue }
+        Self { queue, held: Held::new(WRITER_BYTES) }
     }
 
     /// Queues a command.
@@ -83,10 +86,12 @@ impl<T: Send + 'static> Writer<T> {
         })
     }
 
-    /// Queues the deltas of a frame, and the name of the ring in which its sender counts. `false` where the queue is full: the frame is not acknowledged, and comes again as hints.
+    /// Queues the deltas of a frame of so many bytes, and the name of the ring in which its sender counts. `false` where too much waits: the frame is not
+    /// acknowledged, and comes again as hints.
     #[must_use]
-    pub fn receive(&self, from: PeerId, frame: u64, ring: u64, deltas: Vec<Sent>) -> bool {
-        self.queue.try_send(Item::Receive { from, frame, ring, deltas }).is_ok()
+    pub fn receive(&self, from: PeerId, frame: u64, ring: u64, deltas: Vec<Sent>, bytes: usize) -> bool {
+        let Some(share) = self.held.take(bytes) else { return false };
+        self.queue.try_send(Item::Receive { from, frame, ring, deltas, _share: share }).is_ok()
     }
 
     /// Runs a step between two batches and waits for its result.
@@ -159,10 +164,14 @@ async fn run<T: Send + 'static>(
                 batch.apply(&mut replica, durability, &storage, &mut outlet)
             }
         };
-        match worked {
-            Ok(()) => {}
-            Err(ReplicaError::Damaged(damaged)) => tracing::error!(error = %damaged, "a step met a damaged record"),
-            Err(error @ ReplicaError::Storage(_)) => return end(&mut outlet, &error),
+        if let Err(ReplicaError::Damaged(damaged)) = &worked {
+            tracing::error!(error = %damaged, "a step met a damaged record");
+        }
+        replica.has_room();
+        for done in [worked, replica.restart_suspects()] {
+            if let Err(error @ ReplicaError::Storage(_)) = done {
+                return end(&mut outlet, &error);
+            }
         }
         if let (Durability::Every(interval), None) = (durability, sync_at) {
             sync_at = Some(Instant::now() + interval);
@@ -184,7 +193,7 @@ fn gather<T>(first: Item<T>, items: &mut mpsc::Receiver<Item<T>>, batch: &mut Ba
                 batch.work.push(Work::Execute(command));
                 batch.parts.push(Part::Command(ticket));
             }
-            Item::Receive { from, frame, ring, deltas } => {
+            Item::Receive { from, frame, ring, deltas, .. } => {
                 batch.parts.push(Part::Frame { from, frame, ring, deltas: deltas.len() });
                 batch.work.extend(deltas.into_iter().map(Work::Receive));
             }

@@ -184,7 +184,12 @@ impl<'a> Transaction<'a> {
     ///
     /// # Errors
     /// Where what is derived could not be listed.
-    pub fn drop_damaged(&mut self, partition: Partition, row_keys: Vec<Vec<u8>>, mut derived: Batch) -> Result<(), ReplicaError> {
+    pub fn drop_damaged(
+        &mut self,
+        partition: Partition,
+        row_keys: impl IntoIterator<Item = Vec<u8>>,
+        mut derived: Batch,
+    ) -> Result<(), ReplicaError> {
         row_keys.into_iter().for_each(|row_key| self.batch.delete(row_key));
         self.collections.forget(partition, &*self.snapshot, &mut self.batch)?;
         self.batch.changes.append(&mut derived.changes);

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::collection::Collection;
+use super::damage::Damage;
 use super::layout::{self, Damaged};
 use super::minter::Minter;
 use super::partition::{PartitionState, Role};
@@ -50,13 +51,24 @@ pub struct View {
     /// The name of the ring that the roles follow from.
     pub ring: u64,
     hybrid_clock: Arc<Mutex<Hlc>>,
-    /// Hints that wait for other peers.
-    pub hints: u64,
+    /// What is told to people.
+    pub shown: Shown,
     actor: Actor,
 }
 
+/// What a view tells besides rows and clocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// Hints that wait for other peers.
+    pub hints: u64,
+    /// Damage that was found.
+    pub damage: Damage,
+    /// Whether the disk has room for what grows.
+    pub has_room: bool,
+}
+
 impl View {
-    pub(super) fn new(snapshot: Arc<dyn Snapshot>, partitions: &[PartitionState], ring: u64, minter: &Minter, hints: u64) -> Self {
+    pub(super) fn new(snapshot: Arc<dyn Snapshot>, partitions: &[PartitionState], ring: u64, minter: &Minter, shown: Shown) -> Self {
         let partitions = partitions
             .iter()
             .map(|state| PartitionView {
@@ -72,7 +84,7 @@ impl View {
                 keys: state.keys,
             })
             .collect();
-        Self { snapshot, partitions, ring, hybrid_clock: minter.hybrid_clock(), hints, actor: minter.actor() }
+        Self { snapshot, partitions, ring, hybrid_clock: minter.hybrid_clock(), shown, actor: minter.actor() }
     }
 
     /// The author of this peer's dots.

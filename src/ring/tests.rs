@@ -113,6 +113,14 @@ fn a_giant_holds_one_copy_of_everything_and_no_more() {
 }
 
 #[test]
+fn peers_of_one_zone_hold_one_copy_each_all_the_same() {
+    let members: Vec<RingMember> = (0..4).map(|number| RingMember { zone: Some("rack".to_owned()), ..member(number) }).collect();
+    let ring = build(&members);
+    let distinct = |partition| ring.holders(Partition(partition)).iter().collect::<BTreeSet<_>>().len();
+    assert!((0..PARTITIONS).all(|partition| distinct(partition) == 3));
+}
+
+#[test]
 fn one_peer_holds_all_and_nobody_nothing() {
     let alone = build(&[member(1)]);
     assert!((0..PARTITIONS).all(|partition| alone.holders(Partition(partition)) == [peer(1)]));

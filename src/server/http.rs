@@ -64,7 +64,7 @@ impl HttpServer {
 
     /// Answers requests until `shutdown` resolves. Requests under way then are finished, for a few seconds at most.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let router = Router::new().route("/healthz", get("ok")).route("/metrics", get(metrics)).with_state(self.sources);
+        let router = Router::new().route("/healthz", get(health)).route("/metrics", get(metrics)).with_state(self.sources);
         let shutdown = shutdown.shared();
         let server = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.clone());
         let too_late = async {
@@ -81,6 +81,11 @@ impl HttpServer {
             () = too_late => tracing::warn!("HTTP requests did not finish in time, closing their connections"),
         }
     }
+}
+
+/// A peer whose disk is full serves what it has, and passes writes on: it is not to be taken out of service for that.
+async fn health(State(sources): State<Sources>) -> &'static str {
+    if sources.node.status().has_room { "ok" } else { "ok, but the disk is full: new data goes to other peers" }
 }
 
 async fn metrics(State(sources): State<Sources>) -> Response {
@@ -103,6 +108,13 @@ fn registry(status: &Status, peers: &[PeerStatus], clients: Option<&Statistics>)
     gauge("keys", "Keys on this peer", count(status.keys));
     gauge("hints", "Hints that wait here for other peers", count(status.hints));
     gauge("syncing_partitions", "Partitions whose first sync is not done here", count(status.syncing));
+    gauge("disk_full", "1 where the disk has room for deletes only, else 0", i64::from(!status.has_room));
+    gauge(
+        "damaged_partitions",
+        "Times that rows of a partition were found lost or damaged, since the start",
+        count(status.damage.partitions),
+    );
+    gauge("damaged_rows", "Damaged rows that were set aside", count(status.damage.rows_aside));
     if let Some(clients) = clients {
         let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
         counter("client_connections", "Connections of clients taken", clients.connections.get());
@@ -153,6 +165,8 @@ impl EncodeMetric for PerPeer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::members::Standing;
+    use crate::replica::damage::Damage;
     use crate::types::PeerId;
 
     #[test]
@@ -161,6 +175,7 @@ mod tests {
         let status = Status {
             peer,
             cluster: "c".to_owned(),
+            standing: Standing::Joined,
             members: 3,
             up: 2,
             partitions: 256,
@@ -170,6 +185,8 @@ mod tests {
             syncing: 1,
             handing_over: 0,
             protected: true,
+            damage: Damage { partitions: 2, rows_aside: 5 },
+            has_room: false,
         };
         let member =
             PeerStatus { peer, state: PeerState::Up, zone: None, capacity: 1, address: None, partitions: 12, last_seen_ms: Some(0) };
@@ -177,7 +194,14 @@ mod tests {
         statistics.commands.add(41);
         let mut page = String::new();
         text::encode(&mut page, &registry(&status, &[member], Some(&statistics))).unwrap();
-        for line in ["ringtide_keys 7", "ringtide_commands_total 41", "ringtide_syncing_partitions 1", "# EOF"] {
+        for line in [
+            "ringtide_keys 7",
+            "ringtide_commands_total 41",
+            "ringtide_syncing_partitions 1",
+            "ringtide_disk_full 1",
+            "ringtide_damaged_rows 5",
+            "# EOF",
+        ] {
             assert!(page.lines().any(|known| known == line), "{line} in {page}");
         }
         assert!(page.contains(&format!("ringtide_peer_partitions{{peer=\"{peer}\"}} 12")), "{page}");

@@ -1,4 +1,9 @@
 //! What must be true of a cluster that has healed.
+//!
+//! - Everybody agrees, and says so; the next exchanges move nothing.
+//! - What was acknowledged is there, but for what [`super::losses`] excuses: what only one disk held when that disk fell back.
+//! - The rows of every disk add up to its digests and to what is derived of them; nobody holds more than what is its own.
+//! - No dot names two writes, over the whole run. What was deleted does not come back, and what has ended goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -12,8 +17,9 @@ use tokio::time::sleep;
 use super::cluster::SimCluster;
 use super::derived;
 use super::expiry::{Fate, fate};
+use super::history::History;
 use super::storage::Crash;
-use super::workload::{History, is_of_field};
+use super::workload::is_of_field;
 use crate::config::{EXPIRY_GRACE, EXPIRY_SWEEP};
 use crate::crdt::command::{Answer, Explained, Query};
 use crate::crdt::{encode, key, set, string};
@@ -56,7 +62,7 @@ async fn ask(node: &Node, key: &Bytes, query: impl Into<Query>) -> Result<Answer
 
 /// Everything that clients were promised, as one peer sees it.
 async fn promises(node: &Node, history: &History) -> Result<(), String> {
-    for key in history.counters.keys().chain(history.sets.keys()).chain(history.strings.keys()) {
+    for key in history.lasting_keys() {
         keeps(history, key, &ask(node, key, question(history, key)).await?)?;
     }
     Ok(())
@@ -87,16 +93,15 @@ fn keeps(history: &History, key: &Bytes, answer: &Answer) -> Result<(), String> 
     }
     if let Some(members) = history.sets.get(key) {
         let Answer::Members(present) = answer else { return Err(format!("{key:?} is no set")) };
-        let lost = members.iter().find(|(member, known)| known.added && !known.removal_sent && !present.contains(member));
+        let lost = members.iter().find(|(member, known)| known.is_promised() && !present.contains(member));
         if let Some((member, _)) = lost {
             return Err(format!("{key:?} lost {member:?}, whose add was acknowledged"));
         }
     }
-    if let Some(written) = history.strings.get(key) {
+    if let Some(kept) = history.values_kept(key) {
         let Answer::Siblings { values, .. } = answer else { return Err(format!("{key:?} is no string")) };
-        let Some(last) = written.iter().rposition(|(_, acknowledged)| *acknowledged) else { return Ok(()) };
-        if !written[last..].iter().any(|(value, _)| values.contains(value)) {
-            return Err(format!("{key:?} holds {values:?}, but {:?} was acknowledged last", written[last].0));
+        if !kept.iter().any(|value| values.contains(value)) {
+            return Err(format!("{key:?} holds {values:?}, and none of {kept:?}"));
         }
     }
     Ok(())
@@ -108,7 +113,7 @@ fn keeps(history: &History, key: &Bytes, answer: &Answer) -> Result<(), String> 
 /// # Errors
 /// A violation, or where a peer did not start.
 pub async fn watch(cluster: &mut SimCluster, history: &History, random: &mut SmallRng) -> Result<(), String> {
-    let keys: Vec<&Bytes> = history.counters.keys().chain(history.sets.keys()).chain(history.strings.keys()).collect();
+    let keys: Vec<&Bytes> = history.lasting_keys().collect();
     for _ in 0..random.random_range(20..80) {
         sleep(Duration::from_millis(random.random_range(0..200))).await;
         let index = random.random_range(0..cluster.peers.len());
@@ -131,7 +136,7 @@ pub async fn watch(cluster: &mut SimCluster, history: &History, random: &mut Sma
 
 /// What was promised of keys that expire, as one peer sees it.
 async fn ends(node: &Node, history: &History, doubt_ms: u64) -> Result<(), String> {
-    for (key, commands) in &history.expiring {
+    for (key, commands) in history.expiring_keys() {
         match fate(commands, doubt_ms) {
             Fate::Open => {}
             Fate::Gone => {
@@ -169,7 +174,7 @@ async fn ends(node: &Node, history: &History, doubt_ms: u64) -> Result<(), Strin
 /// A violation.
 pub async fn check_swept(cluster: &SimCluster, history: &History, doubt_ms: u64) -> Result<(), String> {
     let gone: BTreeSet<&Bytes> =
-        history.expiring.iter().filter(|(_, commands)| fate(commands, doubt_ms) == Fate::Gone).map(|(key, _)| key).collect();
+        history.expiring_keys().filter(|(_, commands)| fate(commands, doubt_ms) == Fate::Gone).map(|(key, _)| key).collect();
     if gone.is_empty() {
         return Ok(());
     }
@@ -239,8 +244,7 @@ async fn quiet(nodes: &[Node]) -> Result<(), String> {
 /// # Errors
 /// Where a key could not be deleted.
 pub async fn delete_all(node: &Node, history: &History) -> Result<Vec<Bytes>, String> {
-    let keys: Vec<Bytes> =
-        history.counters.keys().chain(history.sets.keys()).chain(history.strings.keys()).chain(history.expiring.keys()).cloned().collect();
+    let keys: Vec<Bytes> = history.lasting_keys().chain(history.expiring.keys()).cloned().collect();
     for key in &keys {
         node.write(Level::Sloppy, key.clone(), key::Mutation::Delete)
             .await

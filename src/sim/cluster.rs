@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::clock::SimClock;
 use super::network::SimNetwork;
@@ -18,6 +19,24 @@ use crate::types::PeerId;
 
 /// Partitions of a simulated cluster: few, so that many seeds can be run.
 const PARTITIONS: u16 = 16;
+/// How long a peer may take to forget another.
+const FORGETTING: Duration = Duration::from_secs(3);
+
+/// A running process, and where it stands on the network.
+pub struct SimProcess {
+    /// The node.
+    pub node: Node,
+    /// The number by which the network knows the process.
+    number: u64,
+}
+
+/// A second process under a peer's identity, on a copy of its disk.
+pub struct Twin {
+    /// The copy.
+    pub disk: SimDisk,
+    /// The process.
+    pub process: SimProcess,
+}
 
 /// One simulated peer: its disk and clock outlive its processes.
 pub struct SimPeer {
@@ -33,6 +52,10 @@ pub struct SimPeer {
     pub clock: SimClock,
     /// Its process, while it runs.
     pub node: Option<Node>,
+    /// The number by which the network knows that process.
+    number: u64,
+    /// A second process under the same identity, while there is one.
+    pub twin: Option<Twin>,
     /// Its settings; the seed is drawn at each start.
     pub config: NodeConfig,
     /// What makes it leave the ring, while it does: ends with its process.
@@ -67,6 +90,7 @@ impl SimCluster {
             durability,
             request_timeout: Duration::from_secs(2),
             anti_entropy_interval: Duration::from_secs(20),
+            scrub_period: Duration::from_secs(120),
             ..NodeConfig::default()
         }
     }
@@ -85,6 +109,8 @@ impl SimCluster {
             disk: SimDisk::default(),
             clock: SimClock::new(),
             node: None,
+            number: 0,
+            twin: None,
             config,
             leaving: None,
         };
@@ -111,21 +137,57 @@ impl SimCluster {
     /// # Errors
     /// Where the node did not start.
     pub async fn restart(&mut self, index: usize) -> Result<(), StartError> {
-        let peer = &mut self.peers[index];
-        if peer.node.is_some() {
+        if self.peers[index].node.is_some() {
             return Ok(());
         }
-        let config = NodeConfig { seed: self.random.random(), ..peer.config.clone() };
-        let (network, events) = self.network.join(peer.id);
+        let disk = self.peers[index].disk.clone();
+        let started = self.begin(index, &disk).await?;
+        let peer = &mut self.peers[index];
         (peer.joined, peer.out) = (true, false);
-        peer.node = Some(Node::start(config, network, events, peer.disk.open(), Arc::new(peer.clock.clone())).await?);
+        (peer.node, peer.number) = (Some(started.node), started.number);
         Ok(())
+    }
+
+    /// Starts a process of a peer on a disk.
+    async fn begin(&mut self, index: usize, disk: &SimDisk) -> Result<SimProcess, StartError> {
+        let peer = &self.peers[index];
+        let config = NodeConfig { seed: self.random.random(), ..peer.config.clone() };
+        let (number, network, events) = self.network.join(peer.id);
+        match Node::start(config, network, events, disk.open(), Arc::new(peer.clock.clone())).await {
+            Ok(node) => Ok(SimProcess { node, number }),
+            Err(error) => {
+                self.network.leave(number);
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a second process of a peer on a copy of its disk, if none runs.
+    ///
+    /// # Errors
+    /// Where the node did not start.
+    pub async fn start_twin(&mut self, index: usize) -> Result<(), StartError> {
+        if self.peers[index].twin.is_none() {
+            let disk = self.peers[index].disk.copy();
+            let process = self.begin(index, &disk).await?;
+            self.peers[index].twin = Some(Twin { disk, process });
+        }
+        Ok(())
+    }
+
+    /// Ends the second process of a peer, if there is one, and throws its disk away.
+    pub fn end_twin(&mut self, index: usize) {
+        if let Some(Twin { disk, process }) = self.peers[index].twin.take() {
+            self.network.leave(process.number);
+            disk.crash(Crash::Process);
+        }
     }
 
     /// Ends the process of a peer without asking it.
     pub fn crash(&mut self, index: usize, crash: Crash) {
         let peer = &mut self.peers[index];
-        self.network.leave(peer.id);
+        self.network.leave(peer.number);
+        self.network.resume(peer.id);
         peer.node = None;
         if let Some(leaving) = peer.leaving.take() {
             leaving.abort();
@@ -133,14 +195,57 @@ impl SimCluster {
         peer.disk.crash(crash);
     }
 
-    /// Lets a peer begin to leave the ring, where it runs and enough others remain.
-    pub fn leave(&mut self, index: usize) {
+    /// Lets a peer stand still until [`Self::resume`]: nothing is written there, and nothing goes out or comes in. Its timers run on, so
+    /// it learns by and by that it hears nobody.
+    pub fn pause(&self, index: usize) {
+        let peer = &self.peers[index];
+        self.network.pause(peer.id);
+        peer.disk.pause();
+    }
+
+    /// Lets a peer go on.
+    pub fn resume(&self, index: usize) {
+        let peer = &self.peers[index];
+        self.network.resume(peer.id);
+        peer.disk.resume();
+    }
+
+    /// Whether the process of a peer has stopped by itself, since its disk failed.
+    #[must_use]
+    pub fn has_failed(&self, index: usize) -> bool {
+        self.peers[index].node.as_ref().is_some_and(|node| node.failed().now_or_never().is_some())
+    }
+
+    /// Every disk there is.
+    pub fn disks(&self) -> impl Iterator<Item = &SimDisk> {
+        self.peers.iter().flat_map(|peer| std::iter::once(&peer.disk).chain(peer.twin.as_ref().map(|twin| &twin.disk)))
+    }
+
+    /// Has a peer that is down taken out of the ring by one that knows it is, where enough others remain. Whether it was.
+    pub async fn forget(&mut self, index: usize) -> bool {
+        let peer = &self.peers[index];
+        if peer.node.is_some() || !peer.joined || peer.out || self.joined() < 4 {
+            return false;
+        }
+        let id = peer.id;
+        let nodes: Vec<Node> = self.running().cloned().collect();
+        for node in nodes {
+            if timeout(FORGETTING, node.forget(id)).await.is_ok_and(|forgotten| forgotten.is_ok()) {
+                self.peers[index].out = true;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Lets a peer begin to leave the ring, where it runs and enough others remain. Whether it does.
+    pub fn leave(&mut self, index: usize) -> bool {
         let remaining = self.joined().saturating_sub(1);
         let peer = &mut self.peers[index];
-        if let (Some(node), false, true) = (peer.node.clone(), peer.out, remaining >= 3) {
-            peer.out = true;
-            peer.leaving = Some(tokio::spawn(async move { node.leave(false).await }));
-        }
+        let (Some(node), false, true) = (peer.node.clone(), peer.out, remaining >= 3) else { return false };
+        peer.out = true;
+        peer.leaving = Some(tokio::spawn(async move { node.leave(false).await }));
+        true
     }
 
     /// Starts everybody again who is out of the ring and has handed over what it held, until nobody is.

@@ -10,6 +10,8 @@
 //!   decision was overtaken by a `PERSIST`, or by a lasting `EXPIRE`, that reached a quorum surely before the time came.
 //! - A key is *gone* where all that was ever written to it was brief; or where a brief decision is surely stamped after all that was not.
 //!
+//! - Where a command that was given up may be executed at any later time, only what is brief throughout is sure: it will be gone.
+//!
 //! Everything else is left open: `KERNEL` section 7 promises nothing there.
 
 use bytes::Bytes;
@@ -30,6 +32,8 @@ pub enum Step {
 pub enum Outcome {
     /// It may have been executed by the time it was given up, or not.
     Unknown,
+    /// Nothing is known, and it may be executed at any time from now on.
+    Adrift,
     /// It changed nothing.
     Nothing,
     /// It was executed by this peer and reached its level.
@@ -99,10 +103,13 @@ impl Command {
 #[must_use]
 pub fn fate(commands: &[Command], doubt_ms: u64) -> Fate {
     let commands: Vec<&Command> = commands.iter().filter(|command| command.outcome != Outcome::Nothing).collect();
+    let all_brief = !commands.is_empty() && commands.iter().all(|command| command.is_brief());
+    if commands.iter().any(|command| command.outcome == Outcome::Adrift) {
+        return if all_brief { Fate::Gone } else { Fate::Open };
+    }
     if let Some(values) = (0..commands.len()).rev().find_map(|last| values_kept(&commands, last, doubt_ms)) {
         return Fate::Shows(values);
     }
-    let all_brief = !commands.is_empty() && commands.iter().all(|command| command.is_brief());
     if all_brief || (0..commands.len()).any(|last| ends_all(&commands, last, doubt_ms)) { Fate::Gone } else { Fate::Open }
 }
 
@@ -187,6 +194,13 @@ mod tests {
             assert_eq!(fate(&[brief[0].clone(), persist.clone(), brief[1].clone()], DOUBT), expected);
         }
         assert_eq!(fate(&[], DOUBT), Fate::Open);
+    }
+
+    #[test]
+    fn with_a_command_adrift_nothing_is_sure_but_that_the_brief_will_end() {
+        let adrift = |step| Command { outcome: Outcome::Adrift, settled_ms: None, ..done(step, 0, 1) };
+        assert_eq!(fate(&[adrift(set("a", None)), done(set("b", None), 1_000, 2)], DOUBT), Fate::Open);
+        assert_eq!(fate(&[adrift(set("a", Some(50))), done(set("b", Some(1_050)), 1_000, 2)], DOUBT), Fate::Gone);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The simulated backends: many peers in one process, on the paused clock, from one seed.
 //!
-//! The node code is the real one; only the three seams are simulated. [`run`] is a whole run; a failing seed replays exactly.
+//! The node code is the real one; only the three seams are simulated. [`run`] is a whole run, [`campaign`] many of them; a failing seed replays exactly.
 
+pub mod campaign;
 pub mod checker;
 pub mod clock;
 pub mod cluster;
@@ -10,10 +11,15 @@ pub mod derived;
 pub mod dots;
 pub mod expiry;
 pub mod faults;
+pub mod history;
+pub mod kinds;
+pub mod losses;
 pub mod network;
 pub mod run;
 pub mod storage;
 pub mod workload;
 
+#[cfg(test)]
+mod siblings_tests;
 #[cfg(test)]
 mod upkeep_tests;

@@ -8,7 +8,8 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::SimCluster;
-use super::faults::{Mixture, mend};
+use super::faults::{Adversary, Mixture};
+use super::kinds::{Kind, Met};
 use super::storage::Crash;
 use super::workload::Clients;
 use super::{checker, damage};
@@ -23,6 +24,8 @@ pub struct Report {
     pub acknowledged: u64,
     /// Commands that failed.
     pub failed: u64,
+    /// The kinds of faults that met.
+    pub met: Met,
     /// Simulated time, for all peers together.
     pub peer_time: Duration,
 }
@@ -58,18 +61,22 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     let founders = [2, 3, 3, 3, peers][random.random_range(0..5)].min(peers);
     let started_with = SimCluster::start(peers, founders, random.random(), mixture.durability).await;
     let mut cluster = started_with.map_err(|error| error.to_string())?;
-    let clients = Clients::new(cluster.network.clone(), cluster.truth.clone(), mixture.most_skew_ms.unsigned_abs());
+    let clients = Clients::new(cluster.network.clone(), cluster.truth.clone(), mixture.most_apart_ms(), mixture.lingers());
+    let far_ahead = mixture.has(Kind::ClockFarAhead);
+    let mut adversary = Adversary::new(mixture, clients.clone(), peers, &mut random);
 
-    let strikes = random.random_range(5..25);
+    let strikes = random.random_range(5..40);
     for _ in 0..strikes {
         for _ in 0..random.random_range(1..25) {
-            let index = random.random_range(0..peers);
-            if let Some(node) = &cluster.peers[index].node {
+            let peer = &cluster.peers[random.random_range(0..peers)];
+            let twin = peer.twin.as_ref().map(|twin| &twin.process.node);
+            let processes: Vec<&Node> = peer.node.iter().chain(twin).collect();
+            if let Some(node) = processes.get(random.random_range(0..processes.len().max(1))) {
                 clients.send(node, &mut random);
             }
             sleep(Duration::from_millis(random.random_range(0..120))).await;
         }
-        mixture.strike(&mut cluster, &mut random).await.map_err(not_started)?;
+        adversary.strike(&mut cluster, &mut random).await.map_err(not_started)?;
         if random.random_bool(0.1) {
             // Time for hints, handovers, pulls and the failure detector to get somewhere before the next fault.
             sleep(Duration::from_secs(random.random_range(1..15))).await;
@@ -89,16 +96,17 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     if !joins_after_healing {
         join_all(&mut cluster, &mut random).await?;
     }
-    mend(&mut cluster).await?;
+    adversary.mend(&mut cluster, &mut random).await?;
     let mut history = std::mem::take(&mut *clients.history());
-    if mixture.loses_writes() {
-        history.doubt_all();
+    if far_ahead {
+        // A peer whose clock nobody believes ends keys when it thinks fit.
+        history.open.extend(history.expiring.keys().cloned());
     }
     checker::check(&mut cluster, &history, clients.doubt_ms).await?;
     if cluster.joined() < peers {
         join_all(&mut cluster, &mut random).await?;
         checker::watch(&mut cluster, &history, &mut random).await?;
-        mend(&mut cluster).await?;
+        adversary.mend(&mut cluster, &mut random).await?;
         checker::check(&mut cluster, &history, clients.doubt_ms).await?;
     }
 
@@ -126,5 +134,6 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
         checker::check_gone(&cluster, &keys).await?;
     }
     let peer_time = started.elapsed() * u32::try_from(peers).unwrap_or(1);
-    Ok(Report { trace: cluster.network.trace(), acknowledged: history.acknowledged, failed: history.failed, peer_time })
+    let (trace, met) = (cluster.network.trace(), adversary.met().clone());
+    Ok(Report { trace, acknowledged: history.acknowledged, failed: history.failed, met, peer_time })
 }

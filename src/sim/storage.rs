@@ -7,12 +7,17 @@
 //! commit 1 2 3   sync   commit 4 5 6   crash      the next process finds 1 2 3, or 1 2 3 4, or 1 2 3 4 5 …
 //! ```
 //!
+//! A process that is *paused* runs none of the tasks that write, and goes on with them later. A disk may also fall back as a whole
+//! ([`SimDisk::replace`]): to nothing, or to an earlier copy of itself.
+//!
 //! Snapshots are cheap: every key keeps its versions, and a snapshot is the number of the commit that it shows. A version goes
 //! away when a later one shows in every snapshot that is still held.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Bound, ControlFlow};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tokio::task::AbortHandle;
@@ -37,10 +42,14 @@ pub enum Crash {
 /// What goes wrong next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Faults {
-    /// The next commit or sync fails. Whether the commit is there after a restart: `Some(true)` yes, `Some(false)` no.
+    /// The next commit, sync or lease fails. Whether what was written is there after a restart: `Some(true)` yes, `Some(false)` no.
     pub next: Option<bool>,
+    /// After so many more reads one fails.
+    pub reads: Option<u32>,
     /// The disk is full: commits, syncs and leases fail.
     pub full: bool,
+    /// The disk has no room but for what is kept free.
+    pub short: bool,
 }
 
 /// The disk of a simulated peer.
@@ -73,6 +82,38 @@ impl SimDisk {
         platter.take_back(kept)
     }
 
+    /// Makes the disk blank, or what another one holds: a copy of its files, of which nobody can prove that it is the same file as before.
+    /// The process must have ended.
+    pub fn replace(&self, with: Option<&Self>) {
+        let rows = with.map(|other| other.platter().newest()).unwrap_or_default();
+        let mut platter = self.platter();
+        let snapshots = std::mem::take(&mut platter.snapshots);
+        let (commit, process, faults) = (platter.commit, platter.process + 1, platter.faults);
+        *platter = Platter { rows, commit, snapshots, process, faults, ..Platter::default() };
+    }
+
+    /// A copy of what the disk holds now, as on another disk.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = Self::default();
+        copy.replace(Some(self));
+        copy
+    }
+
+    /// Stops the tasks that write until [`Self::resume`], or until the process ends.
+    pub fn pause(&self) {
+        self.platter().paused = true;
+    }
+
+    /// Lets the tasks that write go on.
+    pub fn resume(&self) {
+        let mut platter = self.platter();
+        platter.paused = false;
+        let waiting = std::mem::take(&mut platter.waiting);
+        drop(platter);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
     /// Sets what goes wrong next.
     pub fn set_faults(&self, faults: Faults) {
         self.platter().faults = faults;
@@ -92,6 +133,19 @@ impl SimDisk {
     /// Loses a stored value behind the back of whoever runs on the disk.
     pub fn lose(&self, key: &[u8]) {
         self.platter().rows.remove(key);
+    }
+
+    /// Puts an earlier value back behind the back of whoever runs on the disk.
+    pub fn set_back(&self, key: &[u8], value: Bytes) {
+        let mut platter = self.platter();
+        let commit = platter.commit;
+        platter.rows.insert(Bytes::copy_from_slice(key), vec![(commit, Some(value))]);
+    }
+
+    /// What goes wrong next.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.platter().faults
     }
 
     /// Changes a stored value behind the back of whoever runs on the disk: one bit of it, or its length.
@@ -127,6 +181,26 @@ impl SimDisk {
     }
 }
 
+/// A task that stands still while its disk is paused.
+struct Pausable {
+    task: Task,
+    disk: SimDisk,
+}
+
+impl Future for Pausable {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut platter = self.disk.platter();
+        if platter.paused {
+            platter.waiting.push(context.waker().clone());
+            return Poll::Pending;
+        }
+        drop(platter);
+        self.task.as_mut().poll(context)
+    }
+}
+
 /// The storage of one process on a [`SimDisk`].
 pub struct SimStorage {
     disk: SimDisk,
@@ -156,16 +230,26 @@ struct Platter {
     /// What the running process met, after which it writes nothing more.
     failure: Option<StorageError>,
     faults: Faults,
+    /// Whether the tasks that write stand still, and what wakes them.
+    paused: bool,
+    waiting: Vec<Waker>,
 }
 
 impl Platter {
     fn end_process(&mut self) -> Vec<AbortHandle> {
         self.process += 1;
         self.failure = None;
+        self.paused = false;
         if let Some(batch) = self.limbo.take() {
             self.apply(batch);
         }
         std::mem::take(&mut self.tasks)
+    }
+
+    /// The last version of every key.
+    fn newest(&self) -> BTreeMap<Bytes, Versions> {
+        let last = |(key, versions): (&Bytes, &Versions)| Some((key.clone(), vec![(0, Some(versions.last()?.1.clone()?))]));
+        self.rows.iter().filter_map(last).collect()
     }
 
     fn value_at(versions: &Versions, commit: u64) -> Option<&Bytes> {
@@ -235,6 +319,13 @@ impl Platter {
         if let Some(failure) = &self.failure { Err(failure.clone()) } else { Ok(()) }
     }
 
+    /// Fails the read that was told to.
+    fn check_read(&mut self) -> Result<(), StorageError> {
+        let Some(left) = self.faults.reads else { return Ok(()) };
+        self.faults.reads = left.checked_sub(1);
+        if left == 0 { Err(StorageError::Failed("a read was told to fail by the simulation".to_owned())) } else { Ok(()) }
+    }
+
     fn fail_as_told(&mut self, batch: Option<Batch>) -> Result<(), StorageError> {
         let Some(survives) = self.faults.next.take() else { return Ok(()) };
         self.limbo = batch.filter(|_| survives);
@@ -274,6 +365,11 @@ impl Storage for SimStorage {
         Ok(())
     }
 
+    fn has_room(&self) -> bool {
+        let faults = self.disk.platter().faults;
+        !faults.short && !faults.full
+    }
+
     fn lease(&self) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(self.disk.platter().lease.clone())
     }
@@ -281,12 +377,14 @@ impl Storage for SimStorage {
     fn put_lease(&self, record: &[u8]) -> Result<(), StorageError> {
         let mut platter = self.disk.platter();
         platter.check(self.process)?;
-        platter.lease = Some(record.to_vec());
-        Ok(())
+        if platter.faults.next != Some(false) {
+            platter.lease = Some(record.to_vec());
+        }
+        platter.fail_as_told(None)
     }
 
     fn spawn(&self, _name: &'static str, task: Task) {
-        let task = tokio::spawn(task).abort_handle();
+        let task = tokio::spawn(Pausable { task, disk: self.disk.clone() }).abort_handle();
         let mut platter = self.disk.platter();
         if self.process == platter.process {
             platter.tasks.retain(|task| !task.is_finished());
@@ -308,10 +406,13 @@ impl Snapshot for SimSnapshot {
         if key.is_empty() || key.len() > MAX_STORAGE_KEY {
             return Err(StorageError::KeyLength(key.len()));
         }
-        Ok(self.disk.platter().rows.get(key).and_then(|versions| Platter::value_at(versions, self.commit)).cloned())
+        let mut platter = self.disk.platter();
+        platter.check_read()?;
+        Ok(platter.rows.get(key).and_then(|versions| Platter::value_at(versions, self.commit)).cloned())
     }
 
     fn scan(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
+        self.disk.platter().check_read()?;
         let mut next = Bytes::copy_from_slice(from);
         let mut page: Vec<(Bytes, Option<Bytes>)> = Vec::new();
         while *next < *until {
@@ -332,6 +433,7 @@ impl Snapshot for SimSnapshot {
     }
 
     fn scan_back(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
+        self.disk.platter().check_read()?;
         let mut end = Bytes::copy_from_slice(until);
         let mut page: Vec<(Bytes, Option<Bytes>)> = Vec::new();
         while *from < *end {

@@ -78,7 +78,7 @@ fn a_batch_that_failed_is_there_after_the_restart_if_it_is_told_to() {
     for survives in [false, true] {
         let disk = SimDisk::default();
         let storage = disk.open();
-        disk.set_faults(Faults { next: Some(survives), full: false });
+        disk.set_faults(Faults { next: Some(survives), ..Faults::default() });
         assert!(matches!(put(&storage, "a", "1"), Err(StorageError::Failed(_))));
         assert!(put(&storage, "b", "1").is_err(), "nothing is written after a failure");
         assert!(storage.sync().is_err());
@@ -93,7 +93,7 @@ fn a_full_disk_refuses_writes_until_there_is_room_and_a_restart() {
     let disk = SimDisk::default();
     let storage = disk.open();
     put(&storage, "a", "1").unwrap();
-    disk.set_faults(Faults { next: None, full: true });
+    disk.set_faults(Faults { full: true, ..Faults::default() });
     assert!(matches!(put(&storage, "b", "1"), Err(StorageError::Full(_))));
     assert!(storage.put_lease(b"lease").is_err());
     assert_eq!(rows(&storage), "a=1");
@@ -161,4 +161,74 @@ async fn a_process_that_ended_runs_and_writes_nothing_more() {
     assert!(put(&storage, "later", "1").is_err());
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     assert_eq!(rows(&disk.open()), "");
+}
+
+#[test]
+fn a_disk_that_falls_back_holds_the_copy_and_proves_nothing_by_its_lease() {
+    let disk = SimDisk::default();
+    let storage = disk.open();
+    put(&storage, "a", "1").unwrap();
+    storage.put_lease(b"lease").unwrap();
+    let copy = disk.copy();
+    put(&storage, "a", "2").unwrap();
+    put(&storage, "b", "1").unwrap();
+    assert_eq!(rows(&copy.open()), "a=1");
+    disk.crash(Crash::Process);
+    disk.replace(Some(&copy));
+    let storage = disk.open();
+    assert_eq!((rows(&storage).as_str(), storage.lease()), ("a=1", Ok(None)));
+    disk.crash(Crash::Process);
+    disk.replace(None);
+    assert_eq!(rows(&disk.open()), "");
+}
+
+#[test]
+fn the_read_that_is_told_to_fail_does_and_those_around_it_do_not() {
+    let disk = SimDisk::default();
+    let storage = disk.open();
+    put(&storage, "a", "1").unwrap();
+    disk.set_faults(Faults { reads: Some(2), ..Faults::default() });
+    let snapshot = storage.snapshot();
+    let outcomes: Vec<bool> = (0..4).map(|_| snapshot.get(b"a").is_ok()).collect();
+    assert_eq!(outcomes, [true, true, false, true]);
+    disk.set_faults(Faults { reads: Some(0), ..Faults::default() });
+    assert!(snapshot.scan(b"a", b"b", &mut |_, _| ControlFlow::Continue(())).is_err());
+}
+
+#[test]
+fn a_lease_that_fails_is_there_after_the_restart_if_it_is_told_to() {
+    for survives in [false, true] {
+        let disk = SimDisk::default();
+        let storage = disk.open();
+        storage.put_lease(b"old").unwrap();
+        disk.set_faults(Faults { next: Some(survives), ..Faults::default() });
+        assert!(storage.put_lease(b"new").is_err());
+        assert!(storage.put_lease(b"later").is_err(), "nothing is written after a failure");
+        disk.crash(Crash::Process);
+        let expected: &[u8] = if survives { b"new" } else { b"old" };
+        assert_eq!(disk.open().lease().unwrap().as_deref(), Some(expected));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_is_paused_writes_nothing_until_it_goes_on() {
+    let disk = SimDisk::default();
+    let storage = disk.open();
+    let writer = Arc::clone(&storage);
+    storage.spawn(
+        "writer",
+        Box::pin(async move {
+            for number in 0..10 {
+                put(&writer, "a", &number.to_string()).unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }),
+    );
+    tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    disk.pause();
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(rows(&storage), "a=2");
+    disk.resume();
+    tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+    assert_eq!(rows(&storage), "a=9");
 }

@@ -1,4 +1,4 @@
-//! What simulated clients do, and what they were promised.
+//! What simulated clients do.
 //!
 //! Each key has one kind of life, so that what must be true at the end can be told from the acknowledgements alone:
 //!
@@ -11,7 +11,6 @@
 //! | `expiring field n` | the same with the only field of a hash: `HSETEX`, `HEXPIRE`, `HPERSIST` | the same |
 //! | `ranked n`, `list n` | `ZADD`, `ZINCRBY`, `ZREM`, `ZPOPMIN`; pushes and pops; `EXPIRE` | what each peer derived is what its rows say |
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use rand::rngs::SmallRng;
 
 use super::clock::SimClock;
 use super::expiry::{BRIEF_MS, Command, Outcome, Step};
+use super::history::{History, Value};
 use super::network::SimNetwork;
 use crate::crdt::command::{Answer, Mutation};
 use crate::crdt::hash;
@@ -44,68 +44,6 @@ const FIELD: Bytes = Bytes::from_static(b"f");
 /// What many restarts may put a peer's clock ahead of its wall time, since each goes on after a lease; and the time that a command may
 /// still be on its way after its client gave it up.
 const RESTARTS_AHEAD_MS: u64 = 6_000;
-
-/// What clients know of one counter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// The sum of acknowledged increments.
-    pub acknowledged: i64,
-    /// The sum of increments whose outcome is unknown.
-    pub unknown: i64,
-}
-
-/// What clients know of one member of a set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Membership {
-    /// Its add was acknowledged.
-    pub added: bool,
-    /// A remove of it was sent.
-    pub removal_sent: bool,
-}
-
-/// What clients were promised.
-#[derive(Debug, Default)]
-pub struct History {
-    /// By key.
-    pub counters: BTreeMap<Bytes, Counted>,
-    /// By key and member.
-    pub sets: BTreeMap<Bytes, BTreeMap<Bytes, Membership>>,
-    /// By key: values in the order they were written, and whether each was acknowledged.
-    pub strings: BTreeMap<Bytes, Vec<(Bytes, bool)>>,
-    /// By key that may expire: the commands on it, in order.
-    pub expiring: BTreeMap<Bytes, Vec<Command>>,
-    /// Keys that a write is under way for, where a key has one writer.
-    writing: BTreeSet<Bytes>,
-    /// Commands that were acknowledged.
-    pub acknowledged: u64,
-    /// Commands that failed or whose outcome is unknown.
-    pub failed: u64,
-}
-
-impl History {
-    fn count(&mut self, acknowledged: bool) {
-        if acknowledged {
-            self.acknowledged += 1;
-        } else {
-            self.failed += 1;
-        }
-    }
-
-    /// Takes every promise back, where what was acknowledged may have been lost.
-    pub fn doubt_all(&mut self) {
-        self.counters.values_mut().for_each(|counted| counted.unknown = i64::MAX / 4);
-        self.sets.values_mut().flat_map(BTreeMap::values_mut).for_each(|known| known.added = false);
-        self.strings.values_mut().flatten().for_each(|(_, acknowledged)| *acknowledged = false);
-        self.expiring.values_mut().flatten().for_each(|command| command.outcome = Outcome::Unknown);
-    }
-
-    /// The last brief end that any command gave a key, in milliseconds since 1970.
-    #[must_use]
-    pub fn last_end_ms(&self) -> u64 {
-        let brief = self.expiring.values().flatten().filter(|command| command.is_brief());
-        brief.filter_map(Command::end).max().unwrap_or(0)
-    }
-}
 
 /// Whether a key that may expire is a hash, of which the field expires.
 #[must_use]
@@ -148,10 +86,12 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Clients whose answers belong to the network's trace. They know the true time; what peers say of it may be wrong by `most_skew_ms`.
+    /// Clients whose answers belong to the network's trace. They know the true time; what peers say of it may differ by `most_apart_ms`. Where
+    /// a command `lingers`, it may be executed long after it was given up.
     #[must_use]
-    pub fn new(network: SimNetwork, truth: SimClock, most_skew_ms: u64) -> Self {
-        Self { network, truth, doubt_ms: 2 * most_skew_ms + RESTARTS_AHEAD_MS, history: Arc::default() }
+    pub fn new(network: SimNetwork, truth: SimClock, most_apart_ms: u64, lingers: bool) -> Self {
+        let history = History { lingers, ..History::default() };
+        Self { network, truth, doubt_ms: most_apart_ms + RESTARTS_AHEAD_MS, history: Arc::new(Mutex::new(history)) }
     }
 
     /// What was promised so far.
@@ -211,6 +151,7 @@ impl Clients {
 
     fn add(&self, node: &Node, level: Level, key: Bytes, random: &mut SmallRng) {
         let member = Bytes::from(format!("{:016x}", random.random::<u64>()));
+        self.history().sets.entry(key.clone()).or_default().entry(member.clone()).or_default();
         let writing = node.write(level, key.clone(), set::Mutation::Add(vec![member.clone()]));
         self.spawn(writing, move |history, done, _| {
             history.sets.entry(key).or_default().entry(member).or_default().added = done;
@@ -269,14 +210,14 @@ impl Clients {
                 return;
             }
             let written = history.strings.entry(key.clone()).or_default();
-            written.push((value.clone(), false));
+            written.push(Value { bytes: value.clone(), acknowledged: false, lost: false });
             written.len() - 1
         };
         let mutation = string::Mutation::Set { value, expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false };
         self.spawn(node.write(level, key.clone(), mutation), move |history, done, _| {
             history.writing.remove(&key);
-            if let Some((_, acknowledged)) = history.strings.get_mut(&key).and_then(|written| written.get_mut(place)) {
-                *acknowledged = done;
+            if let Some(value) = history.strings.get_mut(&key).and_then(|written| written.get_mut(place)) {
+                value.acknowledged = done;
             }
         });
     }
@@ -310,9 +251,11 @@ impl Clients {
             if !history.writing.insert(key.clone()) {
                 return;
             }
-            let commands = history.expiring.entry(key.clone()).or_default();
-            commands.push(Command { step: step.clone(), level, sent_ms, settled_ms: None, outcome: Outcome::Unknown });
-            commands.len() - 1
+            let place = history.expiring.get(&key).map_or(0, Vec::len);
+            let outcome = history.unanswered();
+            let command = Command { step: step.clone(), level, sent_ms, settled_ms: None, outcome };
+            history.expiring.entry(key.clone()).or_default().push(command);
+            place
         };
         let clients = self.clone();
         let mutation = if is_of_field(&key) { field_mutation(step) } else { mutation(step) };
@@ -324,7 +267,7 @@ impl Clients {
                 Ok(Written { answer: Answer::Numbers(told), .. }) if told.iter().all(|told| *told <= 0) => Outcome::Nothing,
                 Ok(Written { answer: Answer::Integer(0), .. }) | Err(OperationError::Refused(_) | OperationError::Busy) => Outcome::Nothing,
                 Ok(written) => Outcome::Done(written.receipt.executor),
-                Err(_) => Outcome::Unknown,
+                Err(_) => clients.history().unanswered(),
             };
             let settled_ms = Some(clients.truth.wall_ms());
             let mut history = clients.history();

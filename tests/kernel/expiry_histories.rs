@@ -9,7 +9,7 @@ use ringtide::crdt::wire::rows_to_bytes;
 use ringtide::types::Timestamp;
 
 use crate::expiry_plot::{Aspect, Plot};
-use crate::expiry_world::{EVENTS, ExpiryWorld, Operation, SKEW, Written};
+use crate::expiry_world::{EVENTS, ExpiryWorld, Operation, Operations, SKEW, Written};
 use crate::history::Event;
 use crate::history::random::Random;
 
@@ -75,11 +75,29 @@ fn end(decision: &Decision) -> Timestamp {
     decision.time.map_or(Timestamp(u64::MAX), Timestamp::from_millis)
 }
 
+/// The decisions that were taken away by who had observed them and left none in their place, or whose like was done to what stood in their place.
+fn ended(operations: &[Operation], subject: Subject, decisions: &[(usize, Decision)]) -> Operations {
+    let mut latest_first = decisions.to_vec();
+    latest_first.sort_by_key(|(_, decision)| std::cmp::Reverse(decision.timestamp));
+    let mut ended = 0;
+    for (number, _) in latest_first {
+        let ends = |(other, operation): (usize, &Operation)| {
+            let Aspect { takes, decision, .. } = operation.on(subject);
+            let has_observed = other != number && operation.observed_decisions >> number & 1 == 1;
+            has_observed && if decision.is_some() { ended >> other & 1 == 1 } else { *takes }
+        };
+        ended |= Operations::from(operations.iter().enumerate().any(ends)) << number;
+    }
+    ended
+}
+
 /// What the judge needs to weigh decisions about one subject against each other.
 struct Judge<'w> {
     subject: Subject,
     operations: &'w [Operation],
     decisions: Vec<(usize, Decision)>,
+    /// The decisions whose life somebody ended who had observed it.
+    ended: Operations,
     now: Timestamp,
     quorum: u32,
 }
@@ -87,32 +105,29 @@ struct Judge<'w> {
 impl<'w> Judge<'w> {
     fn new(world: &'w ExpiryWorld, subject: Subject) -> Self {
         let taken = |(number, operation): (usize, &Operation)| Some((number, operation.on(subject).decision?));
+        let decisions: Vec<(usize, Decision)> = world.operations.iter().enumerate().filter_map(taken).collect();
         Self {
             subject,
             operations: &world.operations,
-            decisions: world.operations.iter().enumerate().filter_map(taken).collect(),
+            ended: ended(&world.operations, subject, &decisions),
+            decisions,
             now: Timestamp::from_millis(1000 * world.time),
             quorum: u32::try_from(world.replicas() / 2 + 1).unwrap_or(u32::MAX),
         }
-    }
-
-    /// Whether an operation takes away decisions that it has observed.
-    fn takes(&self, operation: &Operation) -> bool {
-        operation.on(self.subject).takes || operation.on(self.subject).clears
     }
 
     /// Operations that took a decision away before its time, having observed it.
     fn superseded(&self, number: usize, decision: &Decision) -> Vec<&Operation> {
         let takes = |(other, operation): &(usize, &Operation)| {
             *other != number
-                && self.takes(operation)
+                && operation.on(self.subject).takes
                 && operation.observed_decisions >> number & 1 == 1
                 && operation.timestamp < end(decision)
         };
         self.operations.iter().enumerate().filter(takes).map(|(_, operation)| operation).collect()
     }
 
-    /// Whether a quorum knows of a later decision about the same life, which nobody took away.
+    /// Whether a quorum knows of a later decision about the same life, which nobody has ended.
     fn overtaken_at_a_quorum(&self, write: &Operation, decision: &Decision) -> bool {
         let past_since =
             |other: &Decision| self.decisions.iter().any(|(_, later)| later.timestamp > other.timestamp && end(later) <= self.now);
@@ -121,13 +136,8 @@ impl<'w> Judge<'w> {
             other.timestamp > decision.timestamp
                 && other.timestamp < end(decision)
                 && (write.on(self.subject).inherited != Some(*decision) || end(other) > end(decision) && !past_since(other))
-                && operation.on(self.subject).decides
                 && operation.acknowledged.count_ones() >= self.quorum
-                && !self
-                    .operations
-                    .iter()
-                    .enumerate()
-                    .any(|(taker, taking)| taker != *number && self.takes(taking) && taking.observed_decisions >> number & 1 == 1)
+                && self.ended >> number & 1 == 0
         })
     }
 

@@ -23,16 +23,13 @@ pub(crate) enum Plot {
 pub(crate) struct Aspect {
     /// It writes anew what the subject holds.
     pub(crate) sets: bool,
-    /// It takes away the decisions that it observed and that have not passed.
+    /// It takes away the decisions that it observed and that have not passed: to write anew or delete what the subject holds, or since it found no data and
+    /// cleared what an earlier life had left.
     pub(crate) takes: bool,
-    /// It is a decision and nothing else.
-    pub(crate) decides: bool,
     /// The decision that it took.
     pub(crate) decision: Option<Decision>,
     /// The decision that its entry carries, and it did not take.
     pub(crate) inherited: Option<Decision>,
-    /// Whether it found no data, and cleared what an earlier life had left.
-    pub(crate) clears: bool,
 }
 
 /// The field that expires.
@@ -143,11 +140,11 @@ impl Plot {
             Subject::Field => entry.field_decision,
         });
         let replaces_decisions = delta.replaces.iter().any(|replaced| replaced.scope == Scope::Row(home.clone()));
-        let (sets, takes, writes, decides) = match (self, subject) {
-            (Self::Keys, _) => (command <= 1, command <= 2, (3..=5).contains(&command), command >= 6),
-            (Self::Fields, Subject::Field) => (command <= 1, command <= 2 || command == 5, command == 3, (6..=8).contains(&command)),
-            (Self::Fields, Subject::Key) => (false, command == 5, command <= 4, command >= 9),
+        let (sets, takes, writes) = match (self, subject) {
+            (Self::Keys, _) => (command <= 1, command <= 2, (3..=5).contains(&command)),
+            (Self::Fields, Subject::Field) => (command <= 1, command <= 2 || command == 5, command == 3),
+            (Self::Fields, Subject::Key) => (false, command == 5, command <= 4),
         };
-        Aspect { sets, takes, decides, decision, inherited: if sets { None } else { carried }, clears: writes && replaces_decisions }
+        Aspect { sets, takes: takes || writes && replaces_decisions, decision, inherited: if sets { None } else { carried } }
     }
 }

@@ -199,6 +199,33 @@ fn a_prolonged_life_is_one_life() {
     assert!(second.has(150, "x"));
 }
 
+#[test]
+fn a_set_continues_the_life_that_its_decision_is_about() {
+    for (next, end) in [(set("9"), 400), (set_until("9", 300), 300)] {
+        let (mut first, mut second) = (Peer::new(1), Peer::new(2));
+        second.join([&first.at(10, &set_until("5", 50))]);
+        // One counts under the first end. The other prolongs it, and sets the key anew after that time would have come.
+        first.at(20, &increment(1));
+        second.at(30, &PERSIST);
+        first.join([&second.at(40, &set("8")), &second.at(60, &next)]);
+        assert_eq!(first.get(end - 1).as_deref(), Some("10"), "the increment ended though the key lived on");
+        let [decision] = decisions(&first)[..] else { panic!("{:?}", decisions(&first)) };
+        assert!(decision.since < at(50) && decision.time.is_none_or(|time| time == end), "{decision:?}");
+    }
+}
+
+#[test]
+fn a_set_of_a_key_that_does_not_expire_leaves_no_decision() {
+    let mut peer = Peer::new(1);
+    peer.at(10, &set("5"));
+    peer.at(11, &set("6"));
+    assert_eq!(decisions(&peer), []);
+    // Nor one that comes after the end, when nobody has removed the rows yet.
+    peer.at(12, &set_until("7", 50));
+    peer.at(60, &set("8"));
+    assert_eq!(decisions(&peer).iter().map(|decision| decision.time).collect::<Vec<_>>(), [Some(50)]);
+}
+
 // Removals.
 
 #[test]
@@ -235,7 +262,7 @@ fn nobody_confirms_what_is_overtaken() {
 fn nobody_confirms_what_was_seen_to_go() {
     let (mut knowing, remover) = expiring();
     let found = finds(&remover, 100);
-    knowing.at(20, &set("s")); // this delta is lost; it took the decision away
+    knowing.at(20, &DELETE); // this delta is lost; it took the decision away
     assert_eq!(decisions(&knowing), []);
     assert!(!confirms(&knowing, &remover, &found[0], 100));
 }

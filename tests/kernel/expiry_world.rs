@@ -232,16 +232,19 @@ impl ExpiryWorld {
             return;
         }
         let Replica { observed, observed_decisions, .. } = self.replicas[here];
+        // What it tells of once more is no write of its own.
+        let mut own = delta.clone();
+        own.adds.retain(|(_, dot, _)| !self.dots.contains_key(dot));
         self.operations.push(Operation {
-            on_key: self.plot.aspect(Subject::Key, command, &delta),
-            on_field: self.plot.aspect(Subject::Field, command, &delta),
+            on_key: self.plot.aspect(Subject::Key, command, &own),
+            on_field: self.plot.aspect(Subject::Field, command, &own),
             replaces: self.plot.replaces(command),
             observed,
             observed_decisions,
             timestamp: now,
             acknowledged: 1 << here,
         });
-        for (address, dot, entry) in &delta.adds {
+        for (address, dot, entry) in &own.adds {
             if !matches!(entry.payload, Payload::Floor { .. }) {
                 let is_decision = matches!(entry.payload, Payload::Decision(_));
                 self.dots.insert(*dot, Written { row: address.clone(), operation: number, is_decision });

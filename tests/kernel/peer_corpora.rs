@@ -211,7 +211,7 @@ fn write_admission() -> std::io::Result<()> {
         key.public().to_peer_id()
     });
     let dialler = Admission::new(&terms, Role::Dialler, here, there, true, [7; 32]);
-    let mut said: Vec<Admitting> = ROUNDS.iter().map(|round| dialler.say(*round, &["/ip4/127.0.0.1/tcp/1".to_owned()])).collect();
+    let mut said: Vec<Admitting> = ROUNDS.iter().map(|round| dialler.say(*round, &["/ip4/127.0.0.1/tcp/1".to_owned()], None)).collect();
     said.push(Admitting::Refusal(Refusal::Cluster("other".to_owned())));
     said.push(Admitting::Refusal(Refusal::Version { refusing: 1, refused: 2 }));
     for (number, message) in said.iter().enumerate() {

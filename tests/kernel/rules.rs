@@ -27,6 +27,27 @@ fn what_the_writer_of_a_replacement_had_seen_is_gone_everywhere() {
 }
 
 #[test]
+fn a_write_takes_nothing_that_its_writer_had_not_seen() {
+    let (mut remover, mut adder) = (Peer::new(1), Peer::new(2));
+    adder.join([&remover.at(1, &add("m"))]);
+    let again = adder.at(2, &add("m"));
+    adder.join([&remover.at(3, &remove("m"))]);
+    remover.join([&again]);
+    assert!(adder.has(9, "m") && remover.has(9, "m"));
+}
+
+#[test]
+fn concurrent_values_stay_beside_each_other() {
+    let (mut first, mut second) = (Peer::new(1), Peer::new(2));
+    let (one, two) = (first.at(1, &set("one")), second.at(2, &set("two")));
+    first.join([&two]);
+    second.join([&one]);
+    for peer in [&first, &second] {
+        assert_eq!((peer.get(9).as_deref(), peer.row(&RowAddress::value(&KEY)).len()), (Some("two"), 2));
+    }
+}
+
+#[test]
 fn what_was_seen_and_has_not_arrived_yet_stays_pending() {
     let (mut writer, mut other) = (Peer::new(1), Peer::new(2));
     let late = writer.at(1, &set("old"));

@@ -136,6 +136,18 @@ impl Peer {
     /// # Panics
     /// Where it does not get ready; its log is part of the message.
     pub(crate) fn start(&mut self) -> &mut Self {
+        if let Err(reason) = self.launch() {
+            panic!("the peer did not get ready ({reason})");
+        }
+        self
+    }
+
+    /// Starts the process. Whether it got ready: where it is disturbed on purpose it may end before.
+    pub(crate) fn try_start(&mut self) -> bool {
+        self.launch().is_ok()
+    }
+
+    fn launch(&mut self) -> Result<(), String> {
         assert!(self.process.is_none(), "this peer runs already");
         let mut child = self.spawn();
         let log = collect(child.stderr.take().expect("stderr is a pipe"));
@@ -147,10 +159,22 @@ impl Peer {
             Err(error) => {
                 let _ = child.kill();
                 let status = child.wait();
-                panic!("the peer did not get ready ({error}, {status:?}): {}", text_of(&log));
+                return Err(format!("{error}, {status:?}): {}", text_of(&log)));
             }
         }
-        self
+        Ok(())
+    }
+
+    /// Waits until the process has ended by itself. Returns how, and its log.
+    ///
+    /// # Panics
+    /// Where it has not ended in time.
+    pub(crate) fn wait_until_ended(&mut self) -> (ExitStatus, String) {
+        let mut process = self.process.take().expect("this peer runs");
+        let status = eventually("the process ends", || process.child.try_wait().ok().flatten().ok_or_else(|| text_of(&process.log)));
+        // The reader of stderr ends with the pipe; what it has by then is all.
+        thread::sleep(Duration::from_millis(20));
+        (status, text_of(&process.log))
     }
 
     /// Runs the process to its end, for a peer that must not start. Returns how it ended, its stdout and its stderr.
@@ -245,6 +269,24 @@ impl Peer {
         let _ = process.child.kill();
         let _ = process.child.wait();
         panic!("the peer did not stop within 20 s: {}", text_of(&process.log));
+    }
+
+    /// Waits until the process ends by itself. Returns how it ended, and its log.
+    ///
+    /// # Panics
+    /// Where it goes on.
+    pub(crate) fn wait_for_end(&mut self) -> (ExitStatus, String) {
+        let process = self.process.as_mut().expect("this peer runs");
+        let child = &mut process.child;
+        let status = eventually("the process ends by itself", || match child.try_wait().map_err(|error| error.to_string())? {
+            Some(status) => Ok(status),
+            None => Err("it runs".to_owned()),
+        });
+        // The reader of stderr ends with the pipe; what it has by then is all.
+        thread::sleep(Duration::from_millis(20));
+        let log = text_of(&process.log);
+        self.process = None;
+        (status, log)
     }
 
     /// The memory that the process holds, in bytes.
@@ -372,6 +414,12 @@ impl Cluster {
             peer.arguments.extend(["--bootstrap".to_owned(), address]);
         }
         peer.start();
+    }
+
+    /// Starts a peer again that was killed, through another command.
+    pub(crate) fn slow_down(&mut self, index: usize, prefix: &[&str]) {
+        self.peers[index].prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
+        self.restart(index);
     }
 
     /// Waits until every running peer sees every other as up, and none has a first sync left.

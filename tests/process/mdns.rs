@@ -8,58 +8,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::harness::{Peer, within};
+use crate::lan::Lan;
 
 /// Within this time peers must have found each other.
 const LIMIT: Duration = Duration::from_secs(15);
-
-/// Some namespaces on one bridge of their own; all removed in the end.
-struct Lan {
-    /// Names of the namespaces, the bridge's first.
-    namespaces: Vec<String>,
-}
-
-fn ip(arguments: &str) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments.split(' ')).output().map_err(|error| format!("ip cannot be run: {error}"))?;
-    if output.status.success() { Ok(()) } else { Err(format!("ip {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim())) }
-}
-
-impl Lan {
-    /// The bridge stands in a namespace too, so that even the machine itself is not on this network.
-    fn new(hosts: usize) -> Result<Self, String> {
-        let unique = std::process::id();
-        let mut lan = Self { namespaces: Vec::new() };
-        let mut namespace = |name: String| ip(&format!("netns add {name}")).map(|()| lan.namespaces.push(name));
-        namespace(format!("rt{unique}b"))?;
-        for host in 1..=hosts {
-            namespace(format!("rt{unique}h{host}"))?;
-        }
-        let bridge = lan.namespaces[0].clone();
-        ip(&format!("-n {bridge} link add br0 type bridge mcast_snooping 0"))?;
-        ip(&format!("-n {bridge} link set br0 up"))?;
-        for (number, name) in lan.namespaces.iter().enumerate().skip(1) {
-            ip(&format!("-n {bridge} link add port{number} type veth peer name eth0 netns {name}"))?;
-            ip(&format!("-n {bridge} link set port{number} master br0 up"))?;
-            ip(&format!("-n {name} address add 10.77.0.{number}/24 dev eth0"))?;
-            ip(&format!("-n {name} link set lo up"))?;
-            ip(&format!("-n {name} link set eth0 up"))?;
-            ip(&format!("-n {name} route add default dev eth0"))?;
-        }
-        Ok(lan)
-    }
-
-    /// A command's prefix that runs it on a host, counted from 1.
-    fn on(&self, host: usize) -> [&str; 4] {
-        ["ip", "netns", "exec", &self.namespaces[host]]
-    }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        for name in &self.namespaces {
-            let _ = ip(&format!("netns delete {name}"));
-        }
-    }
-}
 
 /// Asks a peer on a host with the program itself, since this process is not on that network.
 fn peers_seen(lan: &Lan, host: usize, peer: &Peer) -> Result<usize, String> {

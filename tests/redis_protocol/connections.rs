@@ -165,6 +165,13 @@ async fn waiting_for_ever_ends_with_the_client() {
     waiting.send(b"WAIT 9 0\r\nPING\r\n");
     let mut other = server.client();
     eventually("it waits", || other.line("CLIENT LIST").contains("cmd=wait")).await;
+    let id = other.line("CLIENT LIST").lines().find(|line| line.contains("cmd=wait")).and_then(|line| line.split(' ').next()).unwrap()[3..]
+        .to_owned();
+    // Whoever ends the wait of another does as if its time were over.
+    assert_eq!(other.line(&format!("CLIENT UNBLOCK {id}")), ":1\r\n");
+    assert_eq!((waiting.reply().unwrap(), waiting.reply().unwrap()), (b":1\r\n".to_vec(), b"+PONG\r\n".to_vec()));
+    waiting.send(b"WAIT 9 0\r\n");
+    eventually("it waits again", || other.line("CLIENT LIST").contains("cmd=wait")).await;
     drop(waiting);
     eventually("it is gone", || !other.line("CLIENT LIST").contains("cmd=wait")).await;
     server.stop().await;

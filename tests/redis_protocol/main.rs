@@ -5,6 +5,7 @@
 mod blocking;
 mod connections;
 mod differential;
+mod dumps;
 mod families;
 mod fields;
 mod hostile;
@@ -12,6 +13,7 @@ mod keyspace;
 mod notifications;
 mod places;
 mod pubsub;
+mod reference;
 mod ringtide;
 mod scans;
 mod server;

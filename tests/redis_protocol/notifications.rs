@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use ringtide::server::resp::Options;
+use ringtide::crdt::content::Content;
+use ringtide::server::resp::{Options, dump};
 
 use super::differential::{self, Redis};
 use super::families;
@@ -172,6 +173,11 @@ RPUSH other z
 LMOVE list other LEFT RIGHT
 LMOVE none other LEFT RIGHT
 RPOPLPUSH list list
+LMOVE list fresh LEFT RIGHT
+LMOVE list fresh LEFT LEFT
+LMOVE list fresh RIGHT RIGHT
+RPOPLPUSH fresh list
+BLMOVE fresh newer LEFT RIGHT 1
 GET none
 INCR hll
 LPUSH hll a
@@ -198,6 +204,20 @@ async fn every_command_announces_what_it_announces_at_redis() {
             }
         }
         assert!(differences.is_empty(), "{letters}:\n{}", differences.join("\n"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_restored_is_announced_as_at_redis() {
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::start(Options::default()).await;
+    let (mut ours, mut theirs) = (room(server.resp, "KEAn"), room(redis.address, "KEAn"));
+    let payload = dump::serialize(&Content::Set(vec!["m".into()]));
+    for line in ["k 0 #", "k 0 #", "k 0 # REPLACE", "k 100000 # REPLACE", "k 1 # ABSTTL", "k 1 # REPLACE ABSTTL", "k 1 # ABSTTL"] {
+        let arguments = line.split(' ').map(|word| if word == "#" { &payload[..] } else { word.as_bytes() });
+        let words: Vec<&[u8]> = std::iter::once(&b"RESTORE"[..]).chain(arguments).collect();
+        assert_eq!(events(&mut ours, &words), events(&mut theirs, &words), "{line}");
     }
     server.stop().await;
 }

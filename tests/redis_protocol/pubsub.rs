@@ -230,6 +230,31 @@ async fn messages_come_in_the_order_of_their_publisher() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_message_comes_between_the_replies_of_a_transaction() {
+    let server = Server::start(Options::default()).await;
+    let (mut listener, mut publisher) = (server.client(), server.client());
+    listener.line("HELLO 3");
+    listener.line("SUBSCRIBE a");
+    let value = vec![b'x'; 30_000];
+    listener.ask(&[b"SET", b"k", &value]);
+    // More than a socket holds, so that much of it is still to come when the messages are there.
+    let mut transaction = b"MULTI\r\n".to_vec();
+    transaction.extend(b"GET k\r\n".repeat(1000));
+    transaction.extend(b"EXEC\r\n");
+    listener.send(&transaction);
+    (0..1001).for_each(|_| drop(listener.reply()));
+    for _ in 0..50 {
+        assert_eq!(publisher.line("PUBLISH a m"), ":1\r\n");
+    }
+    let replies = listener.reply().unwrap();
+    assert_eq!(replies.len(), b"*1000\r\n".len() + 1000 * (value.len() + b"$30000\r\n\r\n".len()), "nothing but the replies");
+    for _ in 0..50 {
+        assert!(listener.reply().unwrap().starts_with(b">3\r\n"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_hears_of_a_write_can_read_it() {
     let server = Server::start(Options::default()).await;
     let (mut listener, mut reader, mut publisher) = (server.client(), server.client(), server.client());

@@ -12,6 +12,14 @@ fn has_fields(reply: &str, fields: &[&str]) -> bool {
     fields.iter().all(|field| reply.contains(&format!("${}\r\n{field}\r\n", field.len())))
 }
 
+/// The token in the map that SIBLINGS answers with.
+fn token(siblings: &[u8]) -> &[u8] {
+    let rest = siblings.split_at(siblings.windows(5).position(|bytes| bytes == b"token").unwrap() + 8).1;
+    let end = rest.iter().position(|byte| *byte == b'\r').unwrap();
+    let length: usize = std::str::from_utf8(&rest[..end]).unwrap().parse().unwrap();
+    &rest[end + 2..end + 2 + length]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn maps_have_the_promised_fields_in_both_versions() {
     let server = Server::start(Options::default()).await;
@@ -21,21 +29,9 @@ async fn maps_have_the_promised_fields_in_both_versions() {
         client.line(&format!("HELLO {protocol}"));
         let map = |count: usize| if protocol == "2" { format!("*{}\r\n", count * 2) } else { format!("%{count}\r\n") };
         let status = client.line("RINGTIDE STATUS");
-        let fields = [
-            "peer",
-            "cluster",
-            "version",
-            "members",
-            "up",
-            "partitions",
-            "replicas",
-            "keys",
-            "hints",
-            "syncing",
-            "handing_over",
-            "protected",
-        ];
-        assert!(status.starts_with(&map(12)) && has_fields(&status, &fields), "{status}");
+        let fields = ["peer", "cluster", "version", "members", "up", "partitions", "replicas", "keys", "hints", "syncing", "protected"];
+        assert!(status.starts_with(&map(16)) && has_fields(&status, &fields), "{status}");
+        assert!(has_fields(&status, &["handing_over", "standing", "disk_full", "damaged_partitions", "damaged_rows"]), "{status}");
         let peers = client.line("RINGTIDE PEERS");
         let fields = ["peer", "state", "zone", "capacity", "address", "partitions", "last_seen_ms", "up"];
         assert!(peers.starts_with(&format!("*1\r\n{}", map(7))) && has_fields(&peers, &fields), "{peers}");
@@ -82,15 +78,26 @@ async fn placement_convergence_and_resolution_answer_in_their_forms() {
     assert_eq!(client.line("RINGTIDE CONVERGED k"), ":1\r\n");
     assert!(client.line("RINGTIDE DIGEST").starts_with("*256\r\n*2\r\n:0\r\n$32\r\n"));
     let siblings = client.ask(&[b"RINGTIDE", b"SIBLINGS", b"k"]);
-    let token = {
-        let rest = siblings.strip_prefix(b"*4\r\n$5\r\ntoken\r\n$").unwrap();
-        let end = rest.iter().position(|byte| *byte == b'\r').unwrap();
-        let length: usize = std::str::from_utf8(&rest[..end]).unwrap().parse().unwrap();
-        &rest[end + 2..end + 2 + length]
-    };
-    assert_eq!(client.ask(&[b"RINGTIDE", b"RESOLVE", b"k", token, b"w"]), b"+OK\r\n");
+    assert_eq!(client.ask(&[b"RINGTIDE", b"RESOLVE", b"k", token(&siblings), b"w"]), b"+OK\r\n");
     assert_eq!(client.line("GET k"), "$1\r\nw\r\n");
     assert!(client.line("RINGTIDE RESOLVE k nonsense w").starts_with("-ERR "));
+    for line in ["HSET h f v g w", "SADD s m", "ZADD z 1 m", "RPUSH l i", "PFADD p e"] {
+        client.line(line);
+    }
+    let siblings = client.ask(&[b"RINGTIDE", b"SIBLINGS", b"h", b"f"]);
+    assert!(siblings.ends_with(b"$6\r\nvalues\r\n*1\r\n$1\r\nv\r\n"), "{}", String::from_utf8_lossy(&siblings));
+    assert_eq!(client.ask(&[b"RINGTIDE", b"RESOLVE", b"h", b"f", token(&siblings), b"x"]), b"+OK\r\n");
+    assert_eq!(client.line("HMGET h f g"), "*2\r\n$1\r\nx\r\n$1\r\nw\r\n");
+    assert!(client.line("RINGTIDE SIBLINGS k f").ends_with("$6\r\nvalues\r\n*0\r\n$5\r\ntypes\r\n*1\r\n$6\r\nstring\r\n"));
+    assert!(client.line("RINGTIDE RESOLVE k f nonsense x").starts_with("-WRONGTYPE "));
+    for key in [b"h", b"s", b"z", b"l", b"p"] {
+        assert!(client.ask(&[b"RINGTIDE", b"EXPLAIN", key]).starts_with(b"*6\r\n$9\r\npartition\r\n"));
+        let siblings = client.ask(&[b"RINGTIDE", b"SIBLINGS", key]);
+        assert_eq!(client.ask(&[b"RINGTIDE", b"RESOLVE", key, token(&siblings), b"v"]), b"+OK\r\n");
+        assert_eq!(client.ask(&[b"GET", key]), b"$1\r\nv\r\n");
+    }
+    assert_eq!(client.line("RINGTIDE SIBLINGS k f g"), "-ERR wrong number of arguments for 'ringtide|siblings' command\r\n");
+    assert_eq!(client.line("RINGTIDE RESOLVE k f t v w"), "-ERR wrong number of arguments for 'ringtide|resolve' command\r\n");
     for line in ["RINGTIDE LEAVE", "RINGTIDE LEAVE FORCE"] {
         assert_eq!(client.line(line), "-ERR nobody else is in the ring: what this peer holds would be lost\r\n");
     }

@@ -135,6 +135,32 @@ COMMAND GETKEYS GET a b
 COMMAND GETKEYS GET
 COMMAND GETKEYS
 COMMAND GETKEYSANDFLAGS MGET a b
+COMMAND GETKEYS ZUNION 2 a b WEIGHTS 1 2
+COMMAND GETKEYS ZUNION 3 a b
+COMMAND GETKEYS ZUNIONSTORE t 2 a b
+COMMAND GETKEYS ZINTERCARD 1 a LIMIT 5
+COMMAND GETKEYS SINTERCARD 2 a b LIMIT 5
+COMMAND GETKEYS LMPOP 2 a b LEFT
+COMMAND GETKEYS LMPOP x a b LEFT
+COMMAND GETKEYS BLMPOP 0 2 a b LEFT
+COMMAND GETKEYS ZMPOP 1 a MIN
+COMMAND GETKEYS BZMPOP 0 2 a b MAX
+COMMAND GETKEYS BLPOP a b 0
+COMMAND GETKEYS SORT a
+COMMAND GETKEYS SORT a BY b* GET c* STORE t
+COMMAND GETKEYS GEORADIUS a 1 1 1 m
+COMMAND GETKEYS GEORADIUS a 1 1 1 m COUNT 1 STORE t
+COMMAND GETKEYS GEORADIUSBYMEMBER a m 1 m STOREDIST t
+COMMAND GETKEYS SPUBLISH a message
+COMMAND GETKEYS OBJECT ENCODING a
+COMMAND GETKEYSANDFLAGS ZUNIONSTORE t 2 a b
+COMMAND GETKEYSANDFLAGS SORT a STORE t
+COMMAND GETKEYSANDFLAGS SET a 1
+COMMAND GETKEYSANDFLAGS SET a 1 GET
+COMMAND GETKEYSANDFLAGS BITFIELD a GET u8 0
+COMMAND GETKEYSANDFLAGS BITFIELD a SET u8 0 1
+COMMAND GETKEYSANDFLAGS LMOVE a b LEFT RIGHT
+COMMAND GETKEYSANDFLAGS PFCOUNT a b
 COMMAND LIST FILTERBY FOO x
 COMMAND LIST FILTERBY
 COMMAND LIST FILTERBY PATTERN client|k*
@@ -192,6 +218,37 @@ async fn a_client_is_killed_by_address_type_and_id() {
     assert_eq!(killer.line("CLIENT KILL TYPE normal"), ":0\r\n", "whoever asks is spared");
     assert_eq!(killer.line("CLIENT KILL TYPE normal SKIPME no"), ":1\r\n", "unless it asks for it");
     assert_eq!(killer.reply(), None);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_client_is_told_in_its_line() {
+    let Some(redis) = Redis::start().await else { return };
+    let server = Server::start(Options::default()).await;
+    let told = |address| {
+        let (mut client, mut other) = (Client::connect(address), Client::connect(address));
+        client.line("HELLO 3 SETNAME me");
+        let lines = [
+            "CLIENT NO-EVICT on",
+            "MULTI",
+            "PING",
+            "EXEC",
+            "SUBSCRIBE a",
+            "CLIENT NO-EVICT off",
+            "CLIENT NO-EVICT on",
+            "RESET",
+            "HELLO 3 SETNAME me",
+        ];
+        lines.map(|line| {
+            client.line(line);
+            let list = other.line("CLIENT LIST");
+            let own = list.lines().find(|line| line.contains(" name=me ")).unwrap_or_default();
+            let fields =
+                own.split(' ').filter(|field| ["flags=", "multi=", "sub=", "resp=", "cmd="].iter().any(|name| field.starts_with(name)));
+            format!("{line}: {}", fields.collect::<Vec<_>>().join(" "))
+        })
+    };
+    assert_eq!(told(server.resp), told(redis.address));
     server.stop().await;
 }
 

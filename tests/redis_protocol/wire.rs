@@ -125,8 +125,13 @@ impl Client {
 
     /// Sends the words of a line as a command; the reply as text.
     pub(crate) fn line(&mut self, line: &str) -> String {
+        String::from_utf8_lossy(&self.line_bytes(line)).into_owned()
+    }
+
+    /// Sends the words of a line as a command; the reply as it comes.
+    pub(crate) fn line_bytes(&mut self, line: &str) -> Vec<u8> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        String::from_utf8_lossy(&self.ask(&words)).into_owned()
+        self.ask(&words)
     }
 }
 

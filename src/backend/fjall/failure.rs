@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use super::suspicion;
 use crate::env::StorageError;
 
 /// Why a data folder can't be opened. Nothing in it was changed.
@@ -58,6 +59,11 @@ pub(super) fn explain_write(error: &fjall::Error, folder: &Path) -> StorageError
     match explain(error) {
         StorageError::Failed(text) if matches!(error, fjall::Error::Poisoned) && probe(folder).is_err_and(|error| is_full(&error)) => {
             StorageError::Full(text)
+        }
+        // A flush or compaction gave up, perhaps since it met damage.
+        failed if matches!(error, fjall::Error::Poisoned) => {
+            suspicion::raise(folder);
+            failed
         }
         other => other,
     }
@@ -120,6 +126,7 @@ mod tests {
     fn a_poisoned_store_on_a_disk_with_room_has_failed() {
         let folder = tempfile::tempdir().unwrap();
         assert!(matches!(explain_write(&fjall::Error::Poisoned, folder.path()), StorageError::Failed(_)));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["suspect"], "the next start is told to look for damage, and nothing else is left");
     }
 }

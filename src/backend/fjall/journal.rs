@@ -55,18 +55,22 @@ pub(super) struct Commit {
     pub(super) sequence: u64,
 }
 
-/// Why the journals can't be used.
+/// Why the files of a store can't be used.
 #[derive(Debug)]
 pub(super) enum Unreadable {
     /// The operating system doesn't let them be read.
     Io(PathBuf, io::Error),
-    /// Commits are missing in the middle.
+    /// Something is missing, or is not what was written.
     Damaged(String),
 }
 
 /// Checks every journal in a store's folder, and cuts what can't be read off the newest.
 pub(super) fn check(store: &Path) -> Result<Log, Unreadable> {
     let journals = list(store).map_err(|error| Unreadable::Io(store.to_owned(), error))?;
+    if journals.is_empty() {
+        // fjall would make a new one, and begin to count its writes from nothing: its snapshots would show no table.
+        return Err(Unreadable::Damaged("its journal is missing".to_owned()));
+    }
     let mut log = Log::default();
     for (position, path) in journals.iter().enumerate() {
         let io_error = |error| Unreadable::Io(path.clone(), error);

@@ -5,7 +5,9 @@
 //!
 //! - `rotation`: memtables are sealed by us, because fjall's own way deadlocks under load;
 //! - `journal` and `reach`: a log that ends early, or has a hole, does not pass for a complete one;
-//! - `open`: the order of checks at the start; `failure`: what errors mean;
+//! - `tables`: files of the LSM tree that are missing or damaged are noticed before fjall meets them, and named;
+//! - `open`: the order of checks at the start; `failure`: what errors mean; `suspicion`: what follows where reading fails;
+//! - `room`: a full disk is noticed before fjall meets it;
 //! - `keys`, `snapshot`: one key is kept for ourselves, and reads see whole batches only;
 //! - `tasks`: threads for those who block.
 
@@ -21,16 +23,22 @@ mod journal;
 mod keys;
 mod open;
 mod reach;
+mod room;
 mod rotation;
 mod snapshot;
+mod suspicion;
+mod tables;
 mod tasks;
 
 pub use failure::OpenError;
+pub use room::has_room;
 
 use self::failure::{explain_io, explain_write};
 use self::reach::Reach;
+use self::room::Room;
 use self::rotation::Stalled;
 use self::snapshot::FjallSnapshot;
+use self::suspicion::Suspicion;
 use self::tasks::Tasks;
 use super::lease_file::LeaseFile;
 use crate::config;
@@ -88,6 +96,9 @@ pub struct FjallStorage {
     lease: Mutex<LeaseFile>,
     /// Set once nothing may be written any more.
     failure: OnceLock<StorageError>,
+    /// Set once something could not be read.
+    suspicion: Arc<Suspicion>,
+    room: Room,
     /// Whether this start found commits missing.
     lost_tail: bool,
     /// Whether no lease has been written since commits were found missing.
@@ -103,9 +114,10 @@ impl FjallStorage {
     /// Where another process has it open, where it can't be used, or where it is damaged beyond a lost end.
     pub fn open(folder: &Path, options: FjallOptions) -> Result<Self, OpenError> {
         let opened = open::open(folder, &options)?;
+        let suspicion = Arc::new(Suspicion::new(folder));
         Ok(Self {
             tasks: Tasks::default(),
-            latest: ArcSwap::from_pointee(FjallSnapshot::new(&opened.database, &opened.keyspace)),
+            latest: ArcSwap::from_pointee(FjallSnapshot::new(&opened.database, &opened.keyspace, &suspicion)),
             keyspace: opened.keyspace,
             database: opened.database,
             options,
@@ -115,6 +127,8 @@ impl FjallStorage {
             reach: Mutex::new(opened.reach),
             lease: Mutex::new(opened.lease),
             failure: OnceLock::new(),
+            suspicion,
+            room: Room::default(),
             lost_tail: opened.lost,
             lease_void: AtomicBool::new(opened.lost),
             _lock: opened.lock,
@@ -126,6 +140,12 @@ impl FjallStorage {
     #[must_use]
     pub fn lost_tail(&self) -> bool {
         self.lost_tail
+    }
+
+    /// Whether it takes no more writes since the disk was full.
+    #[must_use]
+    pub fn failed_for_room(&self) -> bool {
+        matches!(self.failure.get(), Some(StorageError::Full(_)))
     }
 
     /// Waits until every task that was given to [`Storage::spawn`] has ended, except the one that this is called from.
@@ -142,7 +162,8 @@ impl FjallStorage {
     }
 
     fn alive(&self) -> Result<(), StorageError> {
-        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
+        self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))?;
+        self.suspicion.check()
     }
 
     /// Remembers the first failure, after which nothing is written any more.
@@ -174,7 +195,7 @@ impl FjallStorage {
         }
         written.commit().map_err(explained)?;
         self.number.store(number, Ordering::Release);
-        self.latest.store(Arc::new(FjallSnapshot::new(&self.database, &self.keyspace)));
+        self.latest.store(Arc::new(FjallSnapshot::new(&self.database, &self.keyspace, &self.suspicion)));
         Ok(())
     }
 
@@ -234,6 +255,10 @@ impl Storage for FjallStorage {
         locked(&self.reach)?.forgive().map_err(|error| explain_io(&error))?;
         self.lease_void.store(false, Ordering::Release);
         Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.room.is_there(&self.folder, &self.options)
     }
 
     fn spawn(&self, name: &'static str, task: Task) {

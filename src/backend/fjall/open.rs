@@ -4,7 +4,8 @@
 //! DIR/lock      held by the process that has the folder open
 //! DIR/lease     how far this peer may have used its dots   (lease_file)
 //! DIR/reach     how far the log must reach                 (reach)
-//! DIR/store/    fjall's
+//! DIR/store/    fjall's                                    (tables, journal)
+//! DIR/suspect   there where something of the store could not be read while it was open
 //! ```
 
 use std::any::Any;
@@ -21,6 +22,7 @@ use super::failure::{OpenError, explain_open};
 use super::journal::{self, Log, Unreadable};
 use super::keys::COMMIT_NUMBER;
 use super::reach::{Promise, Reach};
+use super::{suspicion, tables};
 use crate::backend::lease_file::LeaseFile;
 use crate::config;
 
@@ -52,13 +54,28 @@ pub(super) fn open(folder: &Path, options: &FjallOptions) -> Result<Opened, Open
             reach.settle(Promise::default()).map_err(unusable(&reach_path))?;
         }
         create(folder, &store, options)?;
+        suspicion::forget(folder);
     }
-    let log = journal::check(&store).map_err(|error| match error {
+    let explain = |error| match error {
         Unreadable::Io(path, source) => OpenError::Unusable { path, source },
         Unreadable::Damaged(cause) => OpenError::Damaged { path: store.clone(), cause },
-    })?;
-    let (database, keyspace) = open_database(&store, options)?;
-    let number = verified_number(&store, &database, &keyspace, log)?;
+    };
+    tables::check(&store).map_err(explain)?;
+    if suspicion::stands(folder) {
+        tables::check_in_full(&store).map_err(explain)?;
+        suspicion::forget(folder);
+    }
+    let log = journal::check(&store).map_err(explain)?;
+    // What fjall says names no file. Damage that it finds is looked for.
+    let named = |error| {
+        if matches!(error, OpenError::Damaged { .. }) {
+            tables::check_in_full(&store).map_err(explain).err().unwrap_or(error)
+        } else {
+            error
+        }
+    };
+    let (database, keyspace) = open_database(&store, options).map_err(named)?;
+    let number = verified_number(&store, &database, &keyspace, log).map_err(named)?;
     let lost = promise.is_none_or(|promise| promise.lost || number < promise.number);
     if lost {
         let promised = promise.map_or("an unknown number".to_owned(), |promise| promise.number.to_string());

@@ -15,7 +15,8 @@
 //!
 //! A proof is BLAKE3 keyed with the secret over everything that makes this exchange unlike any other: who dialled, who
 //! listened, both nonces, and which of the two proves. So it cannot be replayed, reflected, or carried to a third peer; the
-//! identities themselves are proven by the channel underneath. A secret must be long and random all the same: whoever gets a
+//! identities themselves are proven by the channel underneath. A hello also names the process that says it, so that two with one
+//! identity are noticed ([`super::twins`]). A secret must be long and random all the same: whoever gets a
 //! peer to talk to them may try secrets against its proof at leisure.
 //!
 //! This file decides and does no I/O: [`Admission::say`] gives the message of a round, [`Admission::hear`] judges one.
@@ -24,6 +25,8 @@ use std::fmt;
 
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
+
+use crate::types::Process;
 
 /// The version of everything that peers say to each other. Peers of different versions refuse each other.
 pub const WIRE_VERSION: u16 = 1;
@@ -56,6 +59,7 @@ pub struct Terms {
     key: Option<blake3::Hash>,
     partitions: u16,
     protected: bool,
+    process: Process,
 }
 
 impl Terms {
@@ -68,7 +72,13 @@ impl Terms {
             write_field(&mut hasher, cluster.as_bytes());
             hasher.finalize()
         });
-        Self { version: WIRE_VERSION, cluster: cluster.to_owned(), key, partitions, protected }
+        Self { version: WIRE_VERSION, cluster: cluster.to_owned(), key, partitions, protected, process: Process::default() }
+    }
+
+    /// The same terms, told by this process.
+    #[must_use]
+    pub fn with_process(self, process: Process) -> Self {
+        Self { process, ..self }
     }
 
     /// The same terms, told as if this program spoke another wire version. For tests.
@@ -129,6 +139,9 @@ pub enum Message {
         secret: bool,
         /// Drawn at random for this exchange.
         nonce: [u8; 32],
+        /// Which process says this. Other versions need not.
+        #[serde(default)]
+        process: Process,
     },
     /// The second round; nothing where there is no secret.
     Proof(Option<[u8; 32]>),
@@ -164,6 +177,9 @@ pub struct Details {
     pub partitions: u16,
     /// The multiaddresses at which the peer listens.
     pub addresses: Vec<String>,
+    /// The eldest other process with the identity of whoever is told this, if one was alive after it was let in here.
+    #[serde(default)]
+    pub rival: Option<Process>,
 }
 
 /// Why a peer is not let in. The sentences read the same on both sides.
@@ -198,7 +214,7 @@ pub enum Refusal {
         refused: u16,
     },
     /// The peer met its own identity.
-    #[error("same identity: a peer dialled itself, or its data folder was copied to another peer")]
+    #[error("same identity: a peer dialled itself, or its data folder was copied and both run")]
     SameIdentity,
     /// Without a secret only peers of the same machine are taken.
     #[error("protected mode: the refusing peer has no secret and so takes peers of its own machine only")]
@@ -219,6 +235,14 @@ pub enum Rejection {
     Malformed,
 }
 
+impl Rejection {
+    /// Whether either side found that both have one identity.
+    #[must_use]
+    pub fn is_same_identity(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::SameIdentity) | Self::RefusedByRemote(Refusal::SameIdentity))
+    }
+}
+
 /// One exchange, seen from one side.
 pub struct Admission<'a> {
     terms: &'a Terms,
@@ -228,27 +252,41 @@ pub struct Admission<'a> {
     same_machine: bool,
     nonce: [u8; 32],
     remote_nonce: Option<[u8; 32]>,
+    remote_process: Process,
 }
 
 impl<'a> Admission<'a> {
     /// Begins an exchange with a peer whose identity the channel has proven. `nonce` is random and never used twice.
     #[must_use]
     pub fn new(terms: &'a Terms, role: Role, local: PeerId, remote: PeerId, same_machine: bool, nonce: [u8; 32]) -> Self {
-        Self { terms, role, local, remote, same_machine, nonce, remote_nonce: None }
+        Self { terms, role, local, remote, same_machine, nonce, remote_nonce: None, remote_process: Process::default() }
     }
 
-    /// What this side says in a round.
+    /// The peer at the other end.
     #[must_use]
-    pub fn say(&self, round: Round, addresses: &[String]) -> Message {
+    pub fn remote(&self) -> PeerId {
+        self.remote
+    }
+
+    /// The process at the other end, once its hello was heard.
+    #[must_use]
+    pub fn remote_process(&self) -> Process {
+        self.remote_process
+    }
+
+    /// What this side says in a round. The last one tells `addresses` and the other's `rival`.
+    #[must_use]
+    pub fn say(&self, round: Round, addresses: &[String], rival: Option<Process>) -> Message {
         match round {
             Round::Hello => Message::Hello {
                 version: self.terms.version,
                 cluster: self.terms.cluster.clone(),
                 secret: self.terms.key.is_some(),
                 nonce: self.nonce,
+                process: self.terms.process,
             },
             Round::Proof => Message::Proof(self.proof(self.role).map(Into::into)),
-            Round::Details => Message::Details(Details { partitions: self.terms.partitions, addresses: addresses.to_vec() }),
+            Round::Details => Message::Details(Details { partitions: self.terms.partitions, addresses: addresses.to_vec(), rival }),
         }
     }
 
@@ -259,9 +297,9 @@ impl<'a> Admission<'a> {
     pub fn hear(&mut self, round: Round, message: Message) -> Result<Option<Details>, Rejection> {
         match (round, message) {
             (_, Message::Refusal(refusal)) => return Err(Rejection::RefusedByRemote(refusal)),
-            (Round::Hello, Message::Hello { version, cluster, secret, nonce }) => {
+            (Round::Hello, Message::Hello { version, cluster, secret, nonce, process }) => {
                 self.judge_hello(version, &cluster, secret).map_err(Rejection::Refused)?;
-                self.remote_nonce = Some(nonce);
+                (self.remote_nonce, self.remote_process) = (Some(nonce), process);
             }
             (Round::Proof, Message::Proof(proof)) => {
                 // Comparing two `blake3::Hash` takes the same time wherever they differ.
@@ -269,6 +307,8 @@ impl<'a> Admission<'a> {
                     return Err(Rejection::Refused(Refusal::SecretDiffers));
                 }
             }
+            // Only now: the two must know for sure that they are of one cluster before one of them gives way.
+            (Round::Details, Message::Details(_)) if self.remote == self.local => return Err(Rejection::Refused(Refusal::SameIdentity)),
             (Round::Details, Message::Details(details)) => {
                 if details.partitions != self.terms.partitions {
                     let refusal = Refusal::Partitions { refusing: self.terms.partitions, refused: details.partitions };
@@ -282,9 +322,6 @@ impl<'a> Admission<'a> {
     }
 
     fn judge_hello(&self, version: u16, cluster: &str, secret: bool) -> Result<(), Refusal> {
-        if self.remote == self.local {
-            return Err(Refusal::SameIdentity);
-        }
         if self.terms.protected && !self.same_machine {
             return Err(Refusal::Protected);
         }

@@ -5,7 +5,8 @@
 //! everything from the first byte to here.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -14,10 +15,22 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::admission::{Admission, Details, Message, ROUNDS, Rejection, Role, Terms};
+use super::admission::{Admission, Details, Message, ROUNDS, Rejection, Role, Round, Terms};
 use super::quiet::Quiet;
 use super::transport::is_loopback;
+use super::twins::Twins;
 use crate::config::{MAX_ADMISSION_MESSAGE, PEER_ADDRESSES};
+use crate::types::Process;
+
+/// What the swarm's task is told of an exchange.
+#[derive(Debug)]
+pub(super) enum Met {
+    Admitted(Admitted),
+    /// This process has to stop, for this reason: an elder one with its identity is alive.
+    Elder {
+        reason: String,
+    },
+}
 
 /// What an admitted peer says of itself.
 #[derive(Debug)]
@@ -25,6 +38,8 @@ pub(super) struct Admitted {
     pub(super) peer: PeerId,
     /// Where it listens, as far as that can be reached from here.
     pub(super) addresses: Vec<Multiaddr>,
+    /// Whether another process was let in under this identity last: its connections are not this one's.
+    pub(super) takes_over: bool,
 }
 
 /// Why somebody stays outside.
@@ -39,12 +54,16 @@ pub(super) enum DoorError {
 /// What every exchange needs.
 pub(super) struct Door {
     pub(super) terms: Terms,
+    /// This process.
+    pub(super) process: Process,
     pub(super) local: PeerId,
     /// Where this peer listens.
     pub(super) listening: Arc<ArcSwap<Vec<Multiaddr>>>,
-    pub(super) admitted: mpsc::Sender<Admitted>,
+    pub(super) met: mpsc::Sender<Met>,
     /// Held for a few instructions at a time, never across an await.
     pub(super) quiet: Mutex<Quiet>,
+    /// Likewise.
+    pub(super) twins: Mutex<Twins>,
 }
 
 impl Door {
@@ -53,12 +72,24 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let outcome = self.exchange(stream, role, remote, address).await;
+        let began = self.twins().turn();
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+        let mut admission = Admission::new(&self.terms, role, self.local, remote, is_loopback(address), nonce);
+        let outcome = self.exchange(stream, role, address, &mut admission).await;
+        let process = admission.remote_process();
         match &outcome {
-            Ok(details) => self.let_in(remote, address, details),
+            Ok(details) => {
+                let takes_over = self.twins().let_in(remote, process, address, began, Instant::now());
+                self.let_in(remote, address, details, takes_over);
+                self.give_way(details.rival);
+            }
             Err(DoorError::Rejected(rejection)) => {
-                let line = format!("{remote} {rejection}");
-                if self.quiet.lock().unwrap_or_else(PoisonError::into_inner).may_say(line, Instant::now()) {
+                // The channel has proven that the other side has this peer's own key: nobody else may stop it by saying so.
+                if rejection.is_same_identity() && remote == self.local {
+                    self.give_way(Some(process));
+                }
+                if self.may_say(format!("{remote} {rejection}")) {
                     warn!(peer = %remote, %address, "a peer is kept out: this peer {rejection}");
                 }
             }
@@ -67,26 +98,58 @@ impl Door {
         outcome.map(drop)
     }
 
-    fn let_in(&self, peer: PeerId, from: &Multiaddr, details: &Details) {
+    fn twins(&self) -> MutexGuard<'_, Twins> {
+        self.twins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn may_say(&self, line: String) -> bool {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner).may_say(line, Instant::now())
+    }
+
+    /// Has this process stopped where another one, alive under the same identity, is the elder.
+    fn give_way(&self, other: Option<Process>) {
+        let Some(elder) = other.filter(|other| *other < self.process) else { return };
+        let earlier = Duration::from_millis(self.process.started_ms.saturating_sub(elder.started_ms));
+        let reason = format!(
+            "another process runs with the identity of this peer and was started {earlier:?} before it, so this one stops: its data folder is \
+             a copy; take the file 'identity' out of the copy to start it as a peer of its own"
+        );
+        // Where the swarm's task is that far behind, the next exchange tells it.
+        let _ = self.met.try_send(Met::Elder { reason });
+    }
+
+    fn let_in(&self, peer: PeerId, from: &Multiaddr, details: &Details, takes_over: bool) {
         let near = is_loopback(from);
         let parsed = details.addresses.iter().filter_map(|address| address.parse::<Multiaddr>().ok());
         let addresses = parsed.filter(|address| near || !is_loopback(address)).take(PEER_ADDRESSES).collect();
         // Where the swarm's task is that far behind, the peer is known without its addresses.
-        let _ = self.admitted.try_send(Admitted { peer, addresses });
+        let _ = self.met.try_send(Met::Admitted(Admitted { peer, addresses, takes_over }));
     }
 
-    async fn exchange<S>(&self, stream: &mut S, role: Role, remote: PeerId, address: &Multiaddr) -> Result<Details, DoorError>
+    /// The process that whoever is at the other end is to be told of, with a line in the log.
+    fn rival_of(&self, remote: PeerId, process: Process, address: &Multiaddr) -> Option<Process> {
+        let (rival, seen_at) = self.twins().rival(remote, process, Instant::now())?;
+        if self.may_say(format!("{remote} twice")) {
+            warn!(peer = %remote, one = %address, other = %seen_at, "two processes run with one identity: the younger one is told to stop");
+        }
+        Some(rival)
+    }
+
+    async fn exchange<S>(
+        &self,
+        stream: &mut S,
+        role: Role,
+        address: &Multiaddr,
+        admission: &mut Admission<'_>,
+    ) -> Result<Details, DoorError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut nonce = [0; 32];
-        getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
-        let mut admission = Admission::new(&self.terms, role, self.local, remote, is_loopback(address), nonce);
         let listening: Vec<String> = self.listening.load().iter().take(PEER_ADDRESSES).map(ToString::to_string).collect();
         let mut details = Details::default();
         for round in ROUNDS {
             if role == Role::Dialler {
-                send(stream, &admission.say(round, &listening)).await?;
+                send(stream, &self.say(round, admission, &listening, address)).await?;
             }
             match receive(stream).await.and_then(|message| Ok(admission.hear(round, message)?)) {
                 Ok(heard) => details = heard.unwrap_or_default(),
@@ -99,10 +162,18 @@ impl Door {
                 Err(other) => return Err(other),
             }
             if role == Role::Listener {
-                send(stream, &admission.say(round, &listening)).await?;
+                send(stream, &self.say(round, admission, &listening, address)).await?;
             }
         }
         Ok(details)
+    }
+
+    fn say(&self, round: Round, admission: &Admission<'_>, listening: &[String], address: &Multiaddr) -> Message {
+        let rival = match round {
+            Round::Details => self.rival_of(admission.remote(), admission.remote_process(), address),
+            Round::Hello | Round::Proof => None,
+        };
+        admission.say(round, listening, rival)
     }
 }
 
@@ -165,12 +236,14 @@ mod tests {
     async fn hear(role: Role, protected: bool, cluster: String, address: &str) -> (Result<(), DoorError>, Vec<u8>) {
         let door = Door {
             terms: Terms::new("c", None, 1, protected),
+            process: Process::default(),
             local: PeerId::random(),
             listening: Arc::default(),
-            admitted: mpsc::channel(1).0,
+            met: mpsc::channel(1).0,
             quiet: Mutex::default(),
+            twins: Mutex::default(),
         };
-        let body = Message::Hello { version: WIRE_VERSION, cluster, secret: false, nonce: [1; 32] }.to_bytes();
+        let body = Message::Hello { version: WIRE_VERSION, cluster, secret: false, nonce: [1; 32], process: Process::default() }.to_bytes();
         let heard = [&u16::try_from(body.len()).unwrap().to_be_bytes(), body.as_slice()].concat();
         let mut stream = Said { heard: Cursor::new(heard), told: Vec::new() };
         let outcome = door.pass(&mut stream, role, PeerId::random(), &address.parse().unwrap()).await;
@@ -186,6 +259,29 @@ mod tests {
             let (outcome, _) = hear(Role::Listener, protected, "c".to_owned(), address).await;
             // It passes this round, and then the other side says nothing more.
             assert!(matches!(outcome, Err(DoorError::Io(_))), "{outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_whoever_has_the_same_key_can_make_this_process_stop() {
+        let local = PeerId::random();
+        for (remote, stops) in [(PeerId::random(), false), (local, true)] {
+            let (met, mut told) = mpsc::channel(1);
+            let door = Door {
+                terms: Terms::new("c", None, 1, true),
+                process: Process { started_ms: 9, number: 9 },
+                local,
+                listening: Arc::default(),
+                met,
+                quiet: Mutex::default(),
+                twins: Mutex::default(),
+            };
+            let body = Message::Refusal(Refusal::SameIdentity).to_bytes();
+            let heard = [&u16::try_from(body.len()).unwrap().to_be_bytes(), body.as_slice()].concat();
+            let mut stream = Said { heard: Cursor::new(heard), told: Vec::new() };
+            let outcome = door.pass(&mut stream, Role::Dialler, remote, &"/ip4/127.0.0.1/tcp/1".parse().unwrap()).await;
+            assert!(matches!(outcome, Err(DoorError::Rejected(Rejection::RefusedByRemote(_)))), "{outcome:?}");
+            assert_eq!(matches!(told.try_recv(), Ok(Met::Elder { .. })), stops);
         }
     }
 

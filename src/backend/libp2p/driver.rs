@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::dialler::{Dial, Dialler};
 use super::discovery;
-use super::door::Admitted;
+use super::door::{Admitted, Met};
 use super::link::{Link, LinkEnd, Routes};
 use super::links::{LaneStreams, LinkEvent, Links};
 use super::pending::Pending;
@@ -62,7 +62,7 @@ impl Wishes {
 /// What the task shares with the rest of the process.
 pub(super) struct Shared {
     pub(super) wishes: Arc<Wishes>,
-    pub(super) admitted: mpsc::Receiver<Admitted>,
+    pub(super) met: mpsc::Receiver<Met>,
     pub(super) events: mpsc::Sender<NetworkEvent>,
     pub(super) routes: Arc<Routes>,
     pub(super) listening: Arc<ArcSwap<Vec<Multiaddr>>>,
@@ -120,7 +120,10 @@ impl Driver {
                 _ = &mut stop => break,
                 _ = tick.tick() => self.tick(),
                 () = self.shared.wishes.changed.notified() => self.take_wishes(),
-                Some(admitted) = self.shared.admitted.recv() => self.on_admitted(admitted),
+                Some(met) = self.shared.met.recv() => match met {
+                    Met::Admitted(admitted) => self.on_admitted(admitted),
+                    Met::Elder { reason } => self.tell_doubled(reason),
+                },
                 Some(end) = self.links.join_next(), if !self.links.is_empty() => {
                     if let Ok(end) = end {
                         self.on_link_end(&end);
@@ -189,7 +192,17 @@ impl Driver {
         }
     }
 
-    fn on_admitted(&mut self, Admitted { peer, addresses }: Admitted) {
+    /// The node has to stop. It is told by a task of its own, since it may be busy.
+    fn tell_doubled(&self, reason: String) {
+        let events = self.shared.events.clone();
+        tokio::spawn(async move { events.send(NetworkEvent::Doubled { reason }).await });
+    }
+
+    fn on_admitted(&mut self, Admitted { peer, addresses, takes_over }: Admitted) {
+        if takes_over {
+            // Either the former process is gone, and its connection has not noticed yet; or it lives, and dials again.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
         if self.told.len() > 2 * PEER_CONNECTIONS {
             let swarm = &self.swarm;
             self.told.retain(|peer, _| swarm.is_connected(peer));

@@ -3,7 +3,7 @@
 //! The path of a frame: [`Network::send`] puts it into the [`outbox`] of its peer and lane; the [`link`]'s writer gathers what
 //! waits into one write; at the other end the link's reader cuts the stream into frames ([`frame`]) and hands them to the node,
 //! waiting where the node is busy. The swarm's own task ([`driver`]) sees none of it: it makes connections
-//! ([`dialler`], [`discovery`]), lets peers in ([`admission`], [`door`], [`transport`]) and picks the connection that becomes the link
+//! ([`dialler`], [`discovery`]), lets peers in ([`admission`], [`door`], [`transport`]), notices who is there twice ([`twins`]) and picks the connection that becomes the link
 //! ([`election`], [`links`]).
 
 pub mod admission;
@@ -21,6 +21,7 @@ mod outbox;
 mod pending;
 mod quiet;
 mod transport;
+mod twins;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,10 +47,11 @@ use link::Routes;
 use links::Links;
 use pending::Pending;
 use quiet::Quiet;
+use twins::Twins;
 
 use crate::config::{CONNECTIONS_PER_PEER, LINK_DRAIN, NETWORK_EVENTS, PEER_CONNECTIONS, PENDING_CONNECTIONS};
 use crate::env::{Lane, Network, NetworkEvent, SendError};
-use crate::types::PeerId;
+use crate::types::{PeerId, Process};
 
 /// A connection without streams is closed after this long; links always have streams.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -73,6 +75,8 @@ pub struct NetworkConfig {
     pub mdns: bool,
     /// Whether only peers of this machine are taken.
     pub protected: bool,
+    /// Tells this process from any other that has the same identity.
+    pub process: Process,
 }
 
 impl NetworkConfig {
@@ -84,7 +88,7 @@ impl NetworkConfig {
 
 impl fmt::Debug for NetworkConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keypair, cluster, secret, partitions, listen, bootstrap, mdns, protected } = self;
+        let Self { keypair, cluster, secret, partitions, listen, bootstrap, mdns, protected, process } = self;
         f.debug_struct("NetworkConfig")
             .field("peer", &keypair.public().to_peer_id())
             .field("cluster", cluster)
@@ -94,6 +98,7 @@ impl fmt::Debug for NetworkConfig {
             .field("bootstrap", bootstrap)
             .field("mdns", mdns)
             .field("protected", protected)
+            .field("process", process)
             .finish()
     }
 }
@@ -156,15 +161,17 @@ impl Libp2pNetwork {
     pub async fn start_on_terms(config: NetworkConfig, terms: Terms) -> Result<(Arc<Self>, mpsc::Receiver<NetworkEvent>), NetworkError> {
         let local = Self::peer_id(&config.keypair)?;
         let libp2p_id = config.keypair.public().to_peer_id();
-        let (admitted_sender, admitted) = mpsc::channel(PEER_CONNECTIONS);
+        let (met_sender, met) = mpsc::channel(PEER_CONNECTIONS);
         let (events, node_events) = mpsc::channel(NETWORK_EVENTS);
         let listening = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let door = Arc::new(Door {
-            terms,
+            terms: terms.with_process(config.process),
+            process: config.process,
             local: libp2p_id,
             listening: Arc::clone(&listening),
-            admitted: admitted_sender,
+            met: met_sender,
             quiet: Mutex::new(Quiet::default()),
+            twins: Mutex::new(Twins::default()),
         });
         let transport =
             transport::build(&config.keypair, door, config.protected).map_err(|error| NetworkError::Encryption(error.to_string()))?;
@@ -181,8 +188,7 @@ impl Libp2pNetwork {
         let listeners = listen::listen(&mut swarm, &config.listen).await?;
 
         let (routes, wishes) = (Arc::new(Routes::default()), Arc::new(Wishes::default()));
-        let shared =
-            Shared { wishes: Arc::clone(&wishes), admitted, events, routes: Arc::clone(&routes), listening: Arc::clone(&listening) };
+        let shared = Shared { wishes: Arc::clone(&wishes), met, events, routes: Arc::clone(&routes), listening: Arc::clone(&listening) };
         let looks_around = config.looks_around();
         let driver = Driver::new(swarm, shared, listeners, config.bootstrap, looks_around);
         let (stop, stopped) = oneshot::channel();
@@ -262,6 +268,7 @@ mod tests {
                 bootstrap: Vec::new(),
                 mdns,
                 protected,
+                process: Process::default(),
             };
             config.looks_around()
         };

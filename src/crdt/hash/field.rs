@@ -102,21 +102,26 @@ impl<'f> Field<'f> {
         }
     }
 
+    /// Writes a value in place of the field, and leaves a decision by the rules of [`Shown::renew`].
+    fn renew(&self, draft: &mut Draft<'_, '_>, key: Option<Decision>, value: Payload, time: Option<u64>) {
+        let decision = self.expiry.renew(time);
+        self.target.set(draft, Terms { key, field: time.and(decision) }, value);
+        if let Some(decision) = decision {
+            draft.add(self.target.address.clone(), None, Payload::Decision(decision));
+        }
+    }
+
     /// Writes a value in place of the field, which then expires as `expiry` says. A time that has passed already removes it.
-    fn set(&self, draft: &mut Draft<'_, '_>, key: Option<Decision>, value: &Bytes, expiry: SetExpiry) {
+    pub(super) fn set(&self, draft: &mut Draft<'_, '_>, key: Option<Decision>, value: &Bytes, expiry: SetExpiry) {
         let value = Payload::Value(value.clone());
         match expiry {
             SetExpiry::Keep if self.view.exists() => {
                 let terms = self.terms(draft, key);
                 self.target.set_beside_decisions(draft, terms, value);
             }
-            SetExpiry::Keep | SetExpiry::Clear => self.target.set(draft, key, value),
+            SetExpiry::Keep | SetExpiry::Clear => self.renew(draft, key, value, None),
             SetExpiry::At(at_ms) => match key::future(at_ms, draft.author.now) {
-                Some(time) => {
-                    let decision = begin(time, draft.author.now);
-                    self.target.set(draft, Terms { key, field: Some(decision) }, value);
-                    draft.add(self.target.address.clone(), None, Payload::Decision(decision));
-                }
+                Some(time) => self.renew(draft, key, value, Some(time)),
                 None if self.view.exists() => self.target.clear(draft),
                 None => {}
             },

@@ -115,16 +115,43 @@ fn a_delete_keeps_what_an_earlier_remove_has_observed() {
 }
 
 #[test]
-fn a_delete_tells_of_the_floors_that_it_keeps() {
+fn a_delete_tells_of_all_the_floors_that_it_keeps() {
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    let names: Vec<String> = (0..5 * crate::config::NAMED_REMOVES).map(|n| format!("f{n:03}")).collect();
+    names.iter().for_each(|name| drop(a.write(&increment(name, 5))));
+    b.pull(&a);
+    // Of the removes nobody hears, and their author is lost after the delete.
+    names.iter().for_each(|name| drop(b.write(&remove(&[name]))));
+    b.write(&set(&[("g", "x")]));
+    let delete = b.write(&DELETE);
+    names.iter().for_each(|name| drop(a.write(&increment(name, 2))));
+    a.hear(&delete);
+    let counted: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "2")).collect();
+    shows(&a, &counted);
+    // Whoever has the floors keeps them, and the delta names no dot that stays.
+    b.pull(&a);
+    assert!(delete.replaces.iter().all(|replaced| replaced.keeps.is_empty()));
+    shows(&b, &counted);
+}
+
+#[test]
+fn a_write_that_keeps_entries_of_a_counter_tells_them_again() {
+    // One has seen more of a run than others have, and is lost after a write that replaces the decisions on the field.
+    let (mut a, mut b, mut c) = (Replica::new(1), Replica::new(2), Replica::new(3));
+    c.hear(&a.write(&increment("f", 5)));
+    a.write(&increment("f", 2));
+    b.pull(&a);
+    c.hear(&b.write(&Mutation::Expire { fields: vec![bytes("f")], at_ms: 900, condition: Default::default() }.into()));
+    shows(&c, &[("f", "7")]);
+    // One has reset the run, and nobody hears of that but by the next write of the field.
     let (mut a, mut b) = (Replica::new(1), Replica::new(2));
     a.write(&increment("f", 5));
     b.pull(&a);
-    // Of the remove nobody hears, and its author is lost after the delete.
     b.write(&remove(&["f"]));
-    b.write(&set(&[("g", "x")]));
-    let delete = b.write(&DELETE);
+    b.write(&set(&[("f", "10")]));
+    let expire = b.write(&Mutation::Expire { fields: vec![bytes("f")], at_ms: 900, condition: Default::default() }.into());
     a.write(&increment("f", 2));
-    a.hear(&delete);
+    a.hear(&expire);
     shows(&a, &[("f", "2")]);
 }
 
@@ -134,12 +161,13 @@ fn a_hash_with_more_counters_than_one_delta_may_reset_is_emptied_in_parts() {
     let names: Vec<String> = (0..16).map(|n| format!("{n:02}").repeat(512 * 1024)).collect();
     names.iter().for_each(|name| drop(a.write(&increment(name, 1))));
     assert_eq!(a.attempt(&DELETE), Err(Refusal::TooManyCounters));
-    assert_eq!(a.ask(&remove(&[&names[0], &names[1]])), Answer::Integer(2));
-    // The floors that this has left stay as they are.
-    let floors = a.state.rows.len() - 14;
-    assert_eq!((a.ask(&DELETE), a.ask(&DELETE), a.ask(&set(&[("f", "1")])), a.ask(&DELETE)), (YES, NO, YES, YES));
-    assert_eq!((floors, a.state.rows.len()), (2, 16));
-    assert_eq!(a.ask(&string_set("v")), Answer::Ok);
+    // Also what is gone is told, until its floors go: in the background, once all replicas have seen it.
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!((a.ask(&remove(&all[..2])), a.attempt(&DELETE)), (Answer::Integer(2), Err(Refusal::TooManyCounters)));
+    assert_eq!((a.ask(&remove(&all[2..])), a.ask(&DELETE)), (Answer::Integer(14), NO));
+    assert_eq!((a.state.rows.len(), a.attempt(&string_set("v"))), (16, Err(Refusal::TooManyCounters)));
+    a.state.rows.retain(|address, _| address.element != names[0]);
+    assert_eq!((a.ask(&string_set("v")), a.ask(&DELETE), a.state.rows.len()), (Answer::Ok, YES, 15));
 }
 
 #[test]

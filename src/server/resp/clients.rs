@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -33,6 +33,8 @@ pub(crate) struct Client {
     connected_at: Instant,
     /// What its buffers hold.
     pub(crate) buffers: Buffers,
+    /// Whether it waits: in BLPOP and its like, or in WAIT.
+    pub(crate) is_blocked: AtomicBool,
     /// Told when the client is to be disconnected.
     pub(crate) killed: Notify,
     /// Held for a few assignments; never across an `await`.
@@ -123,6 +125,7 @@ impl Clients {
             local,
             connected_at: now,
             buffers: Buffers::default(),
+            is_blocked: AtomicBool::new(false),
             killed: Notify::new(),
             profile: Mutex::new(profile),
         });
@@ -205,7 +208,12 @@ impl fmt::Display for Client {
         let profile = self.profile().clone();
         let [channels, patterns, shards] = profile.subscriptions;
         let mut flags = String::new();
-        for (flag, is_set) in [('P', profile.subscriptions != [0; 3]), ('x', profile.queued.is_some()), ('e', profile.no_evict)] {
+        for (flag, is_set) in [
+            ('P', profile.subscriptions != [0; 3]),
+            ('x', profile.queued.is_some()),
+            ('b', self.is_blocked.load(Ordering::Relaxed)),
+            ('e', profile.no_evict),
+        ] {
             flags.extend(is_set.then_some(flag));
         }
         if flags.is_empty() {
@@ -262,5 +270,7 @@ mod tests {
         assert!(line.ends_with("events=r cmd=client|list user=default redir=-1 resp=2 lib-name= lib-ver=\n"), "{line}");
         seat.client.profile().subscriptions = [1, 2, 0];
         assert!(seat.client.to_string().contains(" flags=P db=0 sub=1 psub=2 ssub=0 "));
+        seat.client.is_blocked.store(true, Ordering::Relaxed);
+        assert!(seat.client.to_string().contains(" flags=Pb "));
     }
 }

@@ -33,7 +33,9 @@ use super::session::{Session, Silence};
 use super::shared::Shared;
 use super::subscriptions::message;
 use super::tallies::Outcome;
-use crate::config::{MAX_OUTPUT, STALLED_CLIENT};
+use crate::config::{MAX_OUTPUT, PRESSED_CLIENT, STALLED_CLIENT};
+use crate::held::Share;
+use crate::node::OperationError;
 use crate::pubsub::Mailbox;
 
 /// Bytes asked of the socket at a time.
@@ -64,6 +66,8 @@ enum End {
 struct Due {
     note: Note,
     started_at: Instant,
+    /// Of the memory of all clients, what its arguments take.
+    _share: Option<Share>,
 }
 
 struct Connection {
@@ -78,7 +82,7 @@ struct Connection {
     /// Commands of a transaction that are still to be started.
     script: VecDeque<Vec<Bytes>>,
     /// A command that waits for those before it.
-    held: Option<(Action, Note)>,
+    held: Option<(Action, Note, Option<Share>)>,
     /// A command that waits for the end of a pause.
     postponed: Option<Vec<Bytes>>,
     /// The commands that were started and not yet replied to, in order.
@@ -89,6 +93,8 @@ struct Connection {
     /// Whether a subscription is under way: no message may come before it is confirmed.
     subscribing: bool,
     output: BytesMut,
+    /// Of the memory of all clients, what this one's buffers take.
+    share: Share,
     ending: Option<End>,
     /// When the client last sent or took something.
     active_at: Instant,
@@ -100,6 +106,8 @@ pub(crate) async fn serve(mut stream: TcpStream, seat: Seat, shared: Arc<Shared>
     parser.set_stranger(shared.asks_password());
     let mut connection = Connection {
         session: Session::new(seat.client.clone(), !shared.asks_password()),
+        share: shared.held.take_anyway(0),
+        pipeline: Pipeline::new(shared.held.clone()),
         shared,
         parser,
         input: BytesMut::new(),
@@ -109,7 +117,6 @@ pub(crate) async fn serve(mut stream: TcpStream, seat: Seat, shared: Arc<Shared>
         held: None,
         postponed: None,
         due: VecDeque::new(),
-        pipeline: Pipeline::default(),
         inside: 0,
         subscribing: false,
         output: BytesMut::new(),
@@ -157,18 +164,23 @@ impl Connection {
     /// Starts commands as long as there are some and there is room.
     fn start_commands(&mut self) {
         self.starved = false;
-        while self.pipeline.has_room() && self.output.len() < MAX_OUTPUT {
-            let Some((action, note)) = self.held.take().or_else(|| self.next_action()) else { return };
+        while self.pipeline.has_room() && self.output.len() < self.most_output() {
+            let Some((action, note, share)) = self.held.take().or_else(|| self.next_action()) else { return };
             if !self.pipeline.admits(&action) {
-                self.held = Some((action, note));
+                self.held = Some((action, note, share));
                 return;
             }
-            self.due.push_back(Due { note, started_at: Instant::now() });
+            self.due.push_back(Due { note, started_at: Instant::now(), _share: share });
             self.start(action);
         }
     }
 
-    fn next_action(&mut self) -> Option<(Action, Note)> {
+    /// Replies that may wait before no more commands are run. Where memory is short, whoever has not read the last ones gets no more.
+    fn most_output(&self) -> usize {
+        if self.shared.held.is_full() { OUTPUT_AHEAD } else { MAX_OUTPUT }
+    }
+
+    fn next_action(&mut self) -> Option<(Action, Note, Option<Share>)> {
         let in_transaction = !self.script.is_empty();
         let request = match self.script.pop_front() {
             Some(arguments) => Request::Command(arguments),
@@ -182,12 +194,19 @@ impl Connection {
         };
         self.shared.statistics.commands.add(1);
         self.session.begin_command();
+        let weight = weight(&request);
         let mut call = Call { session: &mut self.session, shared: &self.shared, in_transaction, note: Note::default() };
         let action = dispatch(request, &mut call);
         let mut note = call.note;
         note.silent = self.session.silence != Silence::None;
         self.parser.set_stranger(!self.session.authenticated);
-        Some((action, note))
+        let held = &self.shared.held;
+        match held.take(weight) {
+            // A transaction that has begun runs to its end.
+            None if action.is_on_keys() && !in_transaction => Some((Action::Reply(OperationError::Busy.into()), note, None)),
+            None => Some((action, note, Some(held.take_anyway(weight)))),
+            share => Some((action, note, share)),
+        }
     }
 
     fn next_request(&mut self) -> Option<Request> {
@@ -196,6 +215,9 @@ impl Connection {
         }
         if let Some(arguments) = self.postponed.take() {
             return Some(Request::Command(arguments));
+        }
+        if self.shared.held.is_full() && self.parser.kept() + self.input.len() > READ_AHEAD {
+            self.parser.discard();
         }
         match self.parser.feed(&mut self.input) {
             Ok(Some(request)) => Some(request),
@@ -208,7 +230,7 @@ impl Connection {
             }
             Err(error) => {
                 self.shared.statistics.protocol_errors.add(1);
-                self.due.push_back(Due { note: Note::default(), started_at: Instant::now() });
+                self.due.push_back(Due { note: Note::default(), started_at: Instant::now(), _share: None });
                 self.pipeline.push_reply(Reply::Error(error.to_string()), self.session.protocol);
                 self.end(End::Misspoken);
                 None
@@ -223,6 +245,9 @@ impl Connection {
             Action::Key(operation, shape) => self.pipeline.start_key(operation, shape, &self.session, &self.shared.node),
             Action::Keys(operations, gather) => self.pipeline.start_keys(operations, gather, &self.session, &self.shared.node),
             Action::First(operations, next) => self.pipeline.start_first(operations, next, &self.session, &self.shared.node),
+            Action::Then(work) => {
+                self.pipeline.start_first(Vec::new(), Box::new(|_| Action::Then(work)), &self.session, &self.shared.node);
+            }
             // Whoever is about to go waits for nothing.
             Action::Take(take) if self.ending.is_some() => self.pipeline.start_take(take.at_once(), &self.session, &self.shared),
             Action::Take(take) => self.pipeline.start_take(take, &self.session, &self.shared),
@@ -290,7 +315,7 @@ impl Connection {
 
     /// Counts a command that is done, and says whether its client wants no reply.
     fn account(&self, due: Due, reply: &Reply) -> bool {
-        let Due { note, started_at } = due;
+        let Due { note, started_at, .. } = due;
         let (took, shared) = (started_at.elapsed(), &self.shared);
         let failure = reply.error();
         if let Some(text) = failure {
@@ -312,8 +337,13 @@ impl Connection {
         note.silent
     }
 
-    /// Shows others what the buffers hold.
-    fn tell_buffers(&self) {
+    /// Shows others what the buffers hold, and whether the client waits.
+    fn tell_buffers(&mut self) {
+        // A buffer that is empty is kept only where it is small.
+        let output = if self.output.is_empty() { 0 } else { self.output.capacity() };
+        self.share.resize(self.input.len() + self.parser.kept() + output);
+        let is_blocked = self.pipeline.is_blocked() || self.pipeline.is_waiting();
+        self.session.client.is_blocked.store(is_blocked, Ordering::Relaxed);
         let buffers = &self.session.client.buffers;
         let mailbox = self.session.subscriptions.mailbox();
         for (number, shown) in [
@@ -395,7 +425,8 @@ impl Connection {
     fn check_idle(&mut self) {
         let quiet = self.active_at.elapsed();
         let limit = self.shared.idle_timeout_s();
-        if !self.output.is_empty() && quiet >= STALLED_CLIENT {
+        let patience = if self.shared.held.is_full() { PRESSED_CLIENT } else { STALLED_CLIENT };
+        if !self.output.is_empty() && quiet >= patience {
             tracing::warn!(client = %self.session.client.to_string().trim_end(), "client takes no replies, closing its connection");
             self.output.clear();
             self.end(End::Deaf);
@@ -407,6 +438,14 @@ impl Connection {
         {
             self.end(End::Quiet);
         }
+    }
+}
+
+/// What the arguments of a request take in memory.
+fn weight(request: &Request) -> usize {
+    match request {
+        Request::Command(arguments) => arguments.iter().map(|argument| argument.len() + size_of::<Bytes>()).sum(),
+        Request::TooBig | Request::Discarded => 0,
     }
 }
 

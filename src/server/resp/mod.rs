@@ -7,6 +7,7 @@ mod clients;
 mod commands;
 mod connection;
 mod double;
+pub mod dump;
 pub mod inline;
 pub mod integer;
 mod lines;

@@ -30,6 +30,8 @@ pub enum Request {
     Command(Vec<Bytes>),
     /// A command with a value above [`MAX_VALUE`], or above [`MAX_REQUEST`] altogether. Its bytes were thrown away.
     TooBig,
+    /// A command whose bytes were thrown away since [`Parser::discard`] said so.
+    Discarded,
 }
 
 /// Bytes that are no command. Nothing after them can be understood either, so the connection has to be closed.
@@ -95,17 +97,31 @@ pub struct Parser {
     /// Arguments of the command at hand that are still to come.
     missing: usize,
     arguments: Vec<Bytes>,
-    /// What `arguments` costs in memory.
+    /// What the arguments cost in memory, that of the last one as it was announced.
     cost: usize,
+    /// What those that have arrived cost.
+    kept: usize,
     /// Whether the command at hand exceeds a limit, so that nothing of it is kept.
     too_big: bool,
+    /// Whether it is thrown away for another reason.
+    discarded: bool,
     /// Whether the client has yet to give the password.
     stranger: bool,
 }
 
 impl Default for Parser {
     fn default() -> Self {
-        Self { state: State::Start, searched: 0, missing: 0, arguments: Vec::new(), cost: 0, too_big: false, stranger: false }
+        Self {
+            state: State::Start,
+            searched: 0,
+            missing: 0,
+            arguments: Vec::new(),
+            cost: 0,
+            kept: 0,
+            too_big: false,
+            discarded: false,
+            stranger: false,
+        }
     }
 }
 
@@ -113,6 +129,28 @@ impl Parser {
     /// Tells whether the client has yet to give the password: the limits are then much lower.
     pub fn set_stranger(&mut self, stranger: bool) {
         self.stranger = stranger;
+    }
+
+    /// Bytes that the arguments of an unfinished command take.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Throws away what has arrived of an unfinished command, and what is still to come of it.
+    pub fn discard(&mut self) {
+        if self.missing > 0 {
+            self.discarded = true;
+            self.forget_arguments();
+            if let State::Argument(length) = self.state {
+                self.state = State::Skip(length);
+            }
+        }
+    }
+
+    fn forget_arguments(&mut self) {
+        self.arguments = Vec::new();
+        (self.cost, self.kept) = (0, 0);
     }
 
     /// Takes the next command off the front of `input`; `None` where it is not complete yet. What was understood is taken
@@ -184,11 +222,11 @@ impl Parser {
         if length > MAX_VALUE || self.cost > MAX_REQUEST {
             self.too_big = true;
         }
-        if self.too_big {
-            self.arguments = Vec::new();
-            self.cost = 0;
+        let thrown_away = self.too_big || self.discarded;
+        if thrown_away {
+            self.forget_arguments();
         }
-        self.state = if self.too_big { State::Skip(length) } else { State::Argument(length) };
+        self.state = if thrown_away { State::Skip(length) } else { State::Argument(length) };
         Ok(true)
     }
 
@@ -199,6 +237,7 @@ impl Parser {
         }
         let argument = if length <= COPIED { Bytes::copy_from_slice(&input[..length]) } else { input.split_to(length).freeze() };
         input.advance(if length <= COPIED { length + 2 } else { 2 });
+        self.kept += length + ARGUMENT_COST;
         self.arguments.push(argument);
         self.missing -= 1;
         self.state = State::Length;
@@ -221,8 +260,12 @@ impl Parser {
 
     fn finish(&mut self) -> Request {
         self.state = State::Start;
-        self.cost = 0;
-        if std::mem::take(&mut self.too_big) { Request::TooBig } else { Request::Command(std::mem::take(&mut self.arguments)) }
+        (self.cost, self.kept) = (0, 0);
+        match (std::mem::take(&mut self.too_big), std::mem::take(&mut self.discarded)) {
+            (true, _) => Request::TooBig,
+            (_, true) => Request::Discarded,
+            _ => Request::Command(std::mem::take(&mut self.arguments)),
+        }
     }
 
     fn read_inline(&mut self, input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {

@@ -23,13 +23,16 @@ use futures::{FutureExt, StreamExt};
 
 use super::announcing::Notice;
 use super::commands::{Action, Gather, Next, Operation, Patience, Shape, Take, Work, partly_done, within_limits};
+use super::lines::{Queued, Unblocked};
 use super::reply::{Protocol, Reply};
 use super::session::{Receipts, Session};
 use super::shared::Shared;
 use super::taking::Taker;
 use crate::config::{MAX_GATHERED, MAX_OUTPUT, MAX_RUNNING};
 use crate::crdt::command::Answer;
+use crate::crdt::delta::Kind;
 use crate::env::message::Publication;
+use crate::held::{Held, Share};
 use crate::node::{Node, OperationError, Receipt};
 use crate::types::Level;
 
@@ -57,6 +60,8 @@ pub(crate) struct Finished {
     /// Commands that run next, and whose replies are the elements of this one.
     pub(crate) script: Vec<Vec<Bytes>>,
     keys: usize,
+    /// Of the memory of all clients, what a long reply takes until it is given out.
+    _share: Option<Share>,
 }
 
 /// The commands that run.
@@ -71,15 +76,24 @@ pub(crate) struct Pipeline {
     /// Whether a command runs that may wait for something to take.
     blocked: bool,
     window: usize,
-}
-
-impl Default for Pipeline {
-    fn default() -> Self {
-        Self { running: FuturesOrdered::new(), keys: VecDeque::new(), alone: false, waiting: false, blocked: false, window: FIRST_WINDOW }
-    }
+    /// What all clients have in memory.
+    held: Held,
 }
 
 impl Pipeline {
+    /// Nothing runs yet.
+    pub(crate) fn new(held: Held) -> Self {
+        Self {
+            held,
+            running: FuturesOrdered::new(),
+            keys: VecDeque::new(),
+            alone: false,
+            waiting: false,
+            blocked: false,
+            window: FIRST_WINDOW,
+        }
+    }
+
     /// Whether nothing runs.
     pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty()
@@ -120,6 +134,7 @@ impl Pipeline {
             Action::First(..)
             | Action::Take(_)
             | Action::Alone(_)
+            | Action::Then(_)
             | Action::Wait { .. }
             | Action::Subscribe(..)
             | Action::Unsubscribe(..) => false,
@@ -172,18 +187,21 @@ impl Pipeline {
     /// Starts a command that asks keys first and then does what follows from their answers.
     pub(crate) fn start_first(&mut self, operations: Vec<Operation>, next: Next, session: &Session, node: &Node) {
         self.alone = true;
-        let (level, protocol, node) = (session.level, session.protocol, node.clone());
+        let (level, protocol, node, held) = (session.level, session.protocol, node.clone(), self.held.clone());
         let work = async move {
             let (mut operations, mut next, mut receipts, mut script) = (operations, next, Vec::new(), Vec::new());
             let reply = loop {
                 let answers = stream::iter(operations).map(|operation| perform(&node, level, operation)).buffered(GATHERED_AT_ONCE);
                 let (answers, written) = collect(answers).await;
                 receipts.extend(written);
-                let action = match answers {
-                    Ok(answers) => within_limits(next(answers)).unwrap_or_else(|error| Action::Reply(error.into())),
+                let mut action = match answers {
+                    Ok(answers) => next(answers),
                     Err(reply) => Action::Reply(reply),
                 };
-                break match action {
+                while let Action::Then(work) = action {
+                    action = work.await;
+                }
+                break match within_limits(action).unwrap_or_else(|error| Action::Reply(error.into())) {
                     Action::First(more, after) => {
                         (operations, next) = (more, after);
                         continue;
@@ -210,7 +228,8 @@ impl Pipeline {
                     _ => Reply::Error("ERR this does not follow from any keys".to_owned()),
                 };
             };
-            Finished { reply, protocol, receipts, complete: Vec::new(), script, keys: 0 }
+            let (reply, share) = bounded(reply, receipts.is_empty(), &held);
+            Finished { reply, protocol, receipts, complete: Vec::new(), script, keys: 0, _share: share }
         };
         self.running.push_back(work.boxed());
     }
@@ -244,15 +263,21 @@ impl Pipeline {
         self.alone = true;
         self.waiting = true;
         let (receipts, node) = (session.receipts.clone(), shared.node.clone());
+        let queued = shared.lines.join(session.client.id, Kind::Value, &[]);
         self.push(0, session.protocol, async move {
-            let (reached, complete) = wait(&node, &receipts, replicas, timeout).await;
-            (Reply::count(reached), Vec::new(), complete)
+            let unblocked = || queued.as_ref().and_then(Queued::unblocked);
+            let (reached, complete) = wait(&node, &receipts, replicas, timeout, || unblocked().is_some()).await;
+            let reply = if unblocked() == Some(Unblocked::Refused) { Reply::unblocked() } else { Reply::count(reached) };
+            (reply, Vec::new(), complete)
         });
     }
 
     fn push(&mut self, keys: usize, protocol: Protocol, work: impl Future<Output = (Reply, Vec<Receipt>, Vec<Receipt>)> + Send + 'static) {
-        let finished =
-            work.map(move |(reply, receipts, complete)| Finished { reply, protocol, receipts, complete, script: Vec::new(), keys });
+        let held = self.held.clone();
+        let finished = work.map(move |(reply, receipts, complete)| {
+            let (reply, share) = bounded(reply, receipts.is_empty(), &held);
+            Finished { reply, protocol, receipts, complete, script: Vec::new(), keys, _share: share }
+        });
         self.running.push_back(finished.boxed());
     }
 
@@ -273,6 +298,19 @@ impl Pipeline {
     /// Learns how long a reply was.
     pub(crate) fn note_length(&mut self, length: usize) {
         self.window = if length <= SHORT { (self.window + 1).min(MAX_RUNNING) } else { (MAX_OUTPUT / length).clamp(1, self.window) };
+    }
+}
+
+/// A long reply takes its share of the memory of all clients. Where there is no room, and nothing was done of which it tells, an error takes its place.
+fn bounded(reply: Reply, only_read: bool, held: &Held) -> (Reply, Option<Share>) {
+    let weight = reply.weight();
+    if weight <= SHORT {
+        return (reply, None);
+    }
+    match held.take(weight) {
+        None if only_read => (OperationError::Busy.into(), None),
+        None => (reply, Some(held.take_anyway(weight))),
+        share => (reply, share),
     }
 }
 
@@ -335,15 +373,21 @@ async fn collect(
     (Ok(results), receipts)
 }
 
-/// Asks until so many replicas have all writes, or the time is over. Also tells the writes that every replica has.
-async fn wait(node: &Node, receipts: &Receipts, replicas: i64, timeout: Option<Duration>) -> (usize, Vec<Receipt>) {
+/// Asks until so many replicas have all writes, or the time is over, or the wait is ended. Also tells the writes that every replica has.
+async fn wait(
+    node: &Node,
+    receipts: &Receipts,
+    replicas: i64,
+    timeout: Option<Duration>,
+    is_ended: impl Fn() -> bool,
+) -> (usize, Vec<Receipt>) {
     let writes = receipts.to_vec();
     // A time beyond what the clock can show is for ever.
     let deadline = timeout.and_then(|timeout| tokio::time::Instant::now().checked_add(timeout));
     loop {
         let reached = node.replicated(&writes).await;
         let enough = i64::try_from(reached).is_ok_and(|reached| reached >= replicas);
-        if enough || deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
+        if enough || is_ended() || deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
             let complete = if reached >= node.status().replicas { writes } else { Vec::new() };
             return (reached, complete);
         }

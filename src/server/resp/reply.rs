@@ -69,6 +69,22 @@ pub enum Reply {
 }
 
 impl Reply {
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let of_pairs = |pairs: &[(Self, Self)]| pairs.iter().map(|(key, value)| key.weight() + value.weight()).sum();
+        let content = match self {
+            Self::Bulk(bytes) => bytes.len(),
+            Self::Text(text) | Self::Digits(text) | Self::Error(text) => text.len(),
+            Self::Array(replies) | Self::Set(replies) | Self::Push(replies) | Self::Several(replies) => {
+                replies.iter().map(Self::weight).sum()
+            }
+            Self::Map(pairs) | Self::Pairs(pairs) => of_pairs(pairs),
+            Self::Simple(_) | Self::Integer(_) | Self::Double(_) | Self::Null | Self::NullArray | Self::ArrayHead(_) => 0,
+        };
+        content + size_of::<Self>()
+    }
+
     /// `OK`.
     pub const OK: Self = Self::Simple(Cow::Borrowed("OK"));
 
@@ -106,6 +122,12 @@ impl Reply {
     #[must_use]
     pub fn map<const N: usize>(pairs: [(&'static str, Self); N]) -> Self {
         Self::Map(pairs.into_iter().map(|(name, value)| (Self::bulk(name), value)).collect())
+    }
+
+    /// The error of a wait that CLIENT UNBLOCK … ERROR ended.
+    #[must_use]
+    pub fn unblocked() -> Self {
+        Self::Error("UNBLOCKED client unblocked via CLIENT UNBLOCK".to_owned())
     }
 
     /// Whether this is an error.

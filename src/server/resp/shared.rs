@@ -12,6 +12,8 @@ use super::lines::Lines;
 use super::pause::Pause;
 use super::slow_log::SlowLog;
 use super::tallies::Tallies;
+use crate::config::MAX_HELD;
+use crate::held::Held;
 use crate::node::Node;
 use crate::server::statistics::{Rates, Statistics};
 
@@ -46,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) pause: Pause,
     /// How much happened in the last second.
     pub(crate) rates: Rates,
+    /// What all clients have in memory.
+    pub(crate) held: Held,
     password: Option<blake3::Hash>,
 }
 
@@ -63,6 +67,7 @@ impl Shared {
             slow_log: SlowLog::default(),
             pause: Pause::default(),
             rates: Rates::default(),
+            held: Held::new(MAX_HELD),
             max_clients: AtomicUsize::new(max_clients),
             idle_timeout_s: AtomicU64::new(idle_timeout_s),
             password: password.map(|password| blake3::hash(password.as_bytes())),

@@ -89,7 +89,7 @@ impl Taker {
             }
             match queued.unblocked() {
                 Some(Unblocked::TimedOut) => return Ok(None),
-                Some(Unblocked::Refused) => return Err(Reply::Error("UNBLOCKED client unblocked via CLIENT UNBLOCK".to_owned())),
+                Some(Unblocked::Refused) => return Err(Reply::unblocked()),
                 None if deadline.is_some_and(|deadline| deadline <= Instant::now()) => return Ok(None),
                 None => {}
             }
@@ -145,12 +145,12 @@ impl Taker {
                 Ok((!is_nothing).then_some((answer, vec![written.receipt])))
             }
             Taking::Move { from, destination, to } => {
-                let moving = Move { source: key.clone(), from: *from, destination: destination.clone(), to: *to };
+                let watched = self.node.pubsub().classes().announces();
+                let moving = Move { source: key.clone(), from: *from, destination: destination.clone(), to: *to, watched };
                 let moved = self.node.move_item(self.level, &moving).await?;
                 if moved.item.is_some() {
-                    // Whether the source is empty now is not known here.
-                    self.node.pubsub().announce(destination, [Event::pushed(*to)]);
-                    self.node.pubsub().announce(key, [Event::popped(*from)]);
+                    self.node.pubsub().announce(destination, Event::pushed(*to).with_new(moved.created));
+                    self.node.pubsub().announce(key, Event::popped(*from).with_deleted(moved.emptied));
                 }
                 Ok(moved.item.map(|item| (Answer::Bytes(item), moved.receipts)))
             }

@@ -77,8 +77,11 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
-    /// Records what an operation wrote under one dot, and returns its effects.
+    /// Records what an operation wrote under one dot, and returns its effects. What it only told once more has those that it had.
     pub(crate) fn write(&mut self, operation: usize, address: &RowAddress, dot: Dot, payload: &Payload) -> Effects {
+        if self.dots.contains_key(&dot) {
+            return self.covers(dot);
+        }
         let effect = 1 << self.effects.len();
         let (covers, is_run) = match payload {
             Payload::Floor { .. } => (0, true),

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{MAX_ADMISSION_MESSAGE, PEER_ADDRESSES};
 
+const RIVAL: Process = Process { started_ms: 1, number: 2 };
+
 fn terms(cluster: &str, secret: Option<&str>, partitions: u16) -> Terms {
     Terms::new(cluster, secret.map(Secret::new).as_ref(), partitions, false)
 }
@@ -24,11 +26,11 @@ struct Outcome {
 fn run(dialler: &mut Admission<'_>, listener: &mut Admission<'_>) -> Outcome {
     let mut outcome = Outcome { said: Vec::new(), dialler: Ok(None), listener: Ok(None) };
     for round in ROUNDS {
-        let message = dialler.say(round, &["/ip4/127.0.0.1/tcp/1".to_owned()]);
+        let message = dialler.say(round, &["/ip4/127.0.0.1/tcp/1".to_owned()], None);
         outcome.said.push((Role::Dialler, message.clone()));
         outcome.listener = listener.hear(round, message);
         let answer = match &outcome.listener {
-            Ok(_) => listener.say(round, &["/ip4/127.0.0.1/tcp/2".to_owned()]),
+            Ok(_) => listener.say(round, &["/ip4/127.0.0.1/tcp/2".to_owned()], Some(RIVAL)),
             Err(Rejection::Refused(refusal)) => Message::Refusal(refusal.clone()),
             Err(_) => return outcome,
         };
@@ -64,8 +66,9 @@ fn peers_of_one_cluster_let_each_other_in_and_learn_the_addresses() {
     for secret in [None, Some("a long and random secret")] {
         let terms = terms("c", secret, 256);
         let outcome = meet(&terms, &terms);
-        assert_eq!(outcome.listener.unwrap().unwrap().addresses, ["/ip4/127.0.0.1/tcp/1"]);
-        assert_eq!(outcome.dialler.unwrap().unwrap().addresses, ["/ip4/127.0.0.1/tcp/2"]);
+        let (listener, dialler) = (outcome.listener.unwrap().unwrap(), outcome.dialler.unwrap().unwrap());
+        assert_eq!((listener.addresses, listener.rival), (vec!["/ip4/127.0.0.1/tcp/1".to_owned()], None));
+        assert_eq!((dialler.addresses, dialler.rival), (vec!["/ip4/127.0.0.1/tcp/2".to_owned()], Some(RIVAL)));
     }
 }
 
@@ -103,13 +106,15 @@ fn a_dialler_with_the_wrong_secret_gets_no_proof_from_the_listener() {
 }
 
 #[test]
-fn the_same_identity_twice_is_refused() {
-    let (terms, same) = (terms("c", None, 256), peer());
-    let outcome = run(
-        &mut Admission::new(&terms, Role::Dialler, same, same, true, [1; 32]),
-        &mut Admission::new(&terms, Role::Listener, same, same, true, [2; 32]),
-    );
+fn the_same_identity_twice_is_refused_and_each_side_knows_the_other_process() {
+    let (here, there) = (Process { started_ms: 7, number: 1 }, Process { started_ms: 7, number: 2 });
+    let (same, terms) = (peer(), terms("c", Some("s"), 256));
+    let (ours, theirs) = (terms.clone().with_process(here), terms.with_process(there));
+    let mut dialler = Admission::new(&ours, Role::Dialler, same, same, true, [1; 32]);
+    let mut listener = Admission::new(&theirs, Role::Listener, same, same, true, [2; 32]);
+    let outcome = run(&mut dialler, &mut listener);
     assert_eq!(refused_with(&outcome), Refusal::SameIdentity);
+    assert_eq!((dialler.remote_process(), listener.remote_process()), (there, here));
 }
 
 #[test]
@@ -155,9 +160,9 @@ fn a_proof_does_not_convince_the_peer_that_made_it() {
     let terms = terms("c", Some("s"), 256);
     let (a, b) = (peer(), peer());
     let mut dialler = Admission::new(&terms, Role::Dialler, a, b, true, [1; 32]);
-    let hello = Message::Hello { version: WIRE_VERSION, cluster: "c".to_owned(), secret: true, nonce: [1; 32] };
+    let hello = Message::Hello { version: WIRE_VERSION, cluster: "c".to_owned(), secret: true, nonce: [1; 32], process: RIVAL };
     assert!(dialler.hear(Round::Hello, hello).is_ok());
-    let reflected = dialler.say(Round::Proof, &[]);
+    let reflected = dialler.say(Round::Proof, &[], None);
     assert!(matches!(dialler.hear(Round::Proof, reflected), Err(Rejection::Refused(Refusal::SecretDiffers))));
 }
 
@@ -171,7 +176,7 @@ fn the_secret_of_another_cluster_is_another_secret() {
 fn messages_out_of_turn_and_missing_proofs_are_not_let_in() {
     let terms = terms("c", Some("s"), 256);
     let mut listener = Admission::new(&terms, Role::Listener, peer(), peer(), true, [2; 32]);
-    let details = Message::Details(Details { partitions: 256, addresses: Vec::new() });
+    let details = Message::Details(Details { partitions: 256, addresses: Vec::new(), rival: None });
     assert!(matches!(listener.hear(Round::Hello, details), Err(Rejection::Malformed)));
     assert!(matches!(listener.hear(Round::Proof, Message::Proof(None)), Err(Rejection::Refused(Refusal::SecretDiffers))));
 }
@@ -184,10 +189,14 @@ fn a_secret_is_never_printed() {
 #[test]
 fn messages_survive_their_bytes() {
     let messages = [
-        Message::Hello { version: 1, cluster: "c".to_owned(), secret: true, nonce: [7; 32] },
+        Message::Hello { version: 1, cluster: "c".to_owned(), secret: true, nonce: [7; 32], process: RIVAL },
         Message::Proof(None),
         Message::Proof(Some([9; 32])),
-        Message::Details(Details { partitions: 256, addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned(); PEER_ADDRESSES] }),
+        Message::Details(Details {
+            partitions: 256,
+            addresses: vec!["/ip4/127.0.0.1/tcp/1".to_owned(); PEER_ADDRESSES],
+            rival: Some(RIVAL),
+        }),
         Message::Refusal(Refusal::Partitions { refusing: 1, refused: 2 }),
     ];
     for message in messages {
@@ -201,10 +210,15 @@ fn messages_survive_their_bytes() {
 
 #[test]
 fn the_first_message_of_this_version_keeps_its_bytes() {
-    let hello = Message::Hello { version: 1, cluster: "c".to_owned(), secret: false, nonce: [0; 32] };
-    let mut expected = b"\xa1\x65Hello\xa4\x67version\x01\x67cluster\x61c\x66secret\xf4\x65nonce\x98\x20".to_vec();
+    let hello = |process| Message::Hello { version: 1, cluster: "c".to_owned(), secret: false, nonce: [0; 32], process };
+    let mut expected = b"\xa1\x65Hello\xa5\x67version\x01\x67cluster\x61c\x66secret\xf4\x65nonce\x98\x20".to_vec();
     expected.extend([0; 32]);
-    assert_eq!(hello.to_bytes(), expected);
+    expected.extend(b"\x67process\xa2\x6astarted_ms\x01\x66number\x02");
+    assert_eq!(hello(RIVAL).to_bytes(), expected);
+    // One that names no process is understood, so that it can be told what else is wrong.
+    let mut nameless = expected[..expected.len() - 29].to_vec();
+    nameless[7] = 0xa4;
+    assert_eq!(Message::from_bytes(&nameless), Some(hello(Process::default())));
 }
 
 proptest! {

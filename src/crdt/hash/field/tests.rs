@@ -129,7 +129,7 @@ fn hset_takes_the_end_away_and_hincrby_and_keepttl_keep_it() {
     a.write(&set_expiring("f", "7", SetExpiry::Keep));
     assert_eq!((value(&a, "f").as_deref(), end(&a, "f"), standing(&a, "f")), (Some("7"), 50, vec![Some(50)]));
     a.write(&set("f", "8"));
-    assert_eq!((value(a.at(50), "f").as_deref(), end(&a, "f"), standing(&a, "f").len()), (Some("8"), -1, 0));
+    assert_eq!((value(a.at(50), "f").as_deref(), end(&a, "f"), standing(&a, "f")), (Some("8"), -1, vec![None]));
     a.write(&set_expiring("f", "9", SetExpiry::At(40)));
     assert!(value(&a, "f").is_none() && row(&a, "f").values().all(|entry| matches!(entry.payload, Payload::Floor { .. })));
 }
@@ -186,7 +186,7 @@ fn what_was_written_under_a_decision_keeps_it_where_the_decision_is_taken_away()
     a.write(&expire(&["f"], 50));
     b.pull(&a);
     b.at(40).write(&increment("f", 2));
-    for taking in [set("f", "7"), remove("f"), DELETE, set_string("s")] {
+    for taking in [remove("f"), DELETE, set_string("s")] {
         let (mut a, mut b) = (a.clone(), b.clone());
         a.at(41).write(&taking);
         assert!(standing(&a, "f").is_empty(), "{taking:?}");
@@ -196,6 +196,32 @@ fn what_was_written_under_a_decision_keeps_it_where_the_decision_is_taken_away()
         let view = ValueView::of(&row(&a, "f"), &Expiry::of(&Row::new(), Timestamp::from_millis(50)));
         assert!(!view.has_runs(), "{taking:?}");
     }
+}
+
+#[test]
+fn what_a_decision_kept_alive_does_not_end_by_the_next_value_of_the_field() {
+    let (mut a, mut b, mut c) = (Replica::new(1), Replica::new(2), Replica::new(3));
+    a.at(10).write(&set_expiring("f", "5", SetExpiry::At(50)));
+    settle(&mut [&mut a, &mut b, &mut c]);
+    // One counts under the first end; the others prolong it and write the field anew, without having heard of that.
+    a.at(20).write(&increment("f", 1));
+    b.at(30).write(&persist(&["f"]));
+    b.write(&set("f", "10"));
+    c.pull(&b);
+    c.at(60).write(&set_expiring("f", "20", SetExpiry::At(90)));
+    c.write(&set("f", "30"));
+    settle(&mut [&mut a, &mut b, &mut c]);
+    assert_eq!((value(a.at(49), "f").as_deref(), value(a.at(100), "f").as_deref(), end(&a, "f")), (Some("31"), Some("31"), -1));
+    assert_eq!(found(&a), []);
+    // A HDEL ends what it has observed; what it has not keeps the end under which it was written.
+    c.pull(&a);
+    a.at(100).write(&expire(&["f"], 150));
+    b.pull(&a);
+    a.at(110).write(&increment("f", 1));
+    b.at(120).write(&persist(&["f"]));
+    b.write(&remove("f"));
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!((value(a.at(149), "f").as_deref(), end(&a, "f"), value(a.at(150), "f")), (Some("1"), 150, None));
 }
 
 #[test]
@@ -310,6 +336,22 @@ fn what_is_hidden_goes_after_the_grace_time_with_a_quorums_consent() {
     assert_eq!((found(&a), value(&a, "g").as_deref()), (vec![], Some("v")));
     b.pull(&a);
     assert_eq!(removes(&mut b, &passed), None, "it was prolonged there");
+}
+
+#[test]
+fn what_goes_with_its_key_leaves_the_decisions_on_its_field() {
+    let (mut a, mut b) = (Replica::new(1), Replica::new(2));
+    a.at(10).write(&set("f", "v"));
+    a.write(&expire(&["f"], 60));
+    b.pull(&a);
+    a.at(30).write(&persist(&["f"]));
+    a.write(&expire_key(50));
+    // Neither has come to b, which writes under the first end of the field, when the key is gone elsewhere.
+    b.at(55).write(&set_expiring("f", "w", SetExpiry::Keep));
+    let [passed] = found(a.at(70)).try_into().unwrap();
+    removes(&mut a, &passed).unwrap();
+    settle(&mut [&mut a, &mut b]);
+    assert_eq!(value(a.at(90), "f").as_deref(), Some("w"), "it was persisted before it was written");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::action::{Action, CommandError};
-use super::introspection::lines;
+use super::introspection::{is_in, lines};
 use super::options::is;
 use super::spec::{CATEGORIES, Flags, Group, Parsed, Run, Spec};
 use super::{Call, all, full_name, help};
@@ -44,7 +44,8 @@ fn categories(arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
             let category =
                 category.ok_or_else(|| CommandError::Other(format!("ERR Unknown category '{}'", String::from_utf8_lossy(wanted))))?;
             let rows = all().flat_map(|command| std::iter::once(command).chain(command.subcommands()).map(move |spec| (command, spec)));
-            let within = rows.filter(|(_, spec)| spec.subcommands().is_empty() && spec.is_in(category.as_bytes()));
+            let within =
+                rows.filter(|(command, spec)| spec.subcommands().is_empty() && is_in(&full_name(command, spec), spec, category.as_bytes()));
             Ok(Action::Reply(Reply::Array(within.map(|(command, spec)| Reply::bulk(full_name(command, spec))).collect())))
         }
         _ => Err(CommandError::subcommand_syntax(arguments, "ACL")),

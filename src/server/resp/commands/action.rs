@@ -34,6 +34,8 @@ pub(crate) enum Action {
     /// Asks or changes several keys, and goes on with what they answer, as often as it takes. Nothing else of this connection runs meanwhile; other
     /// connections do.
     First(Vec<Operation>, Next),
+    /// Something that takes its time, and goes on with what came of it. Nothing else of this connection runs meanwhile.
+    Then(BoxFuture<'static, Action>),
     /// Takes something out of the first of some keys that has something. Nothing else of this connection runs meanwhile.
     Take(Take),
     /// Something that takes its time. Nothing else of this connection runs meanwhile.
@@ -60,6 +62,11 @@ pub(crate) enum Action {
 }
 
 impl Action {
+    /// Whether it asks or changes keys.
+    pub(crate) fn is_on_keys(&self) -> bool {
+        matches!(self, Self::Key(..) | Self::Keys(..) | Self::First(..) | Self::Take(_) | Self::Transaction(_))
+    }
+
     /// Asks several keys, and goes on with what they answer, or with an error.
     pub(crate) fn first(
         operations: Vec<Operation>,

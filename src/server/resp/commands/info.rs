@@ -1,6 +1,7 @@
 //! INFO: the fields that clients, exporters and dashboards of Redis read, and a section of our own. What there is nothing of here is 0.
 
 use std::fmt::{Display, Write};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use bytesize::ByteSize;
@@ -108,7 +109,7 @@ fn clients(fields: &mut Fields, shared: &Shared, _status: &Status) {
     }
     fields.add("client_recent_max_input_buffer", input);
     fields.add("client_recent_max_output_buffer", output);
-    fields.add("blocked_clients", 0);
+    fields.add("blocked_clients", clients.iter().filter(|client| client.is_blocked.load(Ordering::Relaxed)).count());
     fields.add("pubsub_clients", clients.iter().filter(|client| client.client_type() == ClientType::Pubsub).count());
     fields.zeros(&["tracking_clients", "clients_in_timeout_table"]);
 }
@@ -221,6 +222,9 @@ fn ringtide(fields: &mut Fields, _shared: &Shared, status: &Status) {
     fields.add("syncing", status.syncing);
     fields.add("handing_over", status.handing_over);
     fields.add("protected", u8::from(status.protected));
+    fields.add("disk_full", u8::from(!status.has_room));
+    fields.add("damaged_partitions", status.damage.partitions);
+    fields.add("damaged_rows", status.damage.rows_aside);
 }
 
 fn keyspace(fields: &mut Fields, _shared: &Shared, status: &Status) {

@@ -6,6 +6,7 @@ mod bitmaps;
 mod client;
 mod config;
 mod connection;
+mod dumps;
 mod fields;
 mod figures;
 mod geo;
@@ -20,6 +21,7 @@ mod kill;
 mod latency;
 mod lcs;
 mod lists;
+mod migrate;
 mod moving;
 mod object;
 mod observing;
@@ -28,6 +30,7 @@ mod partial;
 mod pick;
 mod pubsub;
 mod ranges;
+mod reference;
 mod ringtide;
 mod scans;
 mod server;
@@ -41,6 +44,7 @@ mod strings;
 mod take;
 mod takes;
 mod transactions;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -57,6 +61,7 @@ use super::reply::Reply;
 use super::session::Session;
 use super::shared::Shared;
 use crate::config::MAX_KEY;
+use crate::node::OperationError;
 
 /// What a command may need beside its arguments.
 pub(crate) struct Call<'a> {
@@ -84,7 +89,7 @@ pub(crate) struct Note {
 }
 
 /// Every family's part of the table.
-const FAMILIES: [&[Spec]; 23] = [
+const FAMILIES: [&[Spec]; 25] = [
     connection::COMMANDS,
     server::COMMANDS,
     strings::COMMANDS,
@@ -93,6 +98,8 @@ const FAMILIES: [&[Spec]; 23] = [
     keyspace::COMMANDS,
     scans::COMMANDS,
     moving::COMMANDS,
+    dumps::COMMANDS,
+    migrate::COMMANDS,
     object::COMMANDS,
     sort::COMMANDS,
     sets::COMMANDS,
@@ -186,6 +193,7 @@ pub(crate) fn dispatch(request: Request, call: &mut Call<'_>) -> Action {
             result
         }
         Request::TooBig => Err(CommandError::RequestTooBig),
+        Request::Discarded => Err(CommandError::Other(OperationError::Busy.to_string())),
     };
     result.unwrap_or_else(|error| {
         call.note.rejected = true;

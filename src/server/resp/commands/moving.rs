@@ -50,7 +50,11 @@ pub(super) fn store(target: &Bytes, content: Content, class: Classes, event: &'s
     Ok(operation.shaped(|_| count))
 }
 
-fn replace(target: &Bytes, content: Content, expires_at_ms: Option<u64>, only_new: bool) -> Result<Operation, CommandError> {
+/// Puts content in place of whatever a key holds: answers 1, or 0 where the key had to be new and is not.
+///
+/// # Errors
+/// Where it is more than can be written at once.
+pub(super) fn replace(target: &Bytes, content: Content, expires_at_ms: Option<u64>, only_new: bool) -> Result<Operation, CommandError> {
     if content.size() > MAX_CONTENT {
         return Err(CommandError::ContentTooBig);
     }

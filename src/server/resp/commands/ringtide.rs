@@ -8,7 +8,8 @@ use super::action::{Action, CommandError, Operation, plain};
 use super::introspection::offered;
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::{Answer, Explained};
-use crate::crdt::{key, string};
+use crate::crdt::{hash, key, string};
+use crate::members::Standing;
 use crate::node::leaving::LeaveError;
 use crate::node::{Node, PeerState};
 use crate::server::resp::reply::Reply;
@@ -42,8 +43,8 @@ const SUBCOMMANDS: &[Spec] = &[
     row("peers", 2, READ, "Every member that this peer knows", peers),
     row("ring", 2, READ, "The holders of each partition, in order of preference", ring),
     keyed(row("owners", 3, READ, "The holders of a key, in order of preference", owners)),
-    keyed(row("siblings", 3, READ, "Every value that concurrent writes left, and a token that names them", siblings)),
-    keyed(row("resolve", 5, Flags::WRITE, "Write a value in place of exactly what the token's reader saw", resolve)),
+    keyed(row("siblings", -3, READ, "Every value that concurrent writes left, and a token that names them", siblings)),
+    keyed(row("resolve", -5, Flags::WRITE, "Write a value in place of exactly what the token's reader saw", resolve)),
     keyed(row("explain", 3, READ, "The rows of a key: who wrote what, what shows and why", explain)),
     row("converged", -2, READ, "Whether all owners that are up have the same data", converged),
     row("digest", 2, READ, "The digest of each partition that this peer holds", digest),
@@ -79,6 +80,7 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     Ok(Action::Reply(Reply::map([
         ("peer", Reply::text(status.peer)),
         ("cluster", Reply::bulk(status.cluster)),
+        ("standing", Reply::bulk(standing_name(status.standing))),
         ("version", Reply::bulk(VERSION)),
         ("members", Reply::count(status.members)),
         ("up", Reply::count(status.up)),
@@ -89,7 +91,18 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         ("syncing", Reply::count(status.syncing)),
         ("handing_over", Reply::count(status.handing_over)),
         ("protected", Reply::Integer(i64::from(status.protected))),
+        ("disk_full", Reply::Integer(i64::from(!status.has_room))),
+        ("damaged_partitions", Reply::count(status.damage.partitions)),
+        ("damaged_rows", Reply::count(status.damage.rows_aside)),
     ])))
+}
+
+fn standing_name(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Joined => "joined",
+        Standing::Left => "left",
+        Standing::Forgotten => "forgotten",
+    }
 }
 
 fn peers(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
@@ -128,14 +141,25 @@ fn owners(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     Ok(Action::Reply(ids(call.shared.node.owners(&arguments[2]))))
 }
 
+/// `RINGTIDE SIBLINGS key [field]`.
 fn siblings(arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
-    Ok(Operation::read(&arguments[2], string::Query::Siblings).plain())
+    match &arguments[2..] {
+        [key] => Ok(Operation::read(key, string::Query::Siblings).plain()),
+        [key, field] => Ok(Operation::read(key, hash::Query::Siblings(field.clone())).plain()),
+        _ => Err(CommandError::WrongArity("ringtide|siblings".to_owned())),
+    }
 }
 
-/// `RINGTIDE RESOLVE key token value`.
+/// `RINGTIDE RESOLVE key [field] token value`.
 fn resolve(arguments: &[Bytes], _call: &mut Call<'_>) -> Parsed {
-    let mutation = string::Mutation::Resolve { token: arguments[3].clone(), value: arguments[4].clone() };
-    Ok(Operation::write(&arguments[2], mutation).plain())
+    match &arguments[2..] {
+        [key, token, value] => Ok(Operation::write(key, string::Mutation::Resolve { token: token.clone(), value: value.clone() }).plain()),
+        [key, field, token, value] => {
+            let mutation = hash::Mutation::Resolve { field: field.clone(), token: token.clone(), value: value.clone() };
+            Ok(Operation::write(key, mutation).plain())
+        }
+        _ => Err(CommandError::WrongArity("ringtide|resolve".to_owned())),
+    }
 }
 
 fn explain(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {

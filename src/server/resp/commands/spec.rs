@@ -117,21 +117,21 @@ impl Group {
         }
     }
 
-    /// The category in COMMAND INFO.
+    /// The category that it implies.
     pub(crate) fn category(self) -> Option<&'static str> {
         match self {
-            Self::Connection => Some("@connection"),
-            Self::Generic => Some("@keyspace"),
-            Self::String => Some("@string"),
-            Self::Bitmap => Some("@bitmap"),
-            Self::Set => Some("@set"),
-            Self::Hash => Some("@hash"),
-            Self::SortedSet => Some("@sortedset"),
-            Self::List => Some("@list"),
-            Self::HyperLogLog => Some("@hyperloglog"),
-            Self::Geo => Some("@geo"),
-            Self::Pubsub => Some("@pubsub"),
-            Self::Transactions => Some("@transaction"),
+            Self::Connection => Some("connection"),
+            Self::Generic => Some("keyspace"),
+            Self::String => Some("string"),
+            Self::Bitmap => Some("bitmap"),
+            Self::Set => Some("set"),
+            Self::Hash => Some("hash"),
+            Self::SortedSet => Some("sortedset"),
+            Self::List => Some("list"),
+            Self::HyperLogLog => Some("hyperloglog"),
+            Self::Geo => Some("geo"),
+            Self::Pubsub => Some("pubsub"),
+            Self::Transactions => Some("transaction"),
             Self::Server | Self::Ringtide => None,
         }
     }
@@ -236,25 +236,18 @@ impl Spec {
         }
     }
 
-    /// Whether it belongs to a category, named in any case.
-    pub(crate) fn is_in(&self, category: &[u8]) -> bool {
-        self.categories().iter().any(|known| known.as_bytes()[1..].eq_ignore_ascii_case(category))
-    }
-
-    /// The categories in COMMAND INFO.
+    /// The categories that its flags and its family imply.
     pub(crate) fn categories(&self) -> Vec<&'static str> {
         let mut categories = Vec::new();
-        for (flag, category) in
-            [(Flags::WRITE, "@write"), (Flags::READONLY, "@read"), (Flags::ADMIN, "@admin"), (Flags::ADMIN, "@dangerous")]
-        {
+        for (flag, category) in [(Flags::WRITE, "write"), (Flags::READONLY, "read"), (Flags::ADMIN, "admin"), (Flags::ADMIN, "dangerous")] {
             if self.flags.has(flag) {
                 categories.push(category);
             }
         }
-        categories.push(if self.flags.has(Flags::FAST) { "@fast" } else { "@slow" });
+        categories.push(if self.flags.has(Flags::FAST) { "fast" } else { "slow" });
         categories.extend(self.group.category());
-        categories.extend(self.flags.has(Flags::BLOCKING).then_some("@blocking"));
-        categories.sort_by_key(|category| CATEGORIES.iter().position(|known| *known == &category[1..]));
+        categories.extend(self.flags.has(Flags::BLOCKING).then_some("blocking"));
+        categories.sort_by_key(|category| CATEGORIES.iter().position(|known| known == category));
         categories
     }
 }

@@ -62,7 +62,8 @@ fn every_command_that_is_promised_is_there_and_no_other() {
                     slowlog latency memory acl time role lastsave save bgsave bgrewriteaof lolwut debug \
                     sinter sunion sdiff sinterstore sunionstore sdiffstore sintercard smove zunion zinter zdiff zintercard zunionstore \
                     zinterstore zdiffstore zrangestore rename renamenx copy move swapdb object touch pexpiretime sort sort_ro \
-                    geoadd geopos geohash geodist geosearch geosearchstore georadius georadius_ro georadiusbymember georadiusbymember_ro";
+                    geoadd geopos geohash geodist geosearch geosearchstore georadius georadius_ro georadiusbymember georadiusbymember_ro \
+                    dump restore migrate";
     let promised: BTreeSet<&str> = promised.split(' ').filter(|name| !name.is_empty()).collect();
     assert_eq!(all().map(|spec| spec.name).collect::<BTreeSet<_>>(), promised);
     assert_eq!(all().count(), promised.len(), "no name is there twice");

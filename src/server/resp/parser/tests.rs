@@ -148,3 +148,19 @@ fn a_client_without_password_is_kept_short() {
         assert_eq!(parser.feed(&mut BytesMut::from(bytes)), Err(error));
     }
 }
+
+#[test]
+fn a_command_that_is_discarded_is_skipped_to_its_end_and_the_next_one_is_read() {
+    let mut parser = Parser::default();
+    let mut input = BytesMut::from("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$20\r\n0123456789");
+    assert_eq!(parser.feed(&mut input), Ok(None));
+    assert!(parser.kept() > 0);
+    parser.discard();
+    assert_eq!((parser.feed(&mut input), parser.kept(), input.is_empty()), (Ok(None), 0, true));
+    input.extend_from_slice(b"0123456789\r\n*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n");
+    assert_eq!(parser.feed(&mut input), Ok(Some(Request::Discarded)));
+    assert_eq!(parser.feed(&mut input), Ok(Some(command(&["PING"]))));
+    // Between two commands there is nothing to discard.
+    parser.discard();
+    assert_eq!(parser.feed(&mut input), Ok(Some(command(&["PING"]))));
+}
