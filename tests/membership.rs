@@ -342,7 +342,15 @@ async fn only_a_majority_replaces_and_never_are_there_two_majorities() {
             };
             let (here, there) = tokio::join!(write(moment % 3), write(3 + moment % 2));
             at_minority += usize::from(there.is_ok());
-            assert!(here.is_err() || there.is_err(), "both sides have a majority of key {number}");
+            let name =
+                |peers: &[PeerId]| peers.iter().map(|peer| cluster.peers.iter().position(|known| known.id == *peer)).collect::<Vec<_>>();
+            let holders = |at: usize| name(&node(&cluster, at).owners(format!("set {number}").as_bytes()));
+            assert!(
+                here.is_err() || there.is_err(),
+                "both sides have a majority of key {number} at moment {moment}: {:?} and {:?}",
+                [0, 1, 2].map(holders),
+                [3, 4].map(holders)
+            );
         }
     }
     assert!(at_minority > 0, "of some partitions two holders are there");

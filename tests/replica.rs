@@ -351,7 +351,7 @@ fn a_newcomer_counts_only_pulls_from_who_sees_its_ring_and_awaits_whom_another_n
     d.replica.meet(d.id, id(2), &[]);
     assert!(!counts_writes(&d));
     // The second of them is a newcomer too, and has not heard a majority of those before it.
-    let awaits = vec![(PARTITION, vec![vec![id(4), id(5), id(6)]])];
+    let awaits = vec![(PARTITION, vec![vec![id(4), id(5), id(6), id(7)]])];
     d.replica.meet(d.id, id(3), &awaits);
     assert!(!counts_writes(&d));
     for peer in [2, 3] {
@@ -359,10 +359,14 @@ fn a_newcomer_counts_only_pulls_from_who_sees_its_ring_and_awaits_whom_another_n
     }
     assert_eq!(d.standing(), Standing::Extra);
     let offer = d.replica.pull_offer(PARTITION);
-    assert_eq!(d.replica.awaits(&[offer])[0].1, [vec![id(1), id(2), id(3)], vec![id(4), id(5), id(6)]]);
+    assert_eq!(d.replica.awaits(&[offer])[0].1, [vec![id(1), id(2), id(3)], vec![id(5), id(6), id(7)]]);
     d.replica.meet(d.id, id(5), &[]);
+    assert!(!counts_writes(&d), "it does not count itself among those that it awaits");
+    d.replica.meet(d.id, id(6), &[]);
     assert!(counts_writes(&d) && d.standing() == Standing::Extra);
-    d.replica.nothing_to_pull(PARTITION, source(id(5))).unwrap();
+    for peer in [5, 6] {
+        d.replica.nothing_to_pull(PARTITION, source(id(peer))).unwrap();
+    }
     assert!(d.standing() == Standing::Counted && d.replica.awaits(&[offer]).is_empty());
 }
 
@@ -371,7 +375,7 @@ fn where_former_holders_are_gone_for_good_as_many_others_are_needed_as_a_majorit
     let mut d = Peer::new(6, &[6]);
     d.take_ring(&[1, 2, 6], &[1, 2, 3, 4, 5]);
     d.replica.forget_former(&[id(4), id(5)].into()).unwrap();
-    for (peer, standing) in [(1, Standing::Extra), (4, Standing::Extra), (2, Standing::Extra), (3, Standing::Counted)] {
+    for (peer, standing) in [(1, Standing::Extra), (7, Standing::Extra), (2, Standing::Extra), (3, Standing::Counted)] {
         d.replica.nothing_to_pull(PARTITION, source(id(peer))).unwrap();
         assert_eq!(d.standing(), standing, "after {peer}");
     }

@@ -223,12 +223,13 @@ impl<T: Send + 'static> AntiEntropy<T> {
         (ring, awaits): (u64, Vec<Awaits>),
         starts: Vec<(Partition, PullStart)>,
     ) -> Result<Vec<(Partition, Option<u64>, u64, Begun)>, session::PullError> {
-        let local = self.topology.local();
+        let (local, forgotten) = (self.topology.local(), self.topology.cluster().members.forgotten().collect());
         let begin = move |replica: &mut crate::replica::Replica| {
             let mut begun = Vec::new();
             let source = Source { peer, began, sees_ring: ring == replica.ring() };
             if source.sees_ring {
                 replica.meet(local, peer, &awaits);
+                replica.forget_former(&forgotten)?;
             }
             for (partition, start) in starts {
                 match start {

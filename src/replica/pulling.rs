@@ -248,10 +248,9 @@ impl Replica {
             news |= first_sync.met.insert(peer);
             if first_sync.awaited().any(|holders| holders.contains(&peer)) {
                 let further = awaits.get(&Partition(index)).into_iter().copied().flatten();
-                first_sync.further.extend(further.map(|holders| holders.iter().copied().collect::<BTreeSet<_>>()));
-                // Among those it may have been itself, and has what it had then.
-                first_sync.met.insert(local);
-                first_sync.pulled.insert(local);
+                first_sync
+                    .further
+                    .extend(further.map(|holders| holders.iter().copied().filter(|holder| *holder != local).collect::<BTreeSet<_>>()));
             }
         }
         if news {

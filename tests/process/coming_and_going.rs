@@ -26,6 +26,9 @@ fn copies_go_to_distinct_zones_in_proportion_to_capacity_and_a_leave_tells_what_
     assert!(share(4) == 256 && share(1) > 2 * share(0) && share(2).abs_diff(share(3)) <= 26, "{:?}", [0, 1, 2, 3, 4].map(share));
 
     // One of those who take over is down, so the leave has to wait for it.
+    let words: Vec<String> = (0..500).flat_map(|number| [format!("key {number}"), number.to_string()]).collect();
+    let _: () = cluster.peers[0].ask(&["MSET".to_owned()].into_iter().chain(words).collect::<Vec<_>>());
+    cluster.wait_until_converged();
     cluster.peers[4].kill();
     let resp = cluster.peers[0].ready().resp.clone();
     let mut leave = ringtide(&[]);
