@@ -348,11 +348,13 @@ fn a_newcomer_counts_only_pulls_from_who_sees_its_ring_and_awaits_whom_another_n
         d.replica.nothing_to_pull(PARTITION, blind(peer)).unwrap();
     }
     assert!(d.standing() == Standing::Extra && !counts_writes(&d));
-    d.replica.meet(d.id, id(2), &[]);
-    assert!(!counts_writes(&d));
+    let asked = BTreeSet::from([PARTITION]);
+    d.replica.meet(d.id, id(1), &[], &BTreeSet::new());
+    d.replica.meet(d.id, id(2), &[], &asked);
+    assert!(!counts_writes(&d), "the first was not asked about this partition, and did not tell whom it awaits");
     // The second of them is a newcomer too, and has not heard a majority of those before it.
     let awaits = vec![(PARTITION, vec![vec![id(4), id(5), id(6), id(7)]])];
-    d.replica.meet(d.id, id(3), &awaits);
+    d.replica.meet(d.id, id(3), &awaits, &asked);
     assert!(!counts_writes(&d));
     for peer in [2, 3] {
         d.replica.nothing_to_pull(PARTITION, source(id(peer))).unwrap();
@@ -360,9 +362,9 @@ fn a_newcomer_counts_only_pulls_from_who_sees_its_ring_and_awaits_whom_another_n
     assert_eq!(d.standing(), Standing::Extra);
     let offer = d.replica.pull_offer(PARTITION);
     assert_eq!(d.replica.awaits(&[offer])[0].1, [vec![id(1), id(2), id(3)], vec![id(5), id(6), id(7)]]);
-    d.replica.meet(d.id, id(5), &[]);
+    d.replica.meet(d.id, id(5), &[], &asked);
     assert!(!counts_writes(&d), "it does not count itself among those that it awaits");
-    d.replica.meet(d.id, id(6), &[]);
+    d.replica.meet(d.id, id(6), &[], &asked);
     assert!(counts_writes(&d) && d.standing() == Standing::Extra);
     for peer in [5, 6] {
         d.replica.nothing_to_pull(PARTITION, source(id(peer))).unwrap();

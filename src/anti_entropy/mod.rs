@@ -228,7 +228,7 @@ impl<T: Send + 'static> AntiEntropy<T> {
             let mut begun = Vec::new();
             let source = Source { peer, began, sees_ring: ring == replica.ring() };
             if source.sees_ring {
-                replica.meet(local, peer, &awaits);
+                replica.meet(local, peer, &awaits, &starts.iter().map(|(partition, _)| *partition).collect());
                 replica.forget_former(&forgotten)?;
             }
             for (partition, start) in starts {

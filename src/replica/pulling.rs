@@ -239,12 +239,12 @@ impl Replica {
     }
 
     /// Notes that a peer sees this peer's ring: one more of the holders before it that can't acknowledge anything without it. Whose first sync is
-    /// not done either tells which holders it awaits itself.
-    pub fn meet(&mut self, local: PeerId, peer: PeerId, awaits: &[Awaits]) {
+    /// not done either tells which holders it awaits itself. Only of the partitions that it was asked about: of the others it has not told that.
+    pub fn meet(&mut self, local: PeerId, peer: PeerId, awaits: &[Awaits], asked: &BTreeSet<Partition>) {
         let awaits: BTreeMap<Partition, &Vec<Vec<PeerId>>> = awaits.iter().map(|(partition, holders)| (*partition, holders)).collect();
         let mut news = false;
         for (state, index) in self.partitions.iter_mut().zip(0..) {
-            let Some(first_sync) = &mut state.first_sync else { continue };
+            let Some(first_sync) = state.first_sync.as_mut().filter(|_| asked.contains(&Partition(index))) else { continue };
             news |= first_sync.met.insert(peer);
             if first_sync.awaited().any(|holders| holders.contains(&peer)) {
                 let further = awaits.get(&Partition(index)).into_iter().copied().flatten();

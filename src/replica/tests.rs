@@ -238,7 +238,7 @@ async fn a_majority_counts_a_delta_within_its_own_ring_and_once_those_before_can
     assert!(send(ring.name()));
     assert_eq!(refused().await, [Refused::Uncounted], "it has nothing of what those before it have acknowledged");
     let met = writer.step(|replica| {
-        replica.meet(LOCAL, OTHER, &[]);
+        replica.meet(LOCAL, OTHER, &[], &BTreeSet::from([PARTITION]));
         Ok(())
     });
     met.await.unwrap();
