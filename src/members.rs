@@ -210,6 +210,14 @@ impl Members {
         self.registers.values().map(|register| &register.marker.2)
     }
 
+    /// The list without a member, and without whoever was born after it.
+    #[must_use]
+    pub fn older_than(&self, member: Option<&Member>) -> Self {
+        let is_older = |other: &Member| member.is_none_or(|member| (other.born_ms, other.peer) < (member.born_ms, member.peer));
+        let older = self.registers.iter().filter(|(_, register)| is_older(&register.marker.2));
+        Self { registers: older.map(|(peer, register)| (*peer, register.clone())).collect() }
+    }
+
     /// Those that take part.
     pub fn joined(&self) -> impl Iterator<Item = &Member> {
         self.iter().filter(|member| member.standing == Standing::Joined)

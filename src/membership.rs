@@ -330,11 +330,12 @@ impl<T: Send + 'static> Membership<T> {
     /// For each partition that this peer comes to as a newcomer, the holders before it: they may have what a quorum has acknowledged.
     ///
     /// By its own view it is one where the ring `before` did not name it. And where two clusters meet that did not know of each other,
-    /// whoever is younger comes as a newcomer to the other's partitions.
+    /// whoever is younger comes as a newcomer to the other's partitions: as they were before it, and before whoever is younger still. Else two that
+    /// join at once would each take the other for a holder before, and know of nobody whom they displaced.
     fn former_holders(&self, before: &Ring, theirs: &Members, merged: &Members) -> BTreeMap<Partition, BTreeSet<PeerId>> {
         let local = self.topology.local();
         let ring = self.ring_of(merged);
-        let their_ring = self.is_newcomer_to(theirs).then(|| self.ring_of(theirs));
+        let their_ring = self.is_newcomer_to(theirs).then(|| self.ring_of(&theirs.older_than(self.members.get(local))));
         let former = |partition: Partition| -> BTreeSet<PeerId> {
             let mut holders: BTreeSet<PeerId> = BTreeSet::new();
             if !before.is_holder(partition, local) {

@@ -86,7 +86,7 @@ mod tests {
     /// How long it takes to do ten pieces of 10 ms that all begin at the same time.
     async fn ten_pieces(pace: &Pace) -> Duration {
         let started = Instant::now();
-        join_all((0..10).map(|_| pace.paced(sleep(Duration::from_millis(10))))).await;
+        join_all((0..10).map(|_| pace.paced(async { sleep(Duration::from_millis(10)).await }))).await;
         started.elapsed()
     }
 

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,8 +15,6 @@ use ringtide::crdt::hash;
 use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
 use ringtide::env::message::{PullStart, RangeContent, Refused, RowRange, Sent, Standing};
-use ringtide::env::storage::Task;
-use ringtide::env::{Batch, Snapshot, Storage, StorageError};
 use ringtide::replica::Replica;
 use ringtide::replica::comparing::Told;
 use ringtide::replica::execution::{Change, Command, NotExecuted, Outcome, Work};
@@ -25,7 +22,7 @@ use ringtide::replica::partition::Role;
 use ringtide::replica::pulling::{Begun, PullId, Source, Void};
 use ringtide::ring::{Ring, RingMember};
 use ringtide::sim::clock::SimClock;
-use ringtide::sim::storage::{Crash, SimDisk};
+use ringtide::sim::storage::{Crash, Faults, SimDisk};
 use ringtide::types::{Digest, Partition, PeerId};
 use tokio::time::Instant;
 
@@ -253,46 +250,10 @@ fn a_peer_whose_disk_fell_back_counts_for_reads_once_it_has_synced() {
     }
 }
 
-/// A disk of which a test says whether it has room.
-struct SmallDisk {
-    inner: Arc<dyn Storage>,
-    has_room: AtomicBool,
-}
-
-impl Storage for SmallDisk {
-    fn snapshot(&self) -> Arc<dyn Snapshot> {
-        self.inner.snapshot()
-    }
-
-    fn commit(&self, batch: Batch) -> Result<(), StorageError> {
-        self.inner.commit(batch)
-    }
-
-    fn sync(&self) -> Result<(), StorageError> {
-        self.inner.sync()
-    }
-
-    fn lease(&self) -> Result<Option<Vec<u8>>, StorageError> {
-        self.inner.lease()
-    }
-
-    fn put_lease(&self, record: &[u8]) -> Result<(), StorageError> {
-        self.inner.put_lease(record)
-    }
-
-    fn has_room(&self) -> bool {
-        self.has_room.load(Ordering::Relaxed)
-    }
-
-    fn spawn(&self, name: &'static str, task: Task) {
-        self.inner.spawn(name, task);
-    }
-}
-
 #[test]
 fn a_full_disk_takes_deletes_and_nothing_that_grows() {
-    let storage = Arc::new(SmallDisk { inner: SimDisk::default().open(), has_room: AtomicBool::new(true) });
-    let mut replica = Replica::open(storage.clone(), Arc::new(SimClock::new()), 1, 1).unwrap();
+    let disk = SimDisk::default();
+    let mut replica = open(&disk, &SimClock::new(), 1);
     replica.take_roles(id(1), &ring(&[1, 2, 3]), &BTreeMap::new()).unwrap();
     let delta = Peer::new(2, &[1, 2, 3]).write("w");
     let received = |hint_for| Work::Receive(Sent { partition: PARTITION, delta: delta.clone(), hint_for });
@@ -303,12 +264,12 @@ fn a_full_disk_takes_deletes_and_nothing_that_grows() {
         Outcome::Received(refused) => refused.map_or(Ok(()), |refused| Err(format!("{refused:?}"))),
     };
     assert_eq!(take(&set("v")), Ok(()));
-    storage.has_room.store(false, Ordering::Relaxed);
+    disk.set_faults(Faults { short: true, ..Faults::default() });
     assert_eq!(take(&set("x")), Err("NoRoom".to_owned()));
     assert_eq!(take(&received(None)), Err("Failed".to_owned()));
     assert_eq!(take(&received(Some(id(3)))), Err("Failed".to_owned()));
     assert_eq!(take(&delete), Ok(()));
-    storage.has_room.store(true, Ordering::Relaxed);
+    disk.set_faults(Faults::default());
     for work in [set("x"), received(None), received(Some(id(3)))] {
         assert_eq!(take(&work), Ok(()));
     }

@@ -84,7 +84,7 @@ fn execute(command_line: CommandLine) -> Result<(), Failure> {
             let question = if flags.force { question.with("FORCE") } else { question };
             ask_with_progress(&Ask::check(flags.ask, &world)?, question)
         }
-        Some(Command::Forget(flags)) => put(flags.ask, Question::new("FORGET").with(flags.peer)),
+        Some(Command::Forget(flags)) => put(flags.ask, Question::new("FORGET").with(flags.peer).with("REPORT")),
     }
 }
 

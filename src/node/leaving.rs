@@ -50,7 +50,7 @@ pub enum LeaveError {
     Stopped,
 }
 
-/// What was taken out of the ring, and what may have gone with it. The text is the reply that a Redis client gets.
+/// What was taken out of the ring, and what may have gone with it. The text is what `RINGTIDE FORGET peer REPORT` answers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Forgotten {
     /// Partitions that it held.

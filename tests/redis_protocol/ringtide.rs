@@ -105,6 +105,8 @@ async fn placement_convergence_and_resolution_answer_in_their_forms() {
     assert_eq!(client.line("RINGTIDE FORGET x"), "-ERR 'x' is not a peer id (expected the form 12D3KooW…)\r\n");
     let stranger = "12D3KooWLgQdVHsTqV4D6m8LpAaYDpufVPAXPUHLqFMs5pvJThzL";
     assert_eq!(client.line(&format!("RINGTIDE FORGET {stranger}")), "-ERR no member has this peer id\r\n");
+    assert_eq!(client.line(&format!("RINGTIDE FORGET {stranger} report")), "-ERR no member has this peer id\r\n");
+    assert_eq!(client.line(&format!("RINGTIDE FORGET {stranger} x")), "-ERR syntax error\r\n");
     assert_eq!(client.line("RINGTIDE"), "-ERR wrong number of arguments for 'ringtide' command\r\n");
     assert_eq!(client.line("RINGTIDE OWNERS"), "-ERR wrong number of arguments for 'ringtide|owners' command\r\n");
     assert_eq!(client.line("RINGTIDE WHAT"), "-ERR unknown subcommand 'WHAT'. Try RINGTIDE HELP.\r\n");

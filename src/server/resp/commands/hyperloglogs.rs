@@ -62,7 +62,8 @@ fn pfcount(arguments: &[Bytes], _now_ms: i64) -> Parsed {
 /// PFMERGE. The target takes in what the others had, and keeps what it has.
 fn pfmerge(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     let target = arguments[1].clone();
-    Ok(Action::first(reads(&arguments[2..]), move |answers| {
+    // The target is read too, since Redis refuses the first key that is none.
+    Ok(Action::first(reads(&arguments[1..]), move |answers| {
         let mutation = Mutation::Merge(merged(answers)?.to_bytes());
         Ok(Operation::write(&target, mutation).shaped(|_| Reply::OK))
     }))

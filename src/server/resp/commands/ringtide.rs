@@ -10,7 +10,7 @@ use super::spec::{Flags, Group, Parsed, Run, Spec};
 use crate::crdt::command::{Answer, Explained};
 use crate::crdt::{hash, key, string};
 use crate::members::Standing;
-use crate::node::leaving::LeaveError;
+use crate::node::leaving::{Forgotten, LeaveError};
 use crate::node::{Node, PeerState};
 use crate::server::resp::reply::Reply;
 use crate::server::resp::shared::VERSION;
@@ -50,7 +50,7 @@ const SUBCOMMANDS: &[Spec] = &[
     row("digest", 2, READ, "The digest of each partition that this peer holds", digest),
     row("sync", 2, Flags::ADMIN, "Compare with every co-replica now", sync),
     row("leave", -2, Flags::ADMIN, "Hand over all partitions and go out of the ring", leave),
-    row("forget", 3, Flags::ADMIN, "Take a peer that is gone for good out of the ring", forget),
+    row("forget", -3, Flags::ADMIN, "Take a peer that is gone for good out of the ring", forget),
     row("help", 2, Flags::NONE, "Show helpful text about the different subcommands", |_, _| {
         Ok(Action::Reply(offered("RINGTIDE", SUBCOMMANDS)))
     }),
@@ -235,12 +235,19 @@ fn leave(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
     Ok(Action::Alone(left.boxed()))
 }
 
-/// `RINGTIDE FORGET peer`.
+/// `RINGTIDE FORGET peer [REPORT]`: with `REPORT` the reply also says what the peer may have had alone.
 fn forget(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
+    let reports = match &arguments[3..] {
+        [] => false,
+        [word] if word.eq_ignore_ascii_case(b"report") => true,
+        [_] => return Err(CommandError::Syntax),
+        _ => return Err(CommandError::WrongArity("ringtide|forget".to_owned())),
+    };
     let peer: PeerId =
         String::from_utf8_lossy(&arguments[2]).parse().map_err(|invalid: InvalidPeerId| CommandError::Other(format!("ERR {invalid}")))?;
     let node = call.shared.node.clone();
-    let forgotten = async move { node.forget(peer).await.map_or_else(refused, |forgotten| Reply::Simple(forgotten.to_string().into())) };
+    let told = move |forgotten: Forgotten| if reports { Reply::Simple(forgotten.to_string().into()) } else { Reply::OK };
+    let forgotten = async move { node.forget(peer).await.map_or_else(refused, told) };
     Ok(Action::Alone(forgotten.boxed()))
 }
 
