@@ -81,6 +81,11 @@ fn read(node: &Node, at: usize, key: Bytes, history: &Shared) -> JoinHandle<()> 
     })
 }
 
+/// Whether a peer has heard of the cluster that the others are. Before, it may have met another newcomer and make up a cluster of two with it.
+fn has_met(cluster: &SimCluster, founders: usize, node: &Node) -> bool {
+    node.peers().iter().any(|known| cluster.peers[..founders].iter().any(|founder| founder.id == known.peer))
+}
+
 /// One change of the cluster.
 async fn strike(cluster: &mut SimCluster, random: &mut SmallRng) -> String {
     let (index, other) = (random.random_range(0..PEERS), random.random_range(0..PEERS));
@@ -163,7 +168,8 @@ fn run(seed: u64) -> History {
     runtime.block_on(async {
         let mut random = SmallRng::seed_from_u64(seed);
         let config = NodeConfig { rebuild_after: Some(REBUILD_AFTER), ..SimCluster::config(Durability::System) };
-        let mut cluster = SimCluster::start_with(vec![config; PEERS], random.random_range(3..6), random.random()).await.unwrap();
+        let founders = random.random_range(3..6);
+        let mut cluster = SimCluster::start_with(vec![config; PEERS], founders, random.random()).await.unwrap();
         cluster.converge(PATIENCE).await.unwrap();
         let history = Shared::default();
         let mut member = 0_u64;
@@ -171,7 +177,7 @@ fn run(seed: u64) -> History {
             for _ in 0..random.random_range(10..60) {
                 let index = random.random_range(0..PEERS);
                 let key = Bytes::from(format!("set {}", random.random_range(0..KEYS)));
-                if let Some(node) = &cluster.peers[index].node {
+                if let Some(node) = cluster.peers[index].node.as_ref().filter(|node| has_met(&cluster, founders, node)) {
                     if random.random_bool(0.5) {
                         member += 1;
                         add(node, key, Bytes::from(member.to_string()), &history);

@@ -334,6 +334,20 @@ fn a_newcomer_counts_only_pulls_from_who_sees_its_ring_and_awaits_whom_another_n
 }
 
 #[test]
+fn what_was_pulled_before_the_ring_changed_again_is_pulled_again() {
+    let mut d = Peer::new(4, &[4]);
+    d.take_ring(&[2, 3, 4], &[1, 2, 3]);
+    d.replica.nothing_to_pull(PARTITION, source(id(1))).unwrap();
+    // It was none of the holders for a moment, in which the others may have acknowledged something.
+    d.take_ring(&[1, 2, 3], &[]);
+    d.take_ring(&[2, 3, 4], &[1, 2, 3]);
+    for (from, standing) in [(2, Standing::Extra), (1, Standing::Counted)] {
+        d.replica.nothing_to_pull(PARTITION, source(id(from))).unwrap();
+        assert_eq!(d.standing(), standing, "pulled from {from}");
+    }
+}
+
+#[test]
 fn where_former_holders_are_gone_for_good_as_many_others_are_needed_as_a_majority_may_have_left() {
     let mut d = Peer::new(6, &[6]);
     d.take_ring(&[1, 2, 6], &[1, 2, 3, 4, 5]);

@@ -56,6 +56,9 @@ impl Replica {
             let holder = ring.is_holder(partition, local);
             if let (true, Some(former)) = (holder, former.get(&partition).filter(|former| !former.is_empty())) {
                 let mut first_sync = transaction.first_sync(partition).cloned().unwrap_or_default();
+                // What was pulled so far was pulled before anybody saw this ring: those before may have acknowledged more since.
+                first_sync.pulled.clear();
+                first_sync.met.clear();
                 if first_sync.former.is_empty() {
                     first_sync.former.clone_from(former);
                 } else if first_sync.former != *former {
