@@ -88,7 +88,7 @@ async fn placement_convergence_and_resolution_answer_in_their_forms() {
     assert!(siblings.ends_with(b"$6\r\nvalues\r\n*1\r\n$1\r\nv\r\n"), "{}", String::from_utf8_lossy(&siblings));
     assert_eq!(client.ask(&[b"RINGTIDE", b"RESOLVE", b"h", b"f", token(&siblings), b"x"]), b"+OK\r\n");
     assert_eq!(client.line("HMGET h f g"), "*2\r\n$1\r\nx\r\n$1\r\nw\r\n");
-    assert!(client.line("RINGTIDE SIBLINGS k f").ends_with("$6\r\nvalues\r\n*0\r\n$5\r\ntypes\r\n*1\r\n$6\r\nstring\r\n"));
+    assert!(client.line("RINGTIDE SIBLINGS k f").ends_with("$6\r\nvalues\r\n*0\r\n"), "a string has no fields");
     assert!(client.line("RINGTIDE RESOLVE k f nonsense x").starts_with("-WRONGTYPE "));
     for key in [b"h", b"s", b"z", b"l", b"p"] {
         assert!(client.ask(&[b"RINGTIDE", b"EXPLAIN", key]).starts_with(b"*6\r\n$9\r\npartition\r\n"));
