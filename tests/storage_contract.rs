@@ -374,6 +374,21 @@ fn a_second_opening_is_refused_with_a_clear_sentence() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a reader in another thread takes its time")]
+fn a_start_waits_until_the_last_reader_of_the_run_before_has_let_go() {
+    let disk = FjallDisk::new();
+    let first = open(disk.0.path());
+    let read = first.snapshot();
+    drop(first);
+    let reader = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(read);
+    });
+    open(disk.0.path());
+    reader.join().unwrap();
+}
+
+#[test]
 fn a_folder_that_can_not_be_used_is_named() {
     let disk = FjallDisk::new();
     let file = disk.0.path().join("file");
