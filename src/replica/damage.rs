@@ -12,12 +12,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::collection::Deriving;
+use super::layout::Damaged;
 use super::leaf::{self, NotTold};
 use super::partition::Role;
-use super::transaction::ReplicaError;
+use super::transaction::{ReplicaError, counts_for_key};
 use super::{Replica, layout};
+use crate::crdt::delta::{Row, RowAddress};
 use crate::env::{Snapshot, StorageError};
-use crate::types::{Digest, LEAVES, Partition};
+use crate::panics::caught;
+use crate::types::{Digest, LEAVES, Partition, Place};
 
 /// Damaged rows that are kept at most: more of them are one damage, and tell no more.
 pub(super) const MOST_ASIDE: u64 = 1024;
@@ -29,6 +33,8 @@ pub struct Damage {
     pub partitions: u64,
     /// Rows that were set aside, at earlier starts too.
     pub rows_aside: u64,
+    /// Rows that could not be joined.
+    pub rows_unjoined: u64,
 }
 
 /// Counts the rows that were set aside.
@@ -115,6 +121,18 @@ impl Scrub {
         *next = goes_on.unwrap_or_default();
         if is_whole { Ok(is_end) } else { Err(NotTold::NotWhole) }
     }
+}
+
+/// A row as it lies in storage, if it can be read, and all can be computed that is derived of it.
+pub(super) fn whole(row_key: &[u8], value: &[u8], partitions: u16) -> Result<(RowAddress, Row, Bytes), Damaged> {
+    let (address, row, content) = layout::read_row(row_key, &Bytes::copy_from_slice(value))?;
+    let derived = caught(|| {
+        let mut deriving = Deriving::default();
+        deriving.take_in(Place::of(&address.key, partitions), &address, &row, &content);
+        let _ = (deriving.finish(), counts_for_key(&address, &row));
+    });
+    derived.map_err(|panicked| Damaged(format!("row {}: {panicked}", layout::hex(row_key))))?;
+    Ok((address, row, content))
 }
 
 /// The key under which a damaged row is set aside.

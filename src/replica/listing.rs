@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Replica;
 use super::collection::Deriving;
-use super::damage::{MOST_ASIDE, Spoiled, aside_key};
+use super::damage::{self, MOST_ASIDE, Spoiled, aside_key};
 use super::layout;
 use super::leaf::Leaf;
 use super::partition::{self, FirstSync, PartitionChange, Role};
@@ -98,7 +98,7 @@ impl Replica {
         let mut lost: Vec<Spoiled> = Vec::new();
         let mut deriving = Deriving::default();
         self.storage.snapshot().scan(&start, &end, &mut |row_key, value| {
-            match layout::read_row(row_key, &Bytes::copy_from_slice(value)) {
+            match damage::whole(row_key, value, partitions) {
                 Ok((address, row, content)) => {
                     let digest = encode::stored_row_digest(&address, &content);
                     deriving.take_in(Place::of(&address.key, partitions), &address, &row, &content);

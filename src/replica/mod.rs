@@ -4,6 +4,7 @@
 //! it comes from, ends in the same join and the same commit.
 
 pub mod answering;
+pub mod aside;
 pub mod awaited;
 pub mod collection;
 pub mod comparing;
@@ -37,6 +38,7 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use self::aside::Unjoined;
 use self::awaited::Awaited;
 use self::damage::Damage;
 use self::floors::OwnFloors;
@@ -102,6 +104,7 @@ pub struct Replica {
     random: SmallRng,
     /// Partitions in which a row was met that can't be read.
     suspects: BTreeSet<Partition>,
+    unjoined: Unjoined,
     damage: Damage,
     /// What readers were told last of the disk's room.
     had_room: bool,
@@ -155,7 +158,7 @@ impl Replica {
         let damage = Damage { rows_aside: damage::count_aside(&*snapshot)?, ..Damage::default() };
         drop(snapshot);
         let had_room = storage.has_room();
-        let view = View::new(storage.snapshot(), &states, 0, &minter, Shown { hints, damage, has_room: had_room });
+        let view = View::new(storage.snapshot(), &states, 0, &minter, (Shown { hints, damage, has_room: had_room }, Unjoined::default()));
         let view = Arc::new(ArcSwap::from_pointee(view));
         let mut replica = Self {
             storage,
@@ -172,6 +175,7 @@ impl Replica {
             hints,
             random,
             suspects: BTreeSet::new(),
+            unjoined: Unjoined::default(),
             damage,
             had_room,
         };
@@ -247,7 +251,13 @@ impl Replica {
     /// Shows readers what was committed last.
     fn publish(&self) {
         let shown = Shown { hints: self.hints, damage: self.damage, has_room: self.had_room };
-        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, self.ring, &self.minter, shown)));
+        self.view.store(Arc::new(View::new(
+            self.storage.snapshot(),
+            &self.partitions,
+            self.ring,
+            &self.minter,
+            (shown, self.unjoined.clone()),
+        )));
     }
 
     /// Whether the disk has room for what grows. Says so where that has changed.

@@ -225,6 +225,7 @@ fn ringtide(fields: &mut Fields, _shared: &Shared, status: &Status) {
     fields.add("disk_full", u8::from(!status.has_room));
     fields.add("damaged_partitions", status.damage.partitions);
     fields.add("damaged_rows", status.damage.rows_aside);
+    fields.add("unjoined_rows", status.damage.rows_unjoined);
 }
 
 fn keyspace(fields: &mut Fields, _shared: &Shared, status: &Status) {
