@@ -296,6 +296,7 @@ fn read(coordinator: &Coordinator, key: &Bytes, selection: &Selection, after: Op
     match view.read(key, selection, after, now) {
         Ok(page) => Reply::Page(Box::new(page)),
         Err(error) => {
+            let error = coordinator.unreadable(key, error);
             tracing::error!(%error, "a read for another peer failed");
             Reply::Unavailable(error.to_string())
         }

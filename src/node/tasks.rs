@@ -68,8 +68,10 @@ pub(super) async fn sweep(replication: Replication) {
     }
 }
 
-/// Looks for damage at rest, every partition once in a period.
-pub(super) fn scrub(coordinator: &Coordinator, server: Server<Ticket>, period: Duration) -> impl Future<Output = ()> + Send + use<> {
-    let Coordinator { topology, writer, stale, .. } = coordinator.clone();
-    Scrubber { topology, writer, server, stale, period }.run()
+/// Looks for damage at rest, every partition once in a period, or never.
+pub(super) async fn scrub(coordinator: Coordinator, server: Server<Ticket>, period: Option<Duration>) {
+    let Coordinator { topology, writer, stale, .. } = coordinator;
+    if let Some(period) = period {
+        Scrubber { topology, writer, server, stale, period }.run().await;
+    }
 }

@@ -63,7 +63,7 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mixture = Mixture::draw(&mut random);
     let founders = [2, 3, 3, 3, peers][random.random_range(0..5)].min(peers);
-    let config = NodeConfig { scrub_period: SCRUB_PERIOD, ..SimCluster::config(mixture.durability) };
+    let config = NodeConfig { scrub_period: Some(SCRUB_PERIOD), ..SimCluster::config(mixture.durability) };
     let mut cluster = SimCluster::start_with(vec![config; peers], founders, random.random()).await.map_err(not_started)?;
     let clients = Clients::new(cluster.network.clone(), cluster.truth.clone(), mixture.most_apart_ms(), mixture.lingers());
     let far_ahead = mixture.has(Kind::ClockFarAhead);

@@ -226,6 +226,7 @@ fn ringtide(fields: &mut Fields, _shared: &Shared, status: &Status) {
     fields.add("damaged_partitions", status.damage.partitions);
     fields.add("damaged_rows", status.damage.rows_aside);
     fields.add("unjoined_rows", status.damage.rows_unjoined);
+    fields.add("mended_records", status.damage.derived);
 }
 
 fn keyspace(fields: &mut Fields, _shared: &Shared, status: &Status) {

@@ -95,6 +95,7 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         ("damaged_partitions", Reply::count(status.damage.partitions)),
         ("damaged_rows", Reply::count(status.damage.rows_aside)),
         ("unjoined_rows", Reply::count(status.damage.rows_unjoined)),
+        ("mended_records", Reply::count(status.damage.derived)),
     ])))
 }
 
