@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
 use self::failure::Failure;
-use self::origin::{known_members, seed};
+use self::origin::{holders_before, known_members, seed};
 pub use self::report::{PeerState, PeerStatus, SetAside, Status, SyncReport};
 use self::tasks::{scrub, spread_wakes, start, sweep, tell_expired};
 use crate::absences::Absences;
@@ -107,7 +107,11 @@ impl Node {
         let mut replica = Replica::open(Arc::clone(&storage), Arc::clone(&clock), config.partitions, random.random())?;
         let members = known_members(&replica, &config, &*network, clock.wall_ms())?;
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
-        replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
+        let roles = match holders_before(&replica, &config)? {
+            Some(before) => replica.adopt_members(Replica::inherit(), network.local(), &topology.cluster().ring, &before),
+            None => replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()),
+        };
+        roles.map_err(OpenError::from)?;
         replica.prove().map_err(OpenError::from)?;
         replica.forget_former(&members.forgotten().collect()).map_err(OpenError::from)?;
 
@@ -174,7 +178,7 @@ impl Node {
             start(&failure, "expired keys", coordinator.clone().sweep_expired()),
             start(&failure, "floors", coordinator.clone().sweep_floors()),
             start(&failure, "notifications", tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
-            start(&failure, "scrub", scrub(&coordinator, server, config.scrub_period)),
+            start(&failure, "scrub", scrub(coordinator.clone(), server, config.scrub_period)),
             start(&failure, "dispatch", dispatch.run(events)),
         ];
         let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));

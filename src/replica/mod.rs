@@ -9,6 +9,7 @@ pub mod awaited;
 pub mod collection;
 pub mod comparing;
 pub mod damage;
+pub mod derived;
 pub mod execution;
 pub mod expired;
 pub mod floors;
@@ -28,6 +29,7 @@ pub mod transaction;
 pub mod unproven;
 pub mod view;
 pub mod waiting;
+pub mod whose;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
