@@ -133,8 +133,8 @@ struct Message {
     causal: Causal,
     delta: Delta,
     address: RowAddress,
-    row: encode::WireRow,
-    #[serde(with = "encode::rows")]
+    row: wire::WireRow,
+    #[serde(with = "wire::rows")]
     rows: BTreeMap<RowAddress, Row>,
 }
 
@@ -151,7 +151,7 @@ proptest! {
         let row: Row = row.into_iter().filter(|(_, entry)| of_field(entry)).collect();
         let field = RowAddress::element(&address.key, Kind::Field, &address.element);
         let rows = if row.is_empty() { BTreeMap::new() } else { BTreeMap::from([(field, row.clone())]) };
-        let message = Message { clock, causal, delta, address, row: encode::WireRow(row), rows };
+        let message = Message { clock, causal, delta, address, row: wire::WireRow(row), rows };
         let mut sent = Vec::new();
         ciborium::into_writer(&message, &mut sent).unwrap();
         prop_assert_eq!(ciborium::from_reader::<Message, _>(&sent[..]).unwrap(), message);

@@ -10,10 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringtide::config::EXPIRY_GRACE;
 use ringtide::crdt::delta::{Causal, Delta, RowAddress};
-use ringtide::crdt::dot::Dot;
-use ringtide::crdt::hash;
 use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
+use ringtide::crdt::{dot::Dot, hash};
 use ringtide::env::message::{PullStart, RangeContent, Refused, RowRange, Sent, Standing};
 use ringtide::replica::Replica;
 use ringtide::replica::comparing::Told;
@@ -95,14 +94,24 @@ impl Peer {
         }
     }
 
-    /// Stored rows, of which there is one a value that shows.
-    fn rows(&self) -> usize {
-        let mut rows = 0;
-        self.disk.visit(b"r", b"s", &mut |_, _| {
-            rows += 1;
+    fn row_keys(&self) -> Vec<Vec<u8>> {
+        let mut row_keys = Vec::new();
+        self.disk.visit(b"r", b"s", &mut |row_key, _| {
+            row_keys.push(row_key.to_vec());
             std::ops::ControlFlow::Continue(())
         });
-        rows
+        row_keys
+    }
+
+    /// Stored rows, of which there is one a value that shows.
+    fn rows(&self) -> usize {
+        self.row_keys().len()
+    }
+
+    /// Loses every row, and finds out.
+    fn lose_rows(&mut self) {
+        self.row_keys().iter().for_each(|row_key| self.disk.lose(row_key));
+        self.replica.restart_damaged(PARTITION, [id(2), id(3)]).unwrap();
     }
 
     fn standing(&self) -> Standing {
@@ -224,16 +233,21 @@ fn a_replica_that_found_damage_ends_no_pull_that_began_before() {
     let dot = b.write("w").adds[0].1;
     let begun = a.begin_pull(&mut b);
     a.compare(&mut b, &begun);
-    let mut row_keys = Vec::new();
-    a.disk.visit(b"r", b"s", &mut |row_key, _| {
-        row_keys.push(row_key.to_vec());
-        std::ops::ControlFlow::Continue(())
-    });
-    row_keys.iter().for_each(|row_key| a.disk.lose(row_key));
-    a.replica.restart_damaged(PARTITION, [id(2), id(3)]).unwrap();
+    a.lose_rows();
     assert_eq!(a.replica.end_pull(begun.0).unwrap(), Err(Void));
     assert!(!a.replica.partition(PARTITION).causal.clock.contains(dot), "its row is lost, so it was not seen");
     assert_eq!(a.standing(), Standing::Extra);
+}
+
+#[test]
+fn what_was_lost_is_taken_again_though_a_pull_from_before_had_judged_it() {
+    let (mut a, mut b) = (Peer::new(1, &[1, 2, 3]), Peer::new(2, &[1, 2, 3]));
+    a.write("v");
+    let lost = b.write("w");
+    let begun = a.begin_pull(&mut b);
+    a.compare(&mut b, &begun);
+    a.lose_rows();
+    assert_eq!((a.hear(&lost), a.rows()), (None, 1), "it would be seen and not live: deleted, and everywhere with the next pull from here");
 }
 
 #[test]

@@ -6,13 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::command::Refusal;
-use super::counter::{self, Observed, Run};
-use super::delta::{Entry, Payload, Row, RowAddress, Terms};
 use super::dot::Dot;
-use super::draft::Draft;
 use super::expiry::{Ends, Expiry};
 use super::number::Number;
+use super::row::{Entry, Payload, Row};
+use super::runs;
+use super::runs::{Observed, Run};
 
 /// What sets such a row as a whole.
 pub trait Base: Sized {
@@ -52,7 +51,7 @@ impl<B: Base> Additive<B> {
             }
         }
         view.siblings.sort_by_key(|(dot, entry, _)| std::cmp::Reverse((entry.timestamp, *dot)));
-        for run in counter::runs(row).into_iter().filter(|run| run.counts.is_some()) {
+        for run in runs::runs(row).into_iter().filter(|run| run.counts.is_some()) {
             match row.get(&run.latest) {
                 Some(entry) if !ends.hides(entry) => view.runs.push((run, entry.clone())),
                 _ => view.hides_data = true,
@@ -105,79 +104,16 @@ impl<B> Additive<B> {
     }
 
     /// The dots of the runs that count.
-    fn run_dots(&self) -> impl Iterator<Item = Dot> {
+    pub(super) fn run_dots(&self) -> impl Iterator<Item = Dot> {
         self.runs.iter().map(|(run, _)| run.latest)
     }
 
     /// The dots of what is to be seen of a row, of which this is the view, and how much of each run is in it.
     pub(super) fn seen(&self, row: &Row) -> (BTreeSet<Dot>, BTreeMap<Dot, Observed>) {
         let mut dots: BTreeSet<Dot> = self.siblings.iter().map(|(dot, _, _)| *dot).chain(self.run_dots()).collect();
-        let floors: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
+        let floors: Vec<Dot> = runs::floors_of_removed(row, |dot| dots.contains(dot)).collect();
         dots.extend(floors);
-        let observed = counter::observed(row, |dot| dots.contains(dot));
+        let observed = runs::observed(row, |dot| dots.contains(dot));
         (dots, observed)
-    }
-}
-
-/// A row that a write is about.
-pub(super) struct Target<'v, B> {
-    pub(super) address: RowAddress,
-    pub(super) row: Row,
-    /// What shows of it.
-    pub(super) view: &'v Additive<B>,
-    pub(super) expiry: &'v Expiry,
-}
-
-impl<B> Target<'_, B> {
-    /// Writes a base in place of the whole row.
-    pub(super) fn set(&self, draft: &mut Draft<'_, '_>, terms: impl Into<Terms>, base: Payload) {
-        self.clear(draft);
-        self.add_base(draft, terms.into(), base);
-    }
-
-    /// Writes a base in place of all but the decisions in the row.
-    pub(super) fn set_beside_decisions(&self, draft: &mut Draft<'_, '_>, terms: Terms, base: Payload) {
-        let named = self.row.iter().filter(|(_, entry)| !matches!(entry.payload, Payload::Decision(_))).map(|(dot, _)| *dot).collect();
-        self.replace(draft, named);
-        self.add_base(draft, terms, base);
-    }
-
-    /// Writes a base beside whatever the row holds.
-    pub(super) fn add_base(&self, draft: &mut Draft<'_, '_>, terms: Terms, base: Payload) {
-        let dot = (draft.author.mint)();
-        draft.add_under(dot, self.address.clone(), terms, base);
-    }
-
-    /// Removes all that was observed of the row but decisions that have passed, and leaves floors for the runs that this ends.
-    pub(super) fn clear(&self, draft: &mut Draft<'_, '_>) {
-        draft.overwrite_row(self.address.clone(), &self.row);
-        draft.add_floors(&self.address, counter::observed(&self.row, |_| true));
-    }
-
-    /// Writes a base in place of exactly the one that shows and the runs that were added to it. Other siblings stay.
-    pub(super) fn set_shown(&self, draft: &mut Draft<'_, '_>, terms: impl Into<Terms>, base: Payload) {
-        if self.view.exists() {
-            let named = self.view.base_dot().into_iter().chain(self.view.run_dots()).collect();
-            self.replace(draft, named);
-        }
-        self.add_base(draft, terms.into(), base);
-    }
-
-    /// Replaces these live dots of the row, with the floors that they need.
-    fn replace(&self, draft: &mut Draft<'_, '_>, mut named: BTreeSet<Dot>) {
-        let floors: Vec<Dot> = counter::floors_of_removed(&self.row, |dot| named.contains(dot)).collect();
-        named.extend(floors);
-        let observed = counter::observed(&self.row, |dot| named.contains(dot));
-        let keeps = self.row.keys().filter(|dot| !named.contains(dot)).copied().collect();
-        draft.replace_row(self.address.clone(), &self.row, keeps);
-        draft.add_floors(&self.address, observed);
-    }
-
-    /// Adds to what shows: replaces nothing but the entry of the run that it continues.
-    ///
-    /// # Errors
-    /// Where the run's total would not fit.
-    pub(super) fn add(&self, draft: &mut Draft<'_, '_>, terms: impl Into<Terms>, amount: &Number) -> Result<(), Refusal> {
-        counter::continue_run(draft, &self.address, &self.row, self.expiry, terms.into(), amount)
     }
 }

@@ -5,9 +5,14 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 
-use super::command::{Answer, DataType, Query, Refusal, Selection};
-use super::delta::{Kind, Row, RowAddress, Rows};
+use super::command::Query;
 use super::expiry::Expiry;
+use super::kind::{DataType, Kind};
+use super::outcome::Answer;
+use super::refusal::Refusal;
+use super::row::{Row, RowAddress};
+use super::rows::Rows;
+use super::selection::Selection;
 use super::shown::{RowShown, Shown};
 use super::{hash, hyperloglog, key, list, set, sorted_set, string};
 use crate::types::Timestamp;

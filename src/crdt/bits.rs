@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::Refusal;
+use super::refusal::Refusal;
 use crate::config::MAX_VALUE;
 
 /// A number of so many bits within a string.
@@ -214,7 +214,7 @@ pub fn combine(combination: Combination, strings: &[Bytes]) -> Bytes {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::command::Answer;
+    use super::super::outcome::Answer;
     use super::super::string;
     use super::super::testing::{Replica, bytes as text_bytes, set, settle};
     use super::*;

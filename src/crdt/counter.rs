@@ -15,113 +15,15 @@
 //!
 //! Totals are exact (see [`super::number`]), so the sum does not depend on the order.
 
-use std::collections::BTreeMap;
-
-use super::command::Refusal;
-use super::delta::{Decision, Delta, Entry, Payload, Row, RowAddress, Terms};
+use super::delta::Delta;
 use super::dot::{Clock, Dot};
 use super::draft::Draft;
 use super::expiry::{Ends, Expiry};
 use super::number::Number;
+use super::refusal::Refusal;
+use super::row::{Decision, Payload, Row, RowAddress, Terms};
+use super::runs::{continued, observed, runs};
 use crate::types::Actor;
-
-/// What is live of one run.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Run {
-    /// The dot of its first increment, its name.
-    pub name: Dot,
-    /// Its latest live entry.
-    pub latest: Dot,
-    /// The total in that entry.
-    pub total: Number,
-    /// What the run adds to the counter; `None` where a SET or DEL had observed its latest entry.
-    pub counts: Option<Number>,
-}
-
-/// How much of a run was observed by whoever removed it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Observed {
-    /// The greatest counter of the run's actor that was observed in the run.
-    pub upto: u64,
-    /// The total at that dot.
-    pub total: Number,
-}
-
-/// Every run that has a live entry, in order of name.
-#[must_use]
-pub fn runs(row: &Row) -> Vec<Run> {
-    let mut latest: BTreeMap<Dot, (Dot, &Number)> = BTreeMap::new();
-    let mut floors: BTreeMap<Dot, (u64, &Number)> = BTreeMap::new();
-    for (dot, entry) in row {
-        match &entry.payload {
-            // Dots of one run have one actor, and a row is in order of dots: the last is the greatest.
-            Payload::Run { run, total } => drop(latest.insert(*run, (*dot, total))),
-            Payload::Floor { run, upto, total } => raise(&mut floors, *run, (*upto, total)),
-            Payload::Value(_) | Payload::Score(_) | Payload::Present | Payload::Decision(_) => {}
-        }
-    }
-    let counted = |name: &Dot, latest: Dot, total: &Number| match floors.get(name) {
-        None => Some(total.clone()),
-        Some((upto, observed)) => (latest.counter > *upto).then(|| total.minus(observed)),
-    };
-    let run =
-        |(name, (latest, total)): (Dot, (Dot, &Number))| Run { name, latest, total: total.clone(), counts: counted(&name, latest, total) };
-    latest.into_iter().map(run).collect()
-}
-
-fn raise<'r>(floors: &mut BTreeMap<Dot, (u64, &'r Number)>, run: Dot, observed: (u64, &'r Number)) {
-    let floor = floors.entry(run).or_insert(observed);
-    *floor = (*floor).max(observed);
-}
-
-/// What the removal of some dots of a row has observed of each run: to be left behind as floors.
-#[must_use]
-pub fn observed(row: &Row, is_removed: impl Fn(&Dot) -> bool) -> BTreeMap<Dot, Observed> {
-    let mut floors = BTreeMap::new();
-    for (dot, entry) in row.iter().filter(|(dot, _)| is_removed(dot)) {
-        match &entry.payload {
-            Payload::Run { run, total } => raise(&mut floors, *run, (dot.counter, total)),
-            Payload::Floor { run, upto, total } => raise(&mut floors, *run, (*upto, total)),
-            Payload::Value(_) | Payload::Score(_) | Payload::Present | Payload::Decision(_) => {}
-        }
-    }
-    floors.into_iter().map(|(run, (upto, total))| (run, Observed { upto, total: total.clone() })).collect()
-}
-
-/// What the removal of a whole row leaves of its runs: new floors for those that have a live entry, and the dots of the floors of
-/// all others, which may stay as they are.
-pub(super) fn reset(row: &Row) -> (BTreeMap<Dot, Observed>, Vec<Dot>) {
-    let is_live = |run: &Dot| row.values().any(|entry| matches!(&entry.payload, Payload::Run { run: name, .. } if name == run));
-    let mut ended = observed(row, |_| true);
-    ended.retain(|run, _| is_live(run));
-    let stays = |entry: &Entry| matches!(&entry.payload, Payload::Floor { run, .. } if !ended.contains_key(run));
-    let kept = row.iter().filter(|(_, entry)| stays(entry)).map(|(dot, _)| *dot).collect();
-    (ended, kept)
-}
-
-/// The dots of live floors of runs that `is_removed` removes an entry of: a new floor takes their place.
-pub(super) fn floors_of_removed<'a>(row: &'a Row, is_removed: impl Fn(&Dot) -> bool + 'a) -> impl Iterator<Item = Dot> + 'a {
-    let removed_runs = observed(row, is_removed);
-    row.iter().filter_map(move |(dot, entry)| match &entry.payload {
-        Payload::Floor { run, .. } if removed_runs.contains_key(run) => Some(*dot),
-        _ => None,
-    })
-}
-
-/// The run that this actor may continue: its own, begun since the dot counter `since`, and not hidden.
-#[must_use]
-pub fn continued(row: &Row, actor: Actor, since: u64, is_hidden: impl Fn(&Entry) -> bool) -> Option<Run> {
-    let is_own = |run: &Run| run.name.actor == actor && run.name.counter >= since;
-    let shows = |run: &Run| row.get(&run.latest).is_some_and(|entry| !is_hidden(entry));
-    runs(row).into_iter().filter(|run| is_own(run) && shows(run)).max_by_key(|run| run.latest)
-}
-
-/// The runs that a row holds floors of.
-#[must_use]
-pub fn floored_runs(row: &Row) -> Vec<Dot> {
-    let run = |entry: &Entry| if let Payload::Floor { run, .. } = entry.payload { Some(run) } else { None };
-    row.values().filter_map(run).collect()
-}
 
 /// Adds to this actor's own run in a row, or begins one where there is none that it may continue.
 ///
@@ -167,13 +69,6 @@ fn begin_run_under(draft: &mut Draft<'_, '_>, address: RowAddress, terms: Terms,
     draft.add_under(run, address, terms, Payload::Run { run, total: amount });
 }
 
-/// Whether a row holds anything but decisions and the traces of counters that are gone: floors, and runs that they have observed in full.
-#[must_use]
-pub fn holds_data(row: &Row) -> bool {
-    let is_trace = |entry: &Entry| matches!(entry.payload, Payload::Run { .. } | Payload::Floor { .. } | Payload::Decision(_));
-    row.values().any(|entry| !is_trace(entry)) || runs(row).iter().any(|run| run.counts.is_some())
-}
-
 /// The delta that takes away floors which have done their work: their run has no live entry here at its owner, was begun since
 /// the dot counter `since`, and every replica holds all of its dots *durably* (`durable`: one clock a replica, none left out). Only the owner, `actor`, may
 /// do this: nobody else can tell that the run is over.
@@ -192,16 +87,10 @@ pub fn clear_floors(address: &RowAddress, row: &Row, actor: Actor, since: u64, d
     Delta { removes: done.map(|(dot, _)| (address.clone(), *dot)).collect(), ..Delta::default() }
 }
 
-/// The number that a string is, by the rules of Redis: decimal, of 64 bits, without plus sign, blanks or needless zeros.
-#[must_use]
-pub fn parse(text: &[u8]) -> Option<i64> {
-    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == text).then_some(number)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::command::Answer;
+    use super::super::outcome::Answer;
+    use super::super::row::Entry;
     use super::super::testing::{DELETE, ONE, Replica, add, increment, key, set, settle, text};
     use super::*;
 
@@ -317,12 +206,6 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_redis() {
-        for (text, number) in [("0", 0), ("-7", -7), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)] {
-            assert_eq!(parse(text.as_bytes()), Some(number));
-        }
-        for text in ["", "+1", "01", "-0", " 1", "1 ", "1.0", "9223372036854775808", "x", "-"] {
-            assert_eq!(parse(text.as_bytes()), None, "{text:?}");
-        }
         let mut a = Replica::new(1);
         a.write(&set("9223372036854775807"));
         assert_eq!(a.attempt(&ONE), Err(Refusal::Overflow));

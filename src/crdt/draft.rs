@@ -5,12 +5,14 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::command::Refusal;
-use super::counter;
-use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Replacement, Row, RowAddress, Rows, Scope, Terms};
+use super::delta::{Causal, Delta, Replacement, Scope};
 use super::dot::Dot;
-use super::execute::ExecuteError;
 use super::expiry::deadline;
+use super::kind::Kind;
+use super::refusal::{ExecuteError, Refusal};
+use super::row::{Decision, Entry, Payload, Row, RowAddress, Terms};
+use super::rows::Rows;
+use super::runs;
 use super::token::{self, Token};
 use crate::config::{MAX_FLOOR_BYTES, MAX_KEPT_DOTS, NAMED_REMOVE_BYTES, NAMED_REMOVES};
 use crate::types::{Actor, Timestamp};
@@ -69,8 +71,8 @@ impl<'d, 'a> Draft<'d, 'a> {
     }
 
     /// Leaves floors in a row for what was observed of its counter runs.
-    pub(super) fn add_floors(&mut self, address: &RowAddress, observed: impl IntoIterator<Item = (Dot, counter::Observed)>) {
-        for (run, counter::Observed { upto, total }) in observed {
+    pub(super) fn add_floors(&mut self, address: &RowAddress, observed: impl IntoIterator<Item = (Dot, runs::Observed)>) {
+        for (run, runs::Observed { upto, total }) in observed {
             self.add(address.clone(), None, Payload::Floor { run, upto, total });
         }
     }
@@ -177,13 +179,13 @@ impl<'d, 'a> Draft<'d, 'a> {
     /// there is to say already, and are told once more. Of fields passed decisions are kept, too.
     fn reset_runs<R: Rows>(&mut self, rows: &R, keeps: &mut Vec<Dot>) -> Result<(), ExecuteError<R::Error>> {
         let value = RowAddress::value(self.key);
-        self.add_floors(&value, counter::observed(&rows.row(&value).map_err(ExecuteError::Rows)?, |_| true));
+        self.add_floors(&value, runs::observed(&rows.row(&value).map_err(ExecuteError::Rows)?, |_| true));
         let (mut bytes, mut is_too_much, now) = (0, false, self.author.now);
         let resetting = rows.visit_from(self.key, Kind::Field, &mut |address, row| {
             if address.kind > Kind::Score {
                 return ControlFlow::Break(());
             }
-            let (ended, kept) = counter::reset(row);
+            let (ended, kept) = runs::reset(row);
             bytes += (ended.len() + kept.len()) * (address.element.len() + FLOOR_BYTES);
             self.add_floors(address, ended);
             // What is added stays where it is already.
@@ -237,7 +239,7 @@ impl<'d, 'a> Draft<'d, 'a> {
         });
         reading.map_err(ExecuteError::Rows)?;
         let floor_bytes =
-            |((_, element), runs): (&(Kind, Bytes), &BTreeMap<Dot, counter::Observed>)| runs.len() * (element.len() + FLOOR_BYTES);
+            |((_, element), runs): (&(Kind, Bytes), &BTreeMap<Dot, runs::Observed>)| runs.len() * (element.len() + FLOOR_BYTES);
         if floors.iter().map(floor_bytes).sum::<usize>() > MAX_FLOOR_BYTES || keeps.len() > MAX_KEPT_DOTS {
             return Err(Refusal::TooManyCounters.into());
         }

@@ -22,17 +22,17 @@ use bytes::Bytes;
 use num_bigint::BigInt;
 
 use super::codec::{DecodeError, Reader, Writer};
-use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Pending, Replacement, Row, RowAddress, Scope};
+use super::delta::{Causal, Delta, Pending, Replacement, Scope};
 use super::dot::{Clock, Dot};
-use super::hyperloglog;
-use super::list::position::Position;
+use super::kind::Kind;
 use super::number::{MAX_MANTISSA, Number};
-use super::sorted_set::Score;
+use super::position::Position;
+use super::registers;
+use super::row::{Decision, Entry, Payload, Row, RowAddress};
+use super::score::Score;
 use super::weight::{self, Scale};
 use crate::config::{MAX_CLOCK_ACTORS, MAX_CLOCK_RANGES, MAX_KEY, MAX_ROW_ENTRIES, MAX_ROWS, MAX_VALUE};
 use crate::types::{Actor, Digest, Timestamp};
-
-pub use super::wire::{WireRow, rows};
 
 /// The version of every format in this file, its first byte. A later version reads the former ones.
 pub const VERSION: u8 = 1;
@@ -476,7 +476,7 @@ fn read_decision(reader: &mut Reader<'_>) -> Result<Decision, DecodeError> {
 /// Refuses an entry in a row of a kind that never holds such.
 pub(super) fn check_kind(address: &RowAddress, entry: &Entry) -> Result<(), DecodeError> {
     let fits = match address.kind {
-        Kind::Register => hyperloglog::index_of(&address.element).is_some() && hyperloglog::rank_of(entry).is_some(),
+        Kind::Register => registers::index_of(&address.element).is_some() && registers::rank_of(entry).is_some(),
         kind => entry.fits(kind),
     };
     if fits { Ok(()) } else { Err(DecodeError::Invalid("an entry does not fit the kind of its row")) }

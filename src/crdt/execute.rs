@@ -5,14 +5,18 @@
 
 use bytes::Bytes;
 
-use super::command::{Answer, Mutation, Refusal};
-use super::delta::{Causal, Delta, Rows};
+use super::command::Mutation;
+use super::delta::{Causal, Delta};
 use super::draft::Draft;
+use super::outcome::Answer;
+use super::refusal::Refusal;
+use super::rows::Rows;
 use super::shown::Shown;
 use super::{hash, hyperloglog, key, list, set, sorted_set, string};
 
 pub use super::answer::{KeyView, answer, selection, shows};
 pub use super::draft::Author;
+pub use super::refusal::ExecuteError;
 
 /// A command carried out on paper.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,20 +26,6 @@ pub struct Executed {
     /// What the client is told.
     pub answer: Answer,
 }
-
-/// Why a command was not carried out. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecuteError<E> {
-    /// For what the key holds.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The rows could not be read.
-    #[error("the rows could not be read: {0}")]
-    Rows(E),
-}
-
-/// What a type's own `execute` gives: the delta and the answer.
-pub(super) type Outcome<E> = Result<(Delta, Answer), ExecuteError<E>>;
 
 /// Executes a mutation on the rows of a replica. Builds the delta and does not join it.
 ///

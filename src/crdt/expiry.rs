@@ -22,7 +22,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::delta::{Decision, Entry, Kind, Payload, Row, RowAddress};
+use super::kind::Kind;
+use super::row::{Decision, Entry, Payload, Row, RowAddress};
 use crate::types::Timestamp;
 
 /// The time of a decision as a timestamp; the end of all time for *never*.
@@ -253,15 +254,31 @@ impl<'k> Ends<'k> {
     }
 }
 
+/// The earliest time that any decision in a row names, in milliseconds since 1970: before it, nothing of the row can be removable.
+#[must_use]
+pub fn earliest_end(row: &Row) -> Option<u64> {
+    let named = row.values().flat_map(|entry| {
+        let standing = if let Payload::Decision(decision) = entry.payload { Some(decision) } else { None };
+        [standing, entry.decision, entry.field_decision].into_iter().flatten()
+    });
+    named.filter_map(|decision| decision.time).min()
+}
+
+/// A time of expiry as it is stored; `None` where it has passed.
+pub(super) fn future(at_ms: i64, now: Timestamp) -> Option<u64> {
+    u64::try_from(at_ms).ok().filter(|at| Timestamp::from_millis(*at) > now)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::command::Answer;
-    use super::super::delta::{Delta, RowAddress, Scope};
-    use super::super::key::{self, ExpireCondition};
-    use super::super::string::{self, SetExpiry};
+    use super::super::condition::{ExpireCondition, SetExpiry};
+    use super::super::delta::{Delta, Scope};
+    use super::super::outcome::Answer;
+    use super::super::row::RowAddress;
     use super::super::testing::{
         DELETE, PERSIST, Replica, TYPE, add, expire, increment, key, remove, set, set_until, set_with, settle, text,
     };
+    use super::super::{key, string};
     use super::*;
 
     fn decisions(replica: &Replica) -> usize {
@@ -410,5 +427,17 @@ mod tests {
         let taken = Timestamp::from_millis(100);
         assert!(!is_late(taken, Timestamp::from_millis(119), grace));
         assert!(is_late(taken, Timestamp::from_millis(120), grace));
+    }
+
+    #[test]
+    fn the_earliest_end_of_a_row_bounds_when_to_look_at_it() {
+        let mut a = Replica::new(1);
+        a.at(10).write(&set_until("v", 50));
+        let ends: Vec<Option<u64>> = a.state.rows.values().map(earliest_end).collect();
+        assert_eq!(ends, [Some(50), Some(50)]);
+        a.write(&DELETE);
+        assert_eq!(a.ask(&DELETE), Answer::Integer(0));
+        a.write(&set("w"));
+        assert_eq!(a.state.rows.values().map(earliest_end).collect::<Vec<_>>(), [None]);
     }
 }

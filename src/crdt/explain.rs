@@ -5,13 +5,15 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::additive::Additive;
-use super::command::{DataType, Explained};
-use super::counter;
-use super::delta::{Decision, Entry, Kind, Payload, Row, Rows};
 use super::dot::Dot;
 use super::expiry::{Ends, Expiry};
+use super::kind::{DataType, Kind};
+use super::outcome::Explained;
+use super::row::{Decision, Entry, Payload, Row};
+use super::rows::Rows;
+use super::runs;
+use super::score_view::ScoreView;
 use super::shown::Shown;
-use super::sorted_set::ScoreView;
 use super::value::ValueView;
 
 /// Most bytes of a value that are told.
@@ -105,7 +107,7 @@ fn judge_additive<B>(row: &Row, dot: Dot, entry: &Entry, shown: &Shown, view: &A
     match &entry.payload {
         Payload::Value(_) | Payload::Score(_) if view.base_dot() == Some(dot) => (true, "written last".to_owned()),
         Payload::Value(_) | Payload::Score(_) => (false, SIBLING.to_owned()),
-        Payload::Run { run, .. } => match counter::runs(row).into_iter().find(|other| other.name == *run) {
+        Payload::Run { run, .. } => match runs::runs(row).into_iter().find(|other| other.name == *run) {
             Some(other) if other.latest != dot => (false, "a later entry of the same run stands beside it".to_owned()),
             Some(other) if other.counts.is_none() => (false, "reset by a SET or DEL".to_owned()),
             _ if !adds_up => (false, "the value is no number: nothing can be added to it".to_owned()),

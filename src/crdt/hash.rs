@@ -13,18 +13,23 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Answer, DataType, Refusal, Selection, longest_of};
+use super::condition::{ExpireCondition, SetCondition, SetExpiry};
 use super::counter;
-use super::delta::{Delta, Kind, Payload, Row, RowAddress, Rows};
+use super::delta::Delta;
 use super::draft::Draft;
-use super::execute::Outcome;
-use super::key::ExpireCondition;
+use super::kind::{DataType, Kind};
+use super::length::longest_of;
 use super::number::Number;
+use super::outcome::{Answer, Outcome};
 use super::random::Pick;
+use super::refusal::Refusal;
+use super::row::{Payload, Row, RowAddress};
+use super::rows::Rows;
 use super::scan::Scan;
+use super::selection::Selection;
 use super::shown::Shown;
-use super::string::{SetCondition, SetExpiry};
-use super::value::{self, ValueView};
+use super::target;
+use super::value::ValueView;
 use crate::config::MAX_VALUE;
 
 use field::Field;
@@ -244,7 +249,7 @@ pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> R
             Ok(Answer::Integer(*amount))
         }
         Mutation::IncrementFloat { field, amount } => {
-            let (amount, shown) = value::alone(amount)?;
+            let (amount, shown) = target::alone(amount)?;
             counter::begin_run(draft, address(draft.key, field), None, amount);
             Ok(Answer::Bytes(shown))
         }

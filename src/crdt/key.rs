@@ -5,12 +5,19 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Answer, DataType, Refusal, Selection};
-use super::content::{self, Content};
-use super::delta::{Delta, Entry, Payload, Rows};
+pub use super::condition::ExpireCondition;
+use super::content::Content;
+use super::copying;
+use super::delta::Delta;
 use super::draft::Draft;
-use super::execute::{ExecuteError, Outcome};
+use super::expiry::future;
 use super::explain;
+use super::kind::DataType;
+use super::outcome::{Answer, Outcome};
+use super::refusal::Refusal;
+use super::row::{Entry, Payload};
+use super::rows::Rows;
+use super::selection::Selection;
 use super::shown::Shown;
 use super::token::Token;
 use crate::types::Timestamp;
@@ -56,39 +63,6 @@ impl Mutation {
     }
 }
 
-/// When an EXPIRE takes effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum ExpireCondition {
-    /// Always.
-    #[default]
-    Always,
-    /// NX: only where the key has no expiry.
-    NoExpiry,
-    /// XX: only where the key has an expiry.
-    HasExpiry,
-    /// GT: only where the new time is later. A key without expiry never expires, so it counts as latest.
-    Later,
-    /// LT: only where the new time is earlier.
-    Earlier,
-    /// XX and LT: only where the key has an expiry and the new time is earlier.
-    HasExpiryAndEarlier,
-}
-
-impl ExpireCondition {
-    /// Whether a new end takes effect where there is this one, in milliseconds since 1970; `None`: never.
-    pub(super) fn holds(self, at_ms: i64, until: Option<u64>) -> bool {
-        let until = until.map(|end| i64::try_from(end).unwrap_or(i64::MAX));
-        match self {
-            Self::Always => true,
-            Self::NoExpiry => until.is_none(),
-            Self::HasExpiry => until.is_some(),
-            Self::Later => until.is_some_and(|until| at_ms > until),
-            Self::Earlier => until.is_none_or(|until| at_ms < until),
-            Self::HasExpiryAndEarlier => until.is_some_and(|until| at_ms < until),
-        }
-    }
-}
-
 /// A question about a key of any type.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Query {
@@ -127,9 +101,9 @@ pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Quer
         }),
         Query::Explain => Answer::Explained(explain::explain(rows, key, shown)?),
         Query::Content { with_token } => Answer::Content {
-            content: content::read(rows, shown, key)?,
+            content: copying::read(rows, shown, key)?,
             expires_at_ms: shown.end(),
-            token: if *with_token { content::token(rows, shown, key)?.to_bytes() } else { Bytes::new() },
+            token: if *with_token { shown.token(rows, key)?.to_bytes() } else { Bytes::new() },
         },
         Query::Digest => digest(rows, shown, key)?,
     })
@@ -163,7 +137,7 @@ fn digest<R: Rows>(rows: &R, shown: &Shown, key: &Bytes) -> Result<Answer, R::Er
 pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mutation: &Mutation) -> Outcome<R::Error> {
     match mutation {
         Mutation::Delete => {
-            let (delta, existed) = delete(rows, shown, draft)?;
+            let (delta, existed) = shown.delete(rows, draft)?;
             Ok((delta, Answer::flag(existed)))
         }
         Mutation::Expire { at_ms, condition } => expire(rows, shown, draft, *at_ms, *condition),
@@ -173,27 +147,13 @@ pub(super) fn execute<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>, mu
     }
 }
 
-/// A time of expiry as it is stored; `None` where it has passed.
-pub(super) fn future(at_ms: i64, now: Timestamp) -> Option<u64> {
-    u64::try_from(at_ms).ok().filter(|at| Timestamp::from_millis(*at) > now)
-}
-
-/// DEL: whether there was something to delete.
-pub(super) fn delete<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>) -> Result<(Delta, bool), ExecuteError<R::Error>> {
-    if shown.data_type.is_none() {
-        return Ok((Delta::default(), false));
-    }
-    draft.overwrite(rows, false)?;
-    Ok((draft.finish(), true))
-}
-
 /// EXPIRE. A time that has passed already deletes.
 fn expire<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, at_ms: i64, condition: ExpireCondition) -> Outcome<R::Error> {
     if shown.data_type.is_none() || !condition.holds(at_ms, shown.end()) {
         return Ok((Delta::default(), Answer::flag(false)));
     }
     match future(at_ms, draft.author.now) {
-        None => Ok((delete(rows, shown, draft)?.0, Answer::flag(true))),
+        None => Ok((shown.delete(rows, draft)?.0, Answer::flag(true))),
         Some(time) => {
             shown.decide(&mut draft, Some(time));
             Ok((draft.finish(), Answer::flag(true)))
@@ -215,11 +175,11 @@ fn replace<R: Rows>(
     }
     let now = draft.author.now;
     if content.is_empty() || expires_at_ms.is_some_and(|at| Timestamp::from_millis(at) <= now) {
-        return Ok((delete(rows, shown, draft)?.0, Answer::flag(true)));
+        return Ok((shown.delete(rows, draft)?.0, Answer::flag(true)));
     }
     draft.overwrite(rows, false)?;
     let decision = shown.renew(&mut draft, expires_at_ms);
-    content::write(&mut draft, decision, content)?;
+    copying::write(&mut draft, decision, content)?;
     Ok((draft.finish(), Answer::flag(true)))
 }
 

@@ -19,8 +19,11 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use crdts::{CmRDT, CvRDT};
 
-use super::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
+use super::delta::{Causal, Delta, join};
 use super::dot::Dot;
+use super::kind::Kind;
+use super::row::{Row, RowAddress};
+use super::rows::{Rows, RowsMut};
 
 impl Rows for BTreeMap<RowAddress, Row> {
     type Error = Infallible;
@@ -168,8 +171,8 @@ impl CvRDT for MemoryState {
 
 #[cfg(test)]
 mod tests {
-    use super::super::delta::{Entry, Payload};
     use super::super::dot::Dot;
+    use super::super::row::{Entry, Payload};
     use super::*;
     use crate::types::{Actor, Timestamp};
 

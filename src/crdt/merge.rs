@@ -17,8 +17,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::answer::KeyView;
-use super::delta::{Causal, Delta, Row, RowAddress};
+use super::delta::{Causal, Delta};
 use super::dot::Dot;
+use super::row::{Row, RowAddress};
 
 /// What one replica told of a key. All voices that are merged must have told of the same rows: one that they left out is
 /// taken for empty.

@@ -11,7 +11,7 @@ use std::fmt;
 
 use num_bigint::{BigInt, BigUint, Sign};
 
-use super::delta::Kind;
+use super::kind::Kind;
 
 /// Bits beyond those of the greatest number of a format: room for the sum of a great many of them.
 const CARRIES: i64 = 64;
@@ -304,6 +304,13 @@ fn signed(bits: u64) -> i64 {
     i64::try_from(bits).unwrap_or(i64::MAX)
 }
 
+/// The number that a string is, by the rules of Redis: decimal, of 64 bits, without plus sign, blanks or needless zeros.
+#[must_use]
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
+    let number: i64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == text).then_some(number)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -410,5 +417,15 @@ mod tests {
         assert_eq!(Number::from_parts(1.into(), i64::MAX), None);
         assert_eq!(Number::from_parts(1.into(), i64::MIN), None);
         assert_eq!(Number::from_double(f64::INFINITY), None);
+    }
+
+    #[test]
+    fn integers_are_those_of_redis() {
+        for (text, number) in [("0", 0), ("-7", -7), ("9223372036854775807", i64::MAX), ("-9223372036854775808", i64::MIN)] {
+            assert_eq!(parse_integer(text.as_bytes()), Some(number));
+        }
+        for text in ["", "+1", "01", "-0", " 1", "1 ", "1.0", "9223372036854775808", "x", "-"] {
+            assert_eq!(parse_integer(text.as_bytes()), None, "{text:?}");
+        }
     }
 }

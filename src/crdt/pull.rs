@@ -20,9 +20,10 @@
 
 use std::collections::BTreeMap;
 
-use super::delta::{Causal, Row, RowAddress, Scope};
+use super::delta::{Causal, Scope};
 use super::dot::{Clock, Dot};
 use super::expiry::has_decisions;
+use super::row::{Row, RowAddress};
 use crate::types::LEAVES;
 
 /// What comparing one row changes at the replica that pulls. Rows, clock and pending change in one atomic step.
@@ -226,7 +227,7 @@ impl<P: Ord> Pull<P> {
 mod tests {
     use bytes::Bytes;
 
-    use super::super::delta::{Entry, Payload};
+    use super::super::row::{Entry, Payload};
     use super::*;
     use crate::types::{Actor, Timestamp};
 

@@ -6,7 +6,9 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::delta::{Kind, Row, RowAddress, Rows};
+use super::kind::Kind;
+use super::row::{Row, RowAddress};
+use super::rows::Rows;
 use super::shown::Shown;
 
 /// Collections of so many elements are read as a whole, and each element is picked with the same chance. Of greater ones a pick reads so many rows from a

@@ -19,11 +19,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::counter;
-use super::delta::{Causal, Decision, Delta, Entry, Kind, Payload, Row, RowAddress, Rows};
+use super::delta::{Causal, Delta};
 use super::dot::Dot;
 use super::draft::{Author, Draft, is_behind};
 use super::expiry::{Expiry, Subject, later_by, overtakes};
+use super::kind::Kind;
+use super::row::{Decision, Entry, Payload, Row, RowAddress};
+use super::rows::Rows;
+use super::runs;
 use crate::config::{NAMED_REMOVE_BYTES, REMOVED_AT_ONCE};
 use crate::types::Timestamp;
 
@@ -39,16 +42,6 @@ pub struct Passed {
 /// When a decision may be removed with what it hides; `None`: never.
 fn removable_from(decision: &Decision, grace: Duration) -> Option<Timestamp> {
     decision.time.map(|time| later_by(Timestamp::from_millis(time), grace))
-}
-
-/// The earliest time that any decision in a row names, in milliseconds since 1970: before it, nothing of the row can be removable.
-#[must_use]
-pub fn earliest_end(row: &Row) -> Option<u64> {
-    let named = row.values().flat_map(|entry| {
-        let standing = if let Payload::Decision(decision) = entry.payload { Some(decision) } else { None };
-        [standing, entry.decision, entry.field_decision].into_iter().flatten()
-    });
-    named.filter_map(|decision| decision.time).min()
 }
 
 /// The decisions that this replica may ask others about: past by the grace time, overtaken by nothing here, and nothing pending for the
@@ -119,7 +112,7 @@ pub fn attests<R: Rows>(
 struct HiddenDots {
     dots: BTreeSet<Dot>,
     /// What their removal leaves of the counter runs among them.
-    floors: BTreeMap<Dot, counter::Observed>,
+    floors: BTreeMap<Dot, runs::Observed>,
 }
 
 impl HiddenDots {
@@ -132,9 +125,9 @@ impl HiddenDots {
         let is_data = |entry: &Entry| !matches!(entry.payload, Payload::Floor { .. } | Payload::Decision(_));
         let is_hidden = |entry: &Entry| is_data(entry) && expiry.is_hidden_by(entry, decision);
         let mut dots: BTreeSet<Dot> = row.iter().filter(|(_, entry)| is_hidden(entry)).map(|(dot, _)| *dot).collect();
-        let replaced: Vec<Dot> = counter::floors_of_removed(row, |dot| dots.contains(dot)).collect();
+        let replaced: Vec<Dot> = runs::floors_of_removed(row, |dot| dots.contains(dot)).collect();
         dots.extend(replaced);
-        let floors = counter::observed(row, |dot| dots.contains(dot));
+        let floors = runs::observed(row, |dot| dots.contains(dot));
         (!dots.is_empty()).then_some(Self { dots, floors })
     }
 }
@@ -190,10 +183,9 @@ pub fn removal<R: Rows>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::Answer;
     use super::super::number::Number;
     use super::super::set;
-    use super::super::testing::{DELETE, PERSIST, Replica, add, bytes, expire, increment, key, set, set_until, settle, text};
+    use super::super::testing::{PERSIST, Replica, add, bytes, expire, increment, key, set, set_until, settle, text};
     use super::*;
 
     const GRACE: Duration = Duration::from_millis(20);
@@ -305,17 +297,5 @@ mod tests {
         let parts: Vec<usize> = std::iter::from_fn(|| remove(&mut a, &decision)).map(|delta| delta.removes.len()).collect();
         assert_eq!(parts, [1024, 1024, 453]);
         assert!(a.state.rows.is_empty());
-    }
-
-    #[test]
-    fn the_earliest_end_of_a_row_bounds_when_to_look_at_it() {
-        let mut a = Replica::new(1);
-        a.at(10).write(&set_until("v", 50));
-        let ends: Vec<Option<u64>> = a.state.rows.values().map(earliest_end).collect();
-        assert_eq!(ends, [Some(50), Some(50)]);
-        a.write(&DELETE);
-        assert_eq!(a.ask(&DELETE), Answer::Integer(0));
-        a.write(&set("w"));
-        assert_eq!(a.state.rows.values().map(earliest_end).collect::<Vec<_>>(), [None]);
     }
 }

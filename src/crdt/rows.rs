@@ -5,16 +5,18 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::delta::{Kind, Row, RowAddress};
 use super::expiry::Expiry;
-use super::sorted_set::{Order, Score, scored};
-use super::summary::{self, Summary};
+use super::kind::Kind;
+use super::row::{Row, RowAddress};
+use super::score::{Order, Score, Scored, compare};
+use super::score_view::ScoreView;
+use super::summary::Summary;
 use crate::types::key_hash;
 
 /// Takes a member and its score.
 pub type VisitRanked<'v> = dyn FnMut(&Bytes, Score) -> ControlFlow<()> + 'v;
 
-/// The rows of one partition, as [`join`] and the commands need them.
+/// The rows of one partition, as [`join`](super::delta::join) and the commands need them.
 pub trait Rows {
     /// Why rows could not be read.
     type Error;
@@ -53,7 +55,7 @@ pub trait Rows {
     /// # Errors
     /// Where the rows could not be read.
     fn summary(&self, key: &Bytes) -> Result<Summary, Self::Error> {
-        summary::of_rows(self, key)
+        summary_of(self, key)
     }
 
     /// Visits the rows of one kind of a key that are not empty, in the order of their elements' [hashes](key_hash) and from a hash on, until the
@@ -110,4 +112,31 @@ pub trait Rows {
 pub trait RowsMut: Rows {
     /// Puts a row in place of what stood at the address; an empty one takes it away.
     fn put(&mut self, address: RowAddress, row: Row);
+}
+
+/// What is to be told of a key whose rows have to be read for it.
+///
+/// # Errors
+/// Where they could not be read.
+pub fn summary_of<R: Rows + ?Sized>(rows: &R, key: &Bytes) -> Result<Summary, R::Error> {
+    let (mut summary, none) = (Summary::default(), Row::new());
+    rows.visit_from(key, Kind::Member, &mut |address, row| {
+        summary.follow(address.kind, &none, row);
+        ControlFlow::Continue(())
+    })?;
+    Ok(summary)
+}
+
+/// The members that show, in order of (score, member).
+pub(super) fn scored<R: Rows + ?Sized>(rows: &R, expiry: &Expiry, key: &Bytes) -> Result<Scored, R::Error> {
+    let mut members = Vec::new();
+    rows.visit_from(key, Kind::Score, &mut |address, row| {
+        if address.kind != Kind::Score {
+            return ControlFlow::Break(());
+        }
+        members.extend(ScoreView::of(row, expiry).score().map(|score| (address.element.clone(), Score::new(score))));
+        ControlFlow::Continue(())
+    })?;
+    members.sort_by(|(one, score), (other, other_score)| compare(*score, *other_score).then_with(|| one.cmp(other)));
+    Ok(members)
 }

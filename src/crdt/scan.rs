@@ -8,8 +8,11 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Answer, Selection};
-use super::delta::{Kind, Row, RowAddress, Rows};
+use super::kind::Kind;
+use super::outcome::Answer;
+use super::row::{Row, RowAddress};
+use super::rows::Rows;
+use super::selection::Selection;
 use crate::types::key_hash;
 
 /// Collections of so many elements are told whole, as Redis tells those that it keeps in one piece.

@@ -8,13 +8,18 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Answer, DataType, Refusal, Selection, longest_of};
-use super::delta::{Delta, Kind, Payload, Row, RowAddress, Rows};
+use super::delta::Delta;
 use super::draft::Draft;
-use super::execute::{ExecuteError, Outcome};
 use super::expiry::Expiry;
+use super::kind::{DataType, Kind};
+use super::length::longest_of;
+use super::outcome::{Answer, Outcome};
 use super::random::Pick;
+use super::refusal::{ExecuteError, Refusal};
+use super::row::{Payload, Row, RowAddress};
+use super::rows::Rows;
 use super::scan::Scan;
+use super::selection::Selection;
 use super::shown::Shown;
 use crate::config::MAX_VALUE;
 
@@ -199,11 +204,10 @@ mod tests {
     use std::convert::Infallible;
     use std::ops::ControlFlow;
 
-    use super::super::command;
     use super::super::memory::MemoryState;
     use super::super::summary::Summary;
     use super::super::testing::{DELETE, GET, Replica, TYPE, add, bytes, key, remove, set, settle, text};
-    use super::super::{key as any_key, string};
+    use super::super::{command, key as any_key, string};
     use super::*;
 
     #[test]

@@ -3,15 +3,20 @@
 //! Peers that concurrently create one key with different types keep the rows of both. The lowest [`Kind`] shows: a string before a set, a set
 //! before a hash. The other rows stay, RINGTIDE EXPLAIN tells of them, and a SET or DEL takes both.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::command::{DataType, Refusal};
-use super::delta::{Decision, Entry, Kind, Row, RowAddress, Rows};
+use super::delta::Delta;
 use super::draft::Draft;
 use super::expiry::Expiry;
-use super::sorted_set::ScoreView;
+use super::kind::{DataType, Kind};
+use super::refusal::{ExecuteError, Refusal};
+use super::row::{Decision, Entry, Row, RowAddress};
+use super::rows::Rows;
+use super::score_view::ScoreView;
+use super::token::Token;
 use super::value::ValueView;
 use crate::types::Timestamp;
 
@@ -113,6 +118,37 @@ impl Shown {
     #[must_use]
     pub fn end(&self) -> Option<u64> {
         self.expiry.end_of_all(&self.entries)
+    }
+
+    /// Every type of which the key shows something, or would if it were alone: the one that shows first.
+    pub(super) fn types<R: Rows>(&self, rows: &R, key: &Bytes) -> Result<Vec<DataType>, R::Error> {
+        let mut types = BTreeSet::new();
+        rows.visit(key, &mut |address, row| {
+            if RowShown::of(address.kind, row, &self.expiry).exists() {
+                types.insert(address.kind);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(types.into_iter().filter_map(DataType::of).collect())
+    }
+
+    /// Names everything that a reader sees of the key but its expiry: also what another type hides.
+    pub(super) fn token<R: Rows>(&self, rows: &R, key: &Bytes) -> Result<Token, R::Error> {
+        let mut token = Token::default();
+        rows.visit_from(key, Kind::Value, &mut |address, row| {
+            token.see(address, row, &self.expiry);
+            ControlFlow::Continue(())
+        })?;
+        Ok(token)
+    }
+
+    /// DEL: whether there was something to delete.
+    pub(super) fn delete<R: Rows>(&self, rows: &R, mut draft: Draft<'_, '_>) -> Result<(Delta, bool), ExecuteError<R::Error>> {
+        if self.data_type.is_none() {
+            return Ok((Delta::default(), false));
+        }
+        draft.overwrite(rows, false)?;
+        Ok((draft.finish(), true))
     }
 
     /// The decision that a new entry of this key copies, so that it dies with what it was added to. A write that finds no data, hidden or not,

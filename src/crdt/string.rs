@@ -3,17 +3,24 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::additive::Target;
 use super::bits::{self, FieldChange};
-use super::command::{Answer, DataType, Refusal, Selection, longest_of};
+pub use super::condition::{SetCondition, SetExpiry};
 use super::counter;
-use super::delta::{Decision, Delta, Payload, RowAddress, Rows};
+use super::delta::Delta;
 use super::draft::Draft;
-use super::execute::{ExecuteError, Outcome};
+use super::expiry::future;
+use super::kind::DataType;
+use super::length::longest_of;
 use super::number::Number;
+use super::outcome::{Answer, Outcome};
+use super::refusal::{ExecuteError, Refusal};
+use super::row::{Decision, Payload, RowAddress};
+use super::rows::Rows;
+use super::selection::Selection;
 use super::shown::Shown;
+use super::target::Target;
 use super::token::Token;
-use super::{content, hyperloglog, key, value};
+use super::{hyperloglog, target};
 use crate::config::MAX_VALUE;
 
 /// A change of a string or counter.
@@ -58,30 +65,6 @@ pub enum Mutation {
     },
 }
 
-/// What a SET or GETEX does to the key's expiry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum SetExpiry {
-    /// SET: the key no longer expires. GETEX: PERSIST.
-    #[default]
-    Clear,
-    /// The expiry stays as it is.
-    Keep,
-    /// The key expires at this time, in milliseconds since 1970.
-    At(i64),
-}
-
-/// When a SET takes place.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub enum SetCondition {
-    /// Always.
-    #[default]
-    Always,
-    /// NX: only where the executing replica knows of no such key.
-    Absent,
-    /// XX: only where the executing replica has the key.
-    Present,
-}
-
 /// A question about a string or counter.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Query {
@@ -116,11 +99,9 @@ pub(super) fn answer<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, query: &Quer
     Ok(match query {
         Query::Get => string(rows, shown, key)?.map_or(Answer::Nil, Answer::Bytes),
         Query::Length => length(string(rows, shown, key)?.as_ref()),
-        Query::Siblings => Answer::Siblings {
-            token: content::token(rows, shown, key)?.to_bytes(),
-            values: shown.string.values(),
-            types: content::types(rows, shown, key)?,
-        },
+        Query::Siblings => {
+            Answer::Siblings { token: shown.token(rows, key)?.to_bytes(), values: shown.string.values(), types: shown.types(rows, key)? }
+        }
     })
 }
 
@@ -153,7 +134,7 @@ pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> R
                 SetExpiry::Clear => None,
                 SetExpiry::Keep => return Err(Refusal::NeedsReplica),
                 SetExpiry::At(at_ms) => {
-                    let time = key::future(*at_ms, now).ok_or(Refusal::NeedsReplica)?;
+                    let time = future(*at_ms, now).ok_or(Refusal::NeedsReplica)?;
                     Some(Decision { time: Some(time), timestamp: now, since: now })
                 }
             };
@@ -168,7 +149,7 @@ pub(super) fn execute_blind(draft: &mut Draft<'_, '_>, mutation: &Mutation) -> R
             Ok(Answer::Integer(*amount))
         }
         Mutation::IncrementFloat(amount) => {
-            let (amount, printed) = value::alone(amount)?;
+            let (amount, printed) = target::alone(amount)?;
             counter::begin_run(draft, RowAddress::value(draft.key), None, amount);
             Ok(Answer::Bytes(printed))
         }
@@ -244,8 +225,8 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, set: &Set<'_>
             shown.renew(&mut draft, None)
         }
         SetExpiry::At(at_ms) => {
-            let Some(time) = key::future(at_ms, draft.author.now) else {
-                return Ok((key::delete(rows, shown, draft)?.0, answer));
+            let Some(time) = future(at_ms, draft.author.now) else {
+                return Ok((shown.delete(rows, draft)?.0, answer));
             };
             draft.overwrite(rows, false)?;
             shown.renew(&mut draft, Some(time))
@@ -257,7 +238,7 @@ fn set<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, set: &Set<'_>
 
 fn get_delete<R: Rows>(rows: &R, shown: &Shown, draft: Draft<'_, '_>) -> Outcome<R::Error> {
     let old = old_value(rows, shown, draft.key)?;
-    Ok((key::delete(rows, shown, draft)?.0, old))
+    Ok((shown.delete(rows, draft)?.0, old))
 }
 
 fn get_expire<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, expiry: SetExpiry) -> Outcome<R::Error> {
@@ -269,9 +250,9 @@ fn get_expire<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, expiry
         SetExpiry::Keep => {}
         SetExpiry::Clear if shown.end().is_none() => {}
         SetExpiry::Clear => shown.decide(&mut draft, None),
-        SetExpiry::At(at_ms) => match key::future(at_ms, draft.author.now) {
+        SetExpiry::At(at_ms) => match future(at_ms, draft.author.now) {
             Some(time) => shown.decide(&mut draft, Some(time)),
-            None => return Ok((key::delete(rows, shown, draft)?.0, value)),
+            None => return Ok((shown.delete(rows, draft)?.0, value)),
         },
     }
     Ok((draft.finish(), value))

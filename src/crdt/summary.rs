@@ -3,14 +3,10 @@
 //! Until the first end that anything of a key names has come, every row that holds data shows. So while a summary [stands](Summary::stands), its numbers
 //! are those of the elements, and what lies in order (the scores of members, the positions of items) may be counted off from either end.
 
-use std::ops::ControlFlow;
-
-use bytes::Bytes;
-
-use super::counter;
-use super::delta::{Kind, Row, Rows};
-use super::expiry::Expiry;
-use super::removal::earliest_end;
+use super::expiry::{Expiry, earliest_end};
+use super::kind::Kind;
+use super::row::Row;
+use super::runs;
 use crate::types::Timestamp;
 
 /// Kinds whose rows are elements: those from [`Kind::Member`] on.
@@ -44,7 +40,7 @@ impl Summary {
     pub fn follow(&mut self, kind: Kind, before: &Row, after: &Row) {
         let Some(index) = index(kind) else { return };
         let count = &mut self.counts[index];
-        *count = count.saturating_sub(u64::from(counter::holds_data(before))).saturating_add(u64::from(counter::holds_data(after)));
+        *count = count.saturating_sub(u64::from(runs::holds_data(before))).saturating_add(u64::from(runs::holds_data(after)));
         self.ending = self.ending.saturating_sub(u64::from(earliest_end(before).is_some()));
         if let Some(end) = earliest_end(after) {
             self.earliest_end = if self.ending == 0 { end } else { self.earliest_end.min(end) };
@@ -61,19 +57,6 @@ impl Summary {
     }
 }
 
-/// What is to be told of a key whose rows have to be read for it.
-///
-/// # Errors
-/// Where they could not be read.
-pub fn of_rows<R: Rows + ?Sized>(rows: &R, key: &Bytes) -> Result<Summary, R::Error> {
-    let (mut summary, none) = (Summary::default(), Row::new());
-    rows.visit_from(key, Kind::Member, &mut |address, row| {
-        summary.follow(address.kind, &none, row);
-        ControlFlow::Continue(())
-    })?;
-    Ok(summary)
-}
-
 /// Where the number of a kind stands.
 fn index(kind: Kind) -> Option<usize> {
     (kind as usize).checked_sub(Kind::Member as usize)
@@ -81,8 +64,8 @@ fn index(kind: Kind) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::delta::{Decision, Entry, Payload};
     use super::super::dot::Dot;
+    use super::super::row::{Decision, Entry, Payload};
     use super::*;
     use crate::types::Actor;
 

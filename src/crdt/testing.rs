@@ -3,14 +3,17 @@
 use bytes::Bytes;
 
 use super::answer::{self, KeyView};
-use super::command::{Answer, Mutation, Query, Refusal};
+use super::command::{Mutation, Query};
+use super::condition::{ExpireCondition, SetCondition, SetExpiry};
 use super::delta::Delta;
 use super::dot::Dot;
-use super::execute::{Author, ExecuteError, execute, execute_blind};
-use super::key::{self, ExpireCondition};
+use super::execute::{Author, execute, execute_blind};
+use super::key;
 use super::memory::MemoryState;
+use super::outcome::Answer;
+use super::refusal::{ExecuteError, Refusal};
 use super::set;
-use super::string::{self, SetCondition, SetExpiry};
+use super::string;
 use crate::types::{Actor, Timestamp};
 
 pub(super) fn bytes(text: &str) -> Bytes {

@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::codec::{DecodeError, Reader, Writer};
-use super::counter::{self, Observed};
-use super::delta::{Kind, Row, RowAddress};
 use super::dot::{Clock, Dot};
 use super::encode::{read_number, write_number};
 use super::expiry::Expiry;
+use super::kind::Kind;
 use super::number::Number;
-use super::sorted_set::ScoreView;
+use super::row::{Row, RowAddress};
+use super::runs;
+use super::runs::Observed;
+use super::score_view::ScoreView;
 use super::value::ValueView;
 use crate::config::{MAX_KEY, MAX_TOKEN, MAX_VALUE};
 use crate::types::Actor;
@@ -60,9 +62,9 @@ impl Token {
     /// What of a row is named: its dots, with the floors of their runs, and how much of each run goes with them.
     pub(super) fn named_in(&self, row: &Row) -> (BTreeSet<Dot>, BTreeMap<Dot, Observed>) {
         let mut named: BTreeSet<Dot> = row.keys().filter(|dot| self.dots.contains(dot)).copied().collect();
-        let renewed: Vec<Dot> = counter::floors_of_removed(row, |dot| named.contains(dot)).collect();
+        let renewed: Vec<Dot> = runs::floors_of_removed(row, |dot| named.contains(dot)).collect();
         named.extend(renewed);
-        let observed = counter::observed(row, |dot| named.contains(dot));
+        let observed = runs::observed(row, |dot| named.contains(dot));
         (named, observed)
     }
 

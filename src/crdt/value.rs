@@ -3,16 +3,12 @@
 //! Its base is a string. Where that is a number, or there is none, what was added is added to it (see [`super::additive`]); to any other text
 //! nothing can be added, and it shows alone. A sum with a fraction shows as Redis prints it: rounded to 17 places.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::additive::{Additive, Base, Target};
-use super::command::Refusal;
-use super::counter;
-use super::delta::{Payload, Terms};
-use super::draft::Draft;
+use super::additive::{Additive, Base};
 use super::float::{Float, parse_long_double};
-use super::number::{LONG_DOUBLE, Number};
-use crate::config::MAX_VALUE;
+use super::number::{Number, parse_integer};
+use super::row::Payload;
 
 /// Places behind the point that Redis prints of a sum.
 const PLACES: u32 = 17;
@@ -41,7 +37,7 @@ impl Additive<Bytes> {
     pub fn number(&self) -> Option<Number> {
         let base = match self.base() {
             None => Number::ZERO,
-            Some(text) => match counter::parse(text) {
+            Some(text) => match parse_integer(text) {
                 Some(integer) => integer.into(),
                 None => match parse_long_double(text) {
                     Some(Float::Finite(number)) => number,
@@ -53,13 +49,13 @@ impl Additive<Bytes> {
     }
 
     /// The value as an integer, 0 where there is none; `None` where it shows as anything else.
-    fn integer(&self) -> Option<i128> {
+    pub(super) fn integer(&self) -> Option<i128> {
         match self.base() {
-            Some(text) if !self.has_runs() => counter::parse(text).map(i128::from),
+            Some(text) if !self.has_runs() => parse_integer(text).map(i128::from),
             _ => match self.number()? {
                 Number::Integer(integer) => Some(integer),
                 // Too near to an integer for its fraction to show.
-                fraction => counter::parse(&print(&fraction)).map(i128::from),
+                fraction => parse_integer(&print(&fraction)).map(i128::from),
             },
         }
     }
@@ -72,96 +68,18 @@ impl Additive<Bytes> {
 }
 
 /// A number as Redis prints the sum of long doubles.
-fn print(number: &Number) -> Bytes {
+pub(super) fn print(number: &Number) -> Bytes {
     number.to_decimal(PLACES).into()
-}
-
-/// What Redis comes to when it adds a text to a number, and prints.
-///
-/// # Errors
-/// Where the text is no number, or the sum is infinite or no number.
-pub(super) fn added(shown: &Float, amount: &[u8]) -> Result<Number, Refusal> {
-    match (shown, parse_long_double(amount).ok_or(Refusal::NotAFloat)?) {
-        (Float::Finite(shown), Float::Finite(amount)) => shown.plus(&amount).rounded(LONG_DOUBLE).ok_or(Refusal::NotFinite),
-        _ => Err(Refusal::NotFinite),
-    }
-}
-
-impl Target<'_, Bytes> {
-    /// The value that shows with a tail.
-    ///
-    /// # Errors
-    /// Where it would exceed its limit.
-    pub(super) fn appended(&self, tail: &Bytes) -> Result<Bytes, Refusal> {
-        match self.view.shown() {
-            head if head.as_ref().map_or(0, Bytes::len) + tail.len() > MAX_VALUE => Err(Refusal::TooBig),
-            None => Ok(tail.clone()),
-            Some(head) => {
-                let mut value = BytesMut::with_capacity(head.len() + tail.len());
-                value.extend_from_slice(&head);
-                value.extend_from_slice(tail);
-                Ok(value.freeze())
-            }
-        }
-    }
-
-    /// Adds an integer, and gives the sum.
-    ///
-    /// # Errors
-    /// `not_an_integer` where the value is none of 64 bits, and where the sum is none.
-    pub(super) fn increment(
-        &self,
-        draft: &mut Draft<'_, '_>,
-        terms: impl Into<Terms>,
-        amount: i64,
-        not_an_integer: Refusal,
-    ) -> Result<i64, Refusal> {
-        let shown = self.view.integer().and_then(|shown| i64::try_from(shown).ok()).ok_or_else(|| not_an_integer.clone())?;
-        let sum = shown.checked_add(amount).ok_or(Refusal::Overflow)?;
-        let exact = self.view.number().ok_or(not_an_integer)?;
-        let amount = if exact == Number::from(shown) { amount.into() } else { Number::from(sum).minus(&exact) };
-        self.add(draft, terms, &amount)?;
-        Ok(sum)
-    }
-
-    /// Adds a number with a fraction: exactly what makes the exact sum the long double that Redis would come to, which it gives as printed.
-    ///
-    /// # Errors
-    /// `not_a_float` where the value is no number; where the amount is none, or the sum infinite.
-    pub(super) fn increment_float(
-        &self,
-        draft: &mut Draft<'_, '_>,
-        terms: impl Into<Terms>,
-        amount: &[u8],
-        not_a_float: Refusal,
-    ) -> Result<Bytes, Refusal> {
-        let shown = match self.view.shown() {
-            None => Float::Finite(Number::ZERO),
-            Some(text) => parse_long_double(&text).ok_or_else(|| not_a_float.clone())?,
-        };
-        let sum = added(&shown, amount)?;
-        let exact = self.view.number().ok_or(not_a_float)?;
-        self.add(draft, terms, &sum.minus(&exact))?;
-        Ok(print(&sum))
-    }
-}
-
-/// The sum of a text and nothing, as a number and as it is printed.
-///
-/// # Errors
-/// Where the text is no finite number.
-pub(super) fn alone(amount: &[u8]) -> Result<(Number, Bytes), Refusal> {
-    let number = added(&Float::Finite(Number::ZERO), amount)?;
-    let printed = print(&number);
-    Ok((number, printed))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::{self, Answer};
-    use super::super::delta::RowAddress;
+    use super::super::outcome::Answer;
+    use super::super::refusal::Refusal;
+    use super::super::row::RowAddress;
     use super::super::string::Mutation;
     use super::super::testing::{ONE, Replica, bytes, increment, key, set, settle, text};
+    use super::super::{command, runs};
     use super::*;
 
     fn add(amount: &str) -> command::Mutation {
@@ -170,7 +88,7 @@ mod tests {
 
     fn totals(replica: &Replica) -> Vec<Number> {
         let row = &replica.state.rows[&RowAddress::value(&key())];
-        counter::runs(row).into_iter().map(|run| run.total).collect()
+        runs::runs(row).into_iter().map(|run| run.total).collect()
     }
 
     #[test]

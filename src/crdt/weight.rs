@@ -5,8 +5,9 @@
 //! units of a quarter kibibyte, and a frame that weighs more than [`MAX_WEIGHT`] altogether is refused.
 
 use super::codec::DecodeError;
-use super::delta::{Causal, Delta, Replacement, Row};
+use super::delta::{Causal, Delta, Replacement};
 use super::dot::Clock;
+use super::row::Row;
 use crate::config::MAX_WEIGHT;
 
 /// A row beside its entries: its address, its place among the rows, and room for eleven entries even where it has one.

@@ -7,9 +7,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::codec::{DecodeError, Reader, Writer};
-use super::delta::{Causal, Delta, Row, RowAddress};
+use super::delta::{Causal, Delta};
 use super::dot::Clock;
 use super::encode;
+use super::row::{Row, RowAddress};
 use super::weight::{self, Scale};
 use crate::config::MAX_ROWS;
 
@@ -87,7 +88,7 @@ pub fn rows_from_bytes(bytes: &Bytes) -> Result<BTreeMap<RowAddress, Row>, Decod
     Ok(rows)
 }
 
-/// For `#[serde(with = "crate::crdt::encode::rows")]` on a field of rows: one byte string, and no empty rows among them.
+/// For `#[serde(with = "crate::crdt::wire::rows")]` on a field of rows: one byte string, and no empty rows among them.
 pub mod rows {
     use super::{BTreeMap, Bytes, Deserialize, Deserializer, Row, RowAddress, Serializer, rows_from_bytes, rows_to_bytes};
     use serde::de::Error as _;

@@ -4,7 +4,8 @@
 //! a kibibyte (see [`crate::crdt::weight`]). Two things bound both:
 //!
 //! * [`items`] counts the items of a frame before anything is decoded; more than [`MAX_FRAME_ITEMS`] are refused.
-//! * Lists in messages are read by [`list`], which takes no more items than a list of its kind ever has, and weighs them together.
+//! * Lists in messages are read by [`list`], which takes no more items than a list of its kind ever has, and weighs them together. What the
+//!   parts of messages weigh is told in [`super::weights`].
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,7 +14,6 @@ use bytes::Bytes;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::message::{Attestation, ListedKey, Publication, PullStart, RangeContent, RowRange, RowsThere, Sent};
 use crate::crdt::delta::RowAddress;
 use crate::crdt::dot::Clock;
 use crate::crdt::weight::{self, Scale};
@@ -54,12 +54,8 @@ impl Weigh for u8 {}
 impl Weigh for bool {}
 impl Weigh for u64 {}
 impl Weigh for Bytes {}
-impl Weigh for Publication {}
 impl Weigh for Partition {}
 impl Weigh for PeerId {}
-impl Weigh for Attestation {}
-impl Weigh for ListedKey {}
-impl Weigh for RowRange {}
 impl Weigh for (Partition, Vec<Vec<PeerId>>) {}
 impl Weigh for (Partition, u64) {}
 impl Weigh for (Partition, Digest) {}
@@ -67,43 +63,9 @@ impl Weigh for (Partition, Digest, u64) {}
 impl Weigh for (u8, Vec<u64>) {}
 impl Weigh for (u16, Vec<RowAddress>) {}
 
-impl Weigh for Sent {
-    fn weight(&self) -> usize {
-        weight::of_delta(&self.delta)
-    }
-}
-
 impl Weigh for (Partition, Clock) {
     fn weight(&self) -> usize {
         weight::of_clock(&self.1)
-    }
-}
-
-impl Weigh for (Partition, PullStart) {
-    fn weight(&self) -> usize {
-        match &self.1 {
-            PullStart::Open { causal, .. } => weight::of_causal(causal),
-            PullStart::Equal | PullStart::Nothing => 0,
-        }
-    }
-}
-
-fn of_rows(there: &RowsThere) -> usize {
-    there.rows.values().map(weight::of_row).sum::<usize>() + there.causal.as_deref().map_or(0, weight::of_causal)
-}
-
-impl Weigh for (u64, RowsThere) {
-    fn weight(&self) -> usize {
-        of_rows(&self.1)
-    }
-}
-
-impl Weigh for RangeContent {
-    fn weight(&self) -> usize {
-        match self {
-            Self::Rows(there) => of_rows(there),
-            Self::Listing(_) | Self::Parts(_) => 0,
-        }
     }
 }
 
@@ -143,7 +105,7 @@ impl<'de, T: Deserialize<'de> + Weigh, const MOST: usize> Visitor<'de> for Bound
 
 #[cfg(test)]
 mod tests {
-    use super::super::message::{Message, Request};
+    use super::super::message::{Message, Request, RowRange};
     use super::*;
     use crate::config::{MAX_FRAME, MAX_PARTITIONS, RANGES_AT_ONCE};
     use crate::crdt::command::Selection;

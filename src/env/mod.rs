@@ -7,6 +7,7 @@ pub mod clock;
 pub mod message;
 pub mod network;
 pub mod storage;
+mod weights;
 
 pub use clock::Clock;
 pub use network::{Lane, Network, NetworkEvent, SendError};

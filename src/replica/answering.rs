@@ -16,9 +16,10 @@ use crate::config::{ANSWER_BYTES, MAX_READ};
 use crate::crdt::answer::answer_from;
 use crate::crdt::command::Query;
 use crate::crdt::delta::{Kind, Row, RowAddress, Rows};
+use crate::crdt::rows;
 use crate::crdt::rows::VisitRanked;
 use crate::crdt::sorted_set::{Order, Score};
-use crate::crdt::summary::{self, Summary};
+use crate::crdt::summary::Summary;
 use crate::env::message::{Answered, Standing};
 use crate::types::{Digest, Place, Timestamp};
 
@@ -156,7 +157,7 @@ impl Rows for KeyRows<'_> {
     fn summary(&self, key: &Bytes) -> Result<Summary, NotAnswered> {
         match &self.on_record {
             Some(collection) => Ok(collection.summary),
-            None => summary::of_rows(self, key),
+            None => rows::summary_of(self, key),
         }
     }
 

@@ -149,7 +149,8 @@ fn causal_hash(causal: &Causal) -> u64 {
 }
 
 impl Replica {
-    /// Gives a partition a new state id: nothing learned of the state before is applied to it, and no counter run is continued.
+    /// Gives a partition a new state id: nothing learned of the state before is applied to it, and no counter run is continued. Pulls that are under
+    /// way end here, and with them what they say of late adds: they compared rows that may be gone.
     pub(super) fn new_state(&mut self, partition: Partition) {
         use rand::RngExt;
         let runs_since = self.minter.next_counter(partition);
@@ -158,6 +159,7 @@ impl Replica {
         state.state_id = state_id;
         state.runs_since = runs_since;
         self.floors.forget(partition);
+        self.pulls.end(partition);
     }
 
     /// Notices that another peer has seen dots of this author that it never minted; then it goes on as a new author.

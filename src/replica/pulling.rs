@@ -62,6 +62,11 @@ impl Pulls {
         others.into_iter().any(|(_, running)| running.slips(address, dot))
     }
 
+    /// Ends all pulls of a partition.
+    pub(super) fn end(&mut self, partition: Partition) {
+        self.running.retain(|_, running| running.partition != partition);
+    }
+
     /// A pull that is under way.
     pub(super) fn get(&self, id: PullId) -> Option<&Running> {
         self.running.get(&id)

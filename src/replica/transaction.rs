@@ -20,11 +20,11 @@ use super::layout::{self, Damaged};
 use super::partition::{FirstSync, PartitionChange, PartitionState};
 use crate::crdt::delta::{Causal, Delta, Kind, Row, RowAddress, Rows, RowsMut, join};
 use crate::crdt::dot::Dot;
-use crate::crdt::removal::earliest_end;
+use crate::crdt::expiry::earliest_end;
 use crate::crdt::rows::VisitRanked;
 use crate::crdt::sorted_set::{self, Score};
 use crate::crdt::summary::Summary;
-use crate::crdt::{counter, encode};
+use crate::crdt::{encode, runs};
 use crate::env::{Batch, Snapshot, StorageError};
 use crate::panics::Panicked;
 use crate::types::{Digest, Partition, Place};
@@ -65,7 +65,7 @@ impl Cached {
 
 /// Whether a key is there by virtue of a row: one that holds more than decisions, or than the traces of counters that are gone.
 pub(super) fn counts_for_key(address: &RowAddress, row: &Row) -> bool {
-    address.kind != Kind::Expiry && counter::holds_data(row)
+    address.kind != Kind::Expiry && runs::holds_data(row)
 }
 
 /// What the transaction did to one partition besides its rows.
@@ -295,7 +295,7 @@ impl<'a> Transaction<'a> {
                 ending.into_iter().for_each(|end| self.batch.put(layout::ending_key(end, &key), Vec::new()));
             }
             if cached.address.kind.counts() {
-                floors.push((partition, cached.address.clone(), counter::floored_runs(&cached.row)));
+                floors.push((partition, cached.address.clone(), runs::floored_runs(&cached.row)));
             }
             let mut after = Content::default();
             let collection_key =

@@ -84,7 +84,7 @@ fn keeps(history: &History, key: &Bytes, answer: &Answer) -> Result<(), String> 
     if let Some(counted) = history.counters.get(key) {
         let value = match answer {
             Answer::Nil => 0,
-            Answer::Bytes(text) => crate::crdt::counter::parse(text).ok_or_else(|| format!("{key:?} is no number: {text:?}"))?,
+            Answer::Bytes(text) => crate::crdt::number::parse_integer(text).ok_or_else(|| format!("{key:?} is no number: {text:?}"))?,
             other => return Err(format!("{key:?} answers {other:?}")),
         };
         if (value - counted.acknowledged).abs() > counted.unknown {

@@ -21,10 +21,10 @@ use bytes::Bytes;
 
 use super::history::History;
 use super::storage::SimDisk;
-use crate::crdt::counter;
 use crate::crdt::delta::{Entry, Kind, Payload, Row, RowAddress};
 use crate::crdt::dot::Dot;
 use crate::crdt::number::Number;
+use crate::crdt::runs;
 use crate::replica::hints::Hint;
 use crate::replica::{layout, partition};
 
@@ -71,7 +71,7 @@ impl Held {
 
     /// What the runs of a counter add up to.
     fn counted(&self, key: &Bytes) -> i64 {
-        let runs = self.rows.get(&RowAddress::value(key)).map(counter::runs).unwrap_or_default();
+        let runs = self.rows.get(&RowAddress::value(key)).map(runs::runs).unwrap_or_default();
         let total = |total: &Number| if let Number::Integer(total) = total { i64::try_from(*total).unwrap_or(0) } else { 0 };
         runs.iter().map(|run| total(&run.total)).sum()
     }

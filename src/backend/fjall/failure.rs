@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::suspicion;
+use super::suspect;
 use crate::env::StorageError;
 
 /// Why a data folder can't be opened. Nothing in it was changed.
@@ -62,7 +62,7 @@ pub(super) fn explain_write(error: &fjall::Error, folder: &Path) -> StorageError
         }
         // A flush or compaction gave up, perhaps since it met damage.
         failed if matches!(error, fjall::Error::Poisoned) => {
-            suspicion::raise(folder);
+            suspect::raise(folder);
             failed
         }
         other => other,

@@ -26,6 +26,7 @@ mod reach;
 mod room;
 mod rotation;
 mod snapshot;
+mod suspect;
 mod suspicion;
 mod tables;
 mod tasks;

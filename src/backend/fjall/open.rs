@@ -23,7 +23,7 @@ use super::failure::{OpenError, explain_open};
 use super::journal::{self, Log, Unreadable};
 use super::keys::COMMIT_NUMBER;
 use super::reach::{Promise, Reach};
-use super::{suspicion, tables};
+use super::{suspect, tables};
 use crate::backend::lease_file::LeaseFile;
 use crate::config;
 
@@ -58,7 +58,7 @@ pub(super) fn open(folder: &Path, options: &FjallOptions) -> Result<Opened, Open
             reach.settle(Promise::default()).map_err(unusable(&reach_path))?;
         }
         create(folder, &store, options)?;
-        suspicion::forget(folder);
+        suspect::forget(folder);
     }
     wait_until_closed(&store)?;
     let explain = |error| match error {
@@ -66,9 +66,9 @@ pub(super) fn open(folder: &Path, options: &FjallOptions) -> Result<Opened, Open
         Unreadable::Damaged(cause) => OpenError::Damaged { path: store.clone(), cause },
     };
     tables::check(&store).map_err(explain)?;
-    if suspicion::stands(folder) {
+    if suspect::stands(folder) {
         tables::check_in_full(&store).map_err(explain)?;
-        suspicion::forget(folder);
+        suspect::forget(folder);
     }
     let log = journal::check(&store).map_err(explain)?;
     // What fjall says names no file. Damage that it finds is looked for.

@@ -4,16 +4,14 @@
 //! the same damage. So nothing more is written, the peer stops, and a file beside the store tells the next start to read every table in full and
 //! to refuse, naming the one that is damaged. Where they all turn out to be whole (it was the controller, not the disk), the peer goes on.
 
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use fjall::LsmError;
 
 use super::failure::explain;
+use super::suspect;
 use crate::env::storage::StorageError;
-
-const NAME: &str = "suspect";
 
 /// Whether something of a store could not be read since it was opened. Shared by all its snapshots.
 pub(super) struct Suspicion {
@@ -40,7 +38,7 @@ impl Suspicion {
                     store.display()
                 );
                 tracing::error!("{failure}");
-                raise(&self.folder);
+                suspect::raise(&self.folder);
                 StorageError::Failed(failure)
             })
             .clone()
@@ -50,24 +48,6 @@ impl Suspicion {
     pub(super) fn check(&self) -> Result<(), StorageError> {
         self.failure.get().map_or(Ok(()), |failure| Err(failure.clone()))
     }
-}
-
-/// Tells the next start to read everything in full.
-pub(super) fn raise(folder: &Path) {
-    if let Err(error) = File::create(folder.join(NAME)).and_then(|file| file.sync_all()) {
-        tracing::error!("the next start won't know that the store in {} is to be checked: {error}", folder.display());
-    }
-}
-
-/// Whether an earlier run met damage that nobody has looked for since.
-pub(super) fn stands(folder: &Path) -> bool {
-    folder.join(NAME).exists()
-}
-
-/// The store is whole, or another one.
-pub(super) fn forget(folder: &Path) {
-    // Where it stays, the next start looks once more.
-    let _ = fs::remove_file(folder.join(NAME));
 }
 
 fn is_damage(error: &fjall::Error) -> bool {

@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::address::is_loopback;
 use super::admission::{Admission, Details, Message, ROUNDS, Rejection, Role, Round, Terms};
 use super::quiet::Quiet;
-use super::transport::is_loopback;
 use super::twins::Twins;
 use crate::config::{MAX_ADMISSION_MESSAGE, PEER_ADDRESSES};
 use crate::types::Process;

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tracing::{debug, info, warn};
 
+use super::address::is_loopback;
 use super::dialler::{Dial, Dialler};
 use super::discovery;
 use super::door::{Admitted, Met};
@@ -26,7 +27,6 @@ use super::link::{Link, LinkEnd, Routes};
 use super::links::{LaneStreams, LinkEvent, Links};
 use super::pending::Pending;
 use super::quiet::Quiet;
-use super::transport::is_loopback;
 use crate::config::{DISCOVERED_PEERS, LINK_DRAIN, PEER_CONNECTIONS};
 use crate::env::NetworkEvent;
 use crate::types;

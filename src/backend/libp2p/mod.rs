@@ -6,6 +6,7 @@
 //! ([`dialler`], [`discovery`]), lets peers in ([`admission`], [`door`], [`transport`]), notices who is there twice ([`twins`]) and picks the connection that becomes the link
 //! ([`election`], [`links`]).
 
+mod address;
 pub mod admission;
 mod dialler;
 mod discovery;

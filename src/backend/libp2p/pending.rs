@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 
+use super::address::ip;
 use crate::config::PENDING_PER_ADDRESS;
 
 /// An address has too many connections in the making.
@@ -27,14 +27,6 @@ pub(super) struct TooMany(IpAddr);
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     from: BTreeMap<ConnectionId, IpAddr>,
-}
-
-fn ip(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.to_canonical()),
-        _ => None,
-    }
 }
 
 impl Pending {

@@ -13,9 +13,9 @@ use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportErr
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, Version};
 use libp2p::core::{ConnectedPoint, Transport, UpgradeInfo};
 use libp2p::identity::Keypair;
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, noise, tcp, yamux};
 
+use super::address::is_loopback;
 use super::admission::Role;
 use super::door::{Door, DoorError};
 use crate::config::{ADMISSION_TIMEOUT, STREAMS_PER_CONNECTION};
@@ -32,15 +32,6 @@ pub(super) fn build(keypair: &Keypair, door: Arc<Door>, protected: bool) -> Resu
         .multiplex_ext(move |peer, endpoint| Admit { door, peer: *peer, endpoint: endpoint.clone() })
         .timeout(ADMISSION_TIMEOUT)
         .boxed())
-}
-
-/// Whether an address lies on this machine.
-pub(super) fn is_loopback(address: &Multiaddr) -> bool {
-    match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
-        Some(Protocol::Ip6(ip)) => ip.to_canonical().is_loopback(),
-        _ => false,
-    }
 }
 
 /// A transport that dials no other machine in protected mode, and dials from fresh ports.

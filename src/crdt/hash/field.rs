@@ -6,16 +6,18 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::super::additive::Target;
-use super::super::command::{Answer, Refusal};
+use super::super::condition::{ExpireCondition, SetCondition, SetExpiry};
 use super::super::content;
-use super::super::delta::{Decision, Delta, Kind, Payload, Rows, Terms};
+use super::super::delta::Delta;
 use super::super::draft::Draft;
-use super::super::execute::{ExecuteError, Outcome};
-use super::super::expiry::{Ends, Expiry, Subject};
-use super::super::key::{self, ExpireCondition};
+use super::super::expiry::{Ends, Expiry, Subject, future};
+use super::super::kind::Kind;
+use super::super::outcome::{Answer, Outcome};
+use super::super::refusal::{ExecuteError, Refusal};
+use super::super::row::{Decision, Payload, Terms};
+use super::super::rows::Rows;
 use super::super::shown::Shown;
-use super::super::string::{SetCondition, SetExpiry};
+use super::super::target::Target;
 use super::super::value::ValueView;
 use super::{address, distinct};
 use crate::types::Timestamp;
@@ -95,7 +97,7 @@ impl<'f> Field<'f> {
             SetExpiry::Keep => {}
             SetExpiry::Clear if self.end().is_none() => {}
             SetExpiry::Clear => self.decide(draft, None),
-            SetExpiry::At(at_ms) => match key::future(at_ms, draft.author.now) {
+            SetExpiry::At(at_ms) => match future(at_ms, draft.author.now) {
                 Some(time) => self.decide(draft, Some(time)),
                 None => self.target.clear(draft),
             },
@@ -120,7 +122,7 @@ impl<'f> Field<'f> {
                 self.target.set_beside_decisions(draft, terms, value);
             }
             SetExpiry::Keep | SetExpiry::Clear => self.renew(draft, key, value, None),
-            SetExpiry::At(at_ms) => match key::future(at_ms, draft.author.now) {
+            SetExpiry::At(at_ms) => match future(at_ms, draft.author.now) {
                 Some(time) => self.renew(draft, key, value, Some(time)),
                 None if self.view.exists() => self.target.clear(draft),
                 None => {}
@@ -200,7 +202,7 @@ pub(super) fn expire<R: Rows>(
     fields: &[Bytes],
     (at_ms, condition): (i64, ExpireCondition),
 ) -> Outcome<R::Error> {
-    let time = key::future(at_ms, draft.author.now);
+    let time = future(at_ms, draft.author.now);
     let change = |field: &Field<'_>, draft: &mut Draft<'_, '_>| match time {
         _ if !field.view.exists() => ABSENT,
         _ if !condition.holds(at_ms, field.end()) => REFUSED,
@@ -245,7 +247,7 @@ pub(super) fn get_expire<R: Rows>(
     fields: &[Bytes],
     expiry: SetExpiry,
 ) -> Outcome<R::Error> {
-    let goes = matches!(expiry, SetExpiry::At(at_ms) if key::future(at_ms, draft.author.now).is_none());
+    let goes = matches!(expiry, SetExpiry::At(at_ms) if future(at_ms, draft.author.now).is_none());
     let take = |field: &Field<'_>, draft: &mut Draft<'_, '_>| {
         if field.view.exists() {
             field.set_end(draft, expiry);
@@ -301,7 +303,7 @@ pub(super) fn set_expiring_blind(
     let now = draft.author.now;
     let decision = match expiry {
         SetExpiry::Clear => None,
-        SetExpiry::At(at_ms) => Some(begin(key::future(at_ms, now).ok_or(Refusal::NeedsReplica)?, now)),
+        SetExpiry::At(at_ms) => Some(begin(future(at_ms, now).ok_or(Refusal::NeedsReplica)?, now)),
         SetExpiry::Keep => return Err(Refusal::NeedsReplica),
     };
     if condition != SetCondition::Always {

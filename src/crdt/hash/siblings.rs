@@ -4,11 +4,12 @@
 
 use bytes::Bytes;
 
-use super::super::command::{Answer, DataType, Refusal};
-use super::super::content;
-use super::super::delta::{Payload, Rows};
 use super::super::draft::Draft;
-use super::super::execute::Outcome;
+use super::super::kind::DataType;
+use super::super::outcome::{Answer, Outcome};
+use super::super::refusal::Refusal;
+use super::super::row::Payload;
+use super::super::rows::Rows;
 use super::super::shown::Shown;
 use super::super::token::Token;
 use super::super::value::ValueView;
@@ -22,7 +23,7 @@ pub(super) fn siblings<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, field: &By
     let mut token = Token::default();
     token.see(&address, &row, &shown.expiry);
     let is_hash = shown.data_type.is_none_or(|data_type| data_type == DataType::Hash);
-    let types = if is_hash { Vec::new() } else { content::types(rows, shown, key)? };
+    let types = if is_hash { Vec::new() } else { shown.types(rows, key)? };
     Ok(Answer::Siblings { token: token.to_bytes(), values: ValueView::of(&row, &shown.expiry).values(), types })
 }
 

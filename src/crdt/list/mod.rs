@@ -1,4 +1,4 @@
-//! Lists: a row an item, whose element is the item's [`Position`]. The item is in the list while its row has a live entry that shows.
+//! Lists: a row an item, whose element is the item's [`Position`](position::Position). The item is in the list while its row has a live entry that shows.
 //!
 //! ```text
 //! RPUSH k a b     rows  (8, x1, 0): x1 "a"    (8, x1, 1): x2 "b"
@@ -12,20 +12,22 @@
 //! Pushing and popping read the end that they are about, and no more of the list.
 
 mod moving;
-pub mod position;
 mod read;
 mod write;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Answer, DataType, Refusal, Selection, longest_of};
-use super::delta::{Kind, Rows};
-use super::dot::Dot;
 use super::draft::Draft;
-use super::execute::Outcome;
+use super::kind::{DataType, Kind};
+use super::length::longest_of;
+use super::outcome::{Answer, Outcome};
+use super::position::Growth;
+pub use super::position::{self, ItemName};
+use super::refusal::Refusal;
+use super::rows::Rows;
+use super::selection::Selection;
 use super::shown::Shown;
-use position::Growth;
 pub(super) use read::values;
 pub(super) use write::write_all;
 
@@ -46,15 +48,6 @@ impl Side {
             Self::Right => Growth::Up,
         }
     }
-}
-
-/// Names an item as one replica saw it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct ItemName {
-    /// The bytes of the position at which it stands.
-    pub position: Bytes,
-    /// The dots under which it was written, in their order.
-    pub dots: Vec<Dot>,
 }
 
 /// A change of a list. Indexes count from 0 at the front, negative ones from -1 at the back.

@@ -12,13 +12,15 @@
 
 use bytes::Bytes;
 
-use super::super::command::{Answer, Refusal};
-use super::super::delta::{Delta, RowAddress, Rows};
+use super::super::delta::Delta;
 use super::super::dot::Dot;
 use super::super::draft::Draft;
-use super::super::execute::{ExecuteError, Outcome};
+use super::super::outcome::{Answer, Outcome};
+use super::super::position::Position;
+use super::super::refusal::{ExecuteError, Refusal};
+use super::super::row::RowAddress;
+use super::super::rows::Rows;
 use super::super::shown::Shown;
-use super::position::Position;
 use super::read::item;
 use super::write::{Item, beyond, items, put_one, put_unseen};
 use super::{ITEM, ItemName, Side};

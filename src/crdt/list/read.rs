@@ -4,8 +4,9 @@ use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 
-use super::super::delta::{Payload, Row, RowAddress, Rows};
 use super::super::expiry::Expiry;
+use super::super::row::{Payload, Row, RowAddress};
+use super::super::rows::Rows;
 use super::{ITEM, Side};
 
 /// The item that a row shows: what was written last. `None` where nothing shows.

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use super::super::command;
-use super::super::delta::{Row, RowAddress};
 use super::super::memory::MemoryState;
+use super::super::row::{Row, RowAddress};
 use super::super::summary::Summary;
 use super::super::testing::{DELETE, Replica, TYPE, add, bytes, expire, key, set as set_string, settle, text};
 use super::*;

@@ -4,14 +4,15 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::super::command::{Answer, Refusal};
-use super::super::delta::{Decision, Delta, Payload, Row, RowAddress, Rows};
+use super::super::delta::Delta;
 use super::super::dot::Dot;
 use super::super::draft::Draft;
-use super::super::execute::{ExecuteError, Outcome};
-use super::super::key;
+use super::super::outcome::{Answer, Outcome};
+use super::super::position::{Growth, Position};
+use super::super::refusal::{ExecuteError, Refusal};
+use super::super::row::{Decision, Payload, Row, RowAddress};
+use super::super::rows::Rows;
 use super::super::shown::Shown;
-use super::position::{Growth, Position};
 use super::read::{self, item, range, visit};
 use super::{ITEM, Side};
 use crate::config::{MAX_REMOVED_BYTES, MAX_VALUE};
@@ -261,7 +262,7 @@ pub(super) fn trim<R: Rows>(rows: &R, shown: &Shown, mut draft: Draft<'_, '_>, s
     let length = read::length(rows, &shown.expiry, draft.key).map_err(ExecuteError::Rows)?;
     let kept = range(start, stop, length);
     if kept.is_empty() {
-        return Ok((key::delete(rows, shown, draft)?.0, Answer::Ok));
+        return Ok((shown.delete(rows, draft)?.0, Answer::Ok));
     }
     let (before, behind) = (kept.start, length - kept.end);
     if before.saturating_add(behind).saturating_mul(NAMING_BYTES) > MAX_REMOVED_BYTES {

@@ -16,18 +16,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::range::scored;
-pub use self::range::{MemberBound, Order, Range, Score, ScoreBound, Span};
-use super::additive::{Additive, Base, Target};
-use super::command::{Answer, DataType, Refusal, Selection, longest_of};
+pub use self::range::{MemberBound, Range, ScoreBound, Span};
 use super::counter;
-use super::delta::{Kind, Payload, Row, RowAddress, Rows};
 use super::draft::Draft;
-use super::execute::{ExecuteError, Outcome};
+use super::kind::{DataType, Kind};
+use super::length::longest_of;
 use super::number::Number;
+use super::outcome::{Answer, Outcome};
 use super::random::Pick;
+use super::refusal::{ExecuteError, Refusal};
+use super::row::{Payload, Row, RowAddress};
+use super::rows::Rows;
 use super::scan::Scan;
+pub use super::score::{Order, Score};
+pub use super::score_view::ScoreView;
+use super::selection::Selection;
 use super::shown::Shown;
+use super::target::Target;
 use crate::config::MAX_VALUE;
 
 /// A change of a sorted set.
@@ -160,33 +165,6 @@ impl Query {
             Self::Range(range) | Self::Count(range) => range.longest(),
             Self::Rank { member, .. } => member.len(),
             Self::Pick { .. } | Self::Scan(_) => 0,
-        }
-    }
-}
-
-impl Base for Score {
-    fn of(payload: &Payload) -> Option<Self> {
-        if let Payload::Score(score) = payload { Some(*score) } else { None }
-    }
-}
-
-/// What is to be seen in a member's row at one time.
-pub type ScoreView = Additive<Score>;
-
-impl Additive<Score> {
-    /// The exact sum; `None` where the base is infinite.
-    fn exact(&self) -> Option<Number> {
-        let base = self.base().map_or(Some(Number::ZERO), |base| Number::from_double(base.value()));
-        base.map(|base| self.sum(base))
-    }
-
-    /// The score; `None` where the member is none.
-    #[must_use]
-    pub fn score(&self) -> Option<f64> {
-        match self.base() {
-            None if !self.has_runs() => None,
-            Some(base) if !self.has_runs() => Some(base.value()),
-            base => Some(self.exact().map_or_else(|| base.map_or(0.0, |base| base.value()), |exact| exact.to_double())),
         }
     }
 }

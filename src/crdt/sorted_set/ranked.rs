@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use super::super::delta::{Kind, Rows};
+use super::super::kind::Kind;
+use super::super::rows::{Rows, scored};
+use super::super::score::{Order, Score, Scored};
 use super::super::shown::Shown;
-use super::range::{Order, Range, Score, Scored, Span, scored};
+use super::range::{Range, Span};
 
 /// The members of a range with their scores.
 pub(super) fn range<R: Rows>(rows: &R, shown: &Shown, key: &Bytes, range: &Range) -> Result<Scored, R::Error> {

@@ -1,8 +1,9 @@
 //! Sorted sets, replica against replica.
 
 use super::super::command;
-use super::super::delta::{Delta, Entry};
+use super::super::delta::Delta;
 use super::super::dot::Dot;
+use super::super::row::Entry;
 use super::super::testing::{DELETE, Replica, TYPE, add as add_to_set, bytes, key, settle};
 use super::*;
 use crate::types::{Actor, Timestamp};

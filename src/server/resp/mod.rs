@@ -4,6 +4,7 @@
 
 mod announcing;
 mod clients;
+mod command_error;
 mod commands;
 mod connection;
 mod double;
@@ -35,6 +36,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::clients::Seat;
 use self::shared::Shared;
+use self::tallies::Tallies;
 use super::statistics::Statistics;
 use crate::config::{DRAIN_CLIENTS, MAX_CLIENTS};
 use crate::node::Node;
@@ -81,7 +83,8 @@ impl RespServer {
     pub fn on(listener: TcpListener, node: Node, options: Options) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let idle_timeout_s = options.idle_timeout.as_secs();
-        let shared = Shared::new(node, address, options.password.as_deref(), options.max_clients, idle_timeout_s);
+        let tallies = Tallies::new(commands::full_names().count());
+        let shared = Shared::new(node, address, options.password.as_deref(), options.max_clients, idle_timeout_s, tallies);
         Ok(Self { listener, shared: Arc::new(shared) })
     }
 

@@ -7,8 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::clients::Client;
-use super::commands::CommandError;
-use super::commands::spec::Spec;
+use super::command_error::CommandError;
 use super::reply::{Protocol, Reply};
 use super::subscriptions::Subscriptions;
 use crate::config::{MAX_QUEUED, MAX_RECEIPTS, MAX_WATCHED};
@@ -116,11 +115,10 @@ impl Session {
         self.client.profile().protocol = protocol;
     }
 
-    /// Records a command for CLIENT LIST.
-    pub(crate) fn note_command(&self, command: &'static Spec, spec: &'static Spec) {
-        let subcommand = (!std::ptr::eq(command, spec)).then_some(spec.name);
+    /// Records the names of a command and of its subcommand for CLIENT LIST.
+    pub(crate) fn note_command(&self, command: &'static str, subcommand: Option<&'static str>) {
         let mut profile = self.client.profile();
-        profile.command = (command.name, subcommand);
+        profile.command = (command, subcommand);
         profile.active_at = Instant::now();
     }
 

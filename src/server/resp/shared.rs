@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 use super::clients::Clients;
-use super::commands::full_names;
 use super::lines::Lines;
 use super::pause::Pause;
 use super::slow_log::SlowLog;
@@ -55,7 +54,14 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The state of a server that listens at `address`.
-    pub(crate) fn new(node: Node, address: SocketAddr, password: Option<&str>, max_clients: usize, idle_timeout_s: u64) -> Self {
+    pub(crate) fn new(
+        node: Node,
+        address: SocketAddr,
+        password: Option<&str>,
+        max_clients: usize,
+        idle_timeout_s: u64,
+        tallies: Tallies,
+    ) -> Self {
         Self {
             node,
             address,
@@ -63,7 +69,7 @@ impl Shared {
             lines: Lines::default(),
             statistics: Arc::default(),
             started_at: Instant::now(),
-            tallies: Tallies::new(full_names().count()),
+            tallies,
             slow_log: SlowLog::default(),
             pause: Pause::default(),
             rates: Rates::default(),

@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use super::super::super::command::Mutation as Command;
-use super::super::super::counter::holds_data;
-use super::super::super::delta::{Delta, Entry, Kind, Payload, Row, RowAddress, Scope};
+use super::super::super::delta::{Delta, Scope};
 use super::super::super::dot::Dot;
+use super::super::super::expiry::earliest_end;
+use super::super::super::key as any_key;
+use super::super::super::kind::Kind;
 use super::super::super::number::Number;
-use super::super::super::removal::{Passed, attests, dots_of, earliest_end, removable, removal};
+use super::super::super::removal::{Passed, attests, dots_of, removable, removal};
+use super::super::super::row::{Entry, Payload, Row, RowAddress};
+use super::super::super::runs::holds_data;
 use super::super::super::testing::{DELETE, PERSIST, Replica, TYPE, bytes, expire as expire_key, key, set as set_string, settle};
 use super::super::{Mutation, Query};
 use super::*;
@@ -399,7 +403,7 @@ fn explain_tells_of_the_ends_of_fields() {
     a.write(&expire(&["f"], 50));
     a.write(&increment("f", 1));
     a.write(&set("g", "v"));
-    let told = |replica: &Replica| match replica.query(&key::Query::Explain.into()) {
+    let told = |replica: &Replica| match replica.query(&any_key::Query::Explain.into()) {
         Ok(Answer::Explained(told)) => {
             let field = told.into_iter().filter(|dot| dot.kind == Kind::Field.name() && dot.element == "f");
             field.map(|dot| (dot.content, dot.shows, dot.reason)).collect::<Vec<_>>()

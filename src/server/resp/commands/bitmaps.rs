@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::action::{Action, CommandError, Operation, plain};
+use super::action::{Action, CommandError, Operation, plain, value_of};
 use super::options::{integer, is};
 use super::spec::{Flags, Group, Parsed, Spec};
-use super::strings::{of_string, value_of, write};
+use super::strings::{of_string, write};
 use crate::crdt::bits::{self, Change, Combination, Field, FieldChange, Overflow};
 use crate::crdt::command::Answer;
 use crate::crdt::key;

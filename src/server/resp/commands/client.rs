@@ -7,10 +7,9 @@ use tokio::time::Instant;
 
 use super::action::{Action, CommandError};
 use super::introspection::lines;
-use super::options::{integer, is};
+use super::options::{client_type, integer, is};
 use super::spec::{Flags, Group, Parsed, Run, Spec};
 use super::{Call, help, kill};
-use crate::server::resp::clients::ClientType;
 use crate::server::resp::integer::parse_integer;
 use crate::server::resp::lines::Unblocked;
 use crate::server::resp::reply::Reply;
@@ -129,14 +128,6 @@ fn list(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         _ => return Err(CommandError::Syntax),
     }
     Ok(Action::Reply(Reply::Text(clients.iter().map(ToString::to_string).collect())))
-}
-
-/// A type of clients by its name.
-///
-/// # Errors
-/// Where there is no such type.
-pub(super) fn client_type(name: &[u8]) -> Result<ClientType, CommandError> {
-    ClientType::of(name).ok_or_else(|| CommandError::Other(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name))))
 }
 
 /// `CLIENT PAUSE timeout [WRITE | ALL]`.

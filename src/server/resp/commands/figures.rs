@@ -1,7 +1,7 @@
 //! What INFO tells of each command and each kind of error.
 
 use super::full_names;
-use super::info::Fields;
+use super::info_fields::Fields;
 use crate::node::Status;
 use crate::server::resp::shared::Shared;
 use crate::server::resp::tallies::Figures;

@@ -1,14 +1,14 @@
 //! INFO: the fields that clients, exporters and dashboards of Redis read, and a section of our own. What there is nothing of here is 0.
 
-use std::fmt::{Display, Write};
+use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use bytesize::ByteSize;
 
 use super::Call;
 use super::action::Action;
 use super::figures;
+use super::info_fields::Fields;
 use super::options::is;
 use super::spec::Parsed;
 use crate::node::Status;
@@ -53,26 +53,6 @@ pub(super) fn info(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         }
     }
     Ok(Action::Reply(Reply::Text(fields.0)))
-}
-
-/// Lines of `name:value`.
-pub(super) struct Fields(String);
-
-impl Fields {
-    pub(super) fn add(&mut self, name: &str, value: impl Display) {
-        let _ = write!(self.0, "{name}:{value}\r\n");
-    }
-
-    /// Fields of what does not exist here.
-    fn zeros(&mut self, names: &[&str]) {
-        names.iter().for_each(|name| self.add(name, 0));
-    }
-
-    /// A number of bytes, and the same for people.
-    fn bytes(&mut self, name: &str, bytes: u64) {
-        self.add(name, bytes);
-        self.add(&format!("{name}_human"), ByteSize(bytes));
-    }
 }
 
 fn server(fields: &mut Fields, shared: &Shared, status: &Status) {

@@ -4,8 +4,7 @@ use bytes::Bytes;
 
 use super::Call;
 use super::action::{Action, CommandError};
-use super::client::client_type;
-use super::options::is;
+use super::options::{client_type, is};
 use super::spec::Parsed;
 use crate::server::resp::clients::{Client, ClientType};
 use crate::server::resp::integer::parse_integer;

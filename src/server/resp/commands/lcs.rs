@@ -5,10 +5,9 @@
 
 use bytes::Bytes;
 
-use super::action::{Action, CommandError, Operation};
+use super::action::{Action, CommandError, Operation, value_of};
 use super::options::{integer, is};
 use super::spec::Parsed;
-use super::strings::value_of;
 use crate::config::MAX_COMPARED;
 use crate::crdt::command::Refusal;
 use crate::crdt::string::Query;

@@ -14,6 +14,7 @@ mod hashes;
 mod help;
 mod hyperloglogs;
 mod info;
+mod info_fields;
 mod introspection;
 mod keys;
 mod keyspace;
@@ -217,7 +218,7 @@ fn dispatch_command(arguments: &mut Vec<Bytes>, call: &mut Call<'_>) -> Parsed {
         _ => (command, row),
     };
     call.note.row = Some(row);
-    call.session.note_command(command, spec);
+    call.session.note_command(command.name, (!std::ptr::eq(command, spec)).then_some(spec.name));
     if !spec.accepts(arguments.len()) {
         return Err(transactions::if_exec(spec, CommandError::WrongArity(full_name(command, spec)), call));
     }

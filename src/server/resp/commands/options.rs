@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::super::clients::ClientType;
 use super::super::integer::parse_integer;
 use super::action::CommandError;
 use crate::crdt::key::ExpireCondition;
@@ -160,4 +161,12 @@ pub(super) fn expire_condition(arguments: &[Bytes]) -> Result<ExpireCondition, C
         (_, true, ..) => Ok(ExpireCondition::HasExpiry),
         _ => Ok(ExpireCondition::Always),
     }
+}
+
+/// A type of clients by its name.
+///
+/// # Errors
+/// Where there is no such type.
+pub(super) fn client_type(name: &[u8]) -> Result<ClientType, CommandError> {
+    ClientType::of(name).ok_or_else(|| CommandError::Other(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name))))
 }

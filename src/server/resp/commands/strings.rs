@@ -148,11 +148,6 @@ fn msetnx(arguments: &[Bytes], _now_ms: i64) -> Parsed {
     }))
 }
 
-/// The string that GET answered, empty where there is none.
-pub(super) fn value_of(answer: Result<Answer, OperationError>) -> Result<Bytes, CommandError> {
-    Ok(if let Answer::Bytes(string) = answer? { string } else { Bytes::new() })
-}
-
 /// Asks something about a string, where there is one.
 pub(super) fn of_string(key: &Bytes, missing: Reply, ask: impl FnOnce(Bytes) -> Result<Reply, CommandError> + Send + 'static) -> Action {
     Operation::read(key, Query::Get).shaped(|answer| match answer {

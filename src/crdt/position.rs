@@ -31,9 +31,10 @@
 use std::cmp::Ordering;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use super::super::codec::DecodeError;
-use super::super::dot::Dot;
+use super::codec::DecodeError;
+use super::dot::Dot;
 use crate::config::MAX_POSITION;
 use crate::types::{Actor, Timestamp};
 
@@ -47,6 +48,15 @@ const STRIDE: i128 = 1 << 18;
 const UNSEEN: i64 = 1 << 61;
 /// The first byte of the number 0.
 const ZERO: u8 = 0x80;
+
+/// Names an item as one replica saw it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ItemName {
+    /// The bytes of the position at which it stands.
+    pub position: Bytes,
+    /// The dots under which it was written, in their order.
+    pub dots: Vec<Dot>,
+}
 
 /// One step of a path.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
