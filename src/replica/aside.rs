@@ -17,18 +17,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::damage::{MOST_ASIDE, aside_key};
-use super::execution::Work;
-use super::transaction::ReplicaError;
-use super::view::View;
-use super::{Replica, layout};
+use super::layout;
 use crate::crdt::delta::{Delta, Kind, RowAddress, Scope};
 use crate::crdt::dot::Dot;
+use crate::env::{Snapshot, StorageError};
 use crate::panics::Panicked;
 use crate::types::Place;
 
+/// Rows that are set aside at most, of either sort: more of them are one fault, and tell no more.
+pub(super) const MOST_ASIDE: u64 = 1024;
 /// Rows that are named of one write that can't be joined: it is one fault, and more of them tell no more.
-const MOST_NAMED: usize = 8;
+pub(super) const MOST_NAMED: usize = 8;
 
 /// A row that was set aside at this peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -67,20 +66,21 @@ impl Unjoined {
         !self.rows.is_empty() && self.rows.get(row_key).is_some_and(|known| dots.into_iter().eq(known.dots.iter().copied()))
     }
 
-    /// Notes one more. Says so where it was not known.
-    fn note(&mut self, key: &[u8], row_key: Vec<u8>, not_joined: NotJoined) {
+    /// Notes one more: a row with the dots that came for it, or without an address a key. Says so where it was not known.
+    pub(super) fn note(&mut self, place: Place, key: &[u8], address: Option<RowAddress>, dots: Vec<Dot>, why: Panicked) {
+        let row_key = address.as_ref().map_or_else(|| layout::rows_of_key(place, key), |address| layout::row_key(place, address));
         if self.rows.len() as u64 >= MOST_ASIDE && !self.rows.contains_key(&row_key) {
             return;
         }
-        let (why, row) = (not_joined.why.clone(), layout::hex(&row_key));
-        if Arc::make_mut(&mut self.rows).insert(row_key, not_joined).is_none() {
-            tracing::error!(key = %key.escape_ascii(), row, %why, "a row can't be joined and is set aside: what came for it is refused");
+        let (said, row) = (why.clone(), layout::hex(&row_key));
+        if Arc::make_mut(&mut self.rows).insert(row_key, NotJoined { address, dots, why }).is_none() {
+            tracing::error!(key = %key.escape_ascii(), row, why = %said, "a row can't be joined and is set aside: what came for it is refused");
         }
     }
 }
 
 /// The rows that a delta names, with the dots that it adds to each; of a replaced key, the key.
-fn named(delta: &Delta) -> BTreeMap<(Bytes, Option<RowAddress>), Vec<Dot>> {
+pub(super) fn named(delta: &Delta) -> BTreeMap<(Bytes, Option<RowAddress>), Vec<Dot>> {
     let mut named: BTreeMap<(Bytes, Option<RowAddress>), Vec<Dot>> = BTreeMap::new();
     for (address, dot, _) in &delta.adds {
         named.entry((address.key.clone(), Some(address.clone()))).or_default().push(*dot);
@@ -112,54 +112,37 @@ fn named_in(rest: &[u8]) -> (Option<Kind>, Option<Bytes>) {
     (Some(kind), element)
 }
 
-impl Replica {
-    /// Sets aside what a piece of a batch was about: it can't be joined.
-    pub(super) fn set_aside(&mut self, piece: &Work, why: &Panicked) {
-        let named = match piece {
-            Work::Execute(command) => BTreeMap::from([((command.key.clone(), None), Vec::new())]),
-            Work::Receive(sent) => named(&sent.delta),
-        };
-        for ((key, address), dots) in named.into_iter().take(MOST_NAMED) {
-            self.note_unjoined(&key, address, dots, why);
-        }
-        self.publish();
-    }
-
-    /// Sets one row aside that a pull brought.
-    pub(super) fn set_row_aside(&mut self, address: RowAddress, dots: Vec<Dot>, why: &Panicked) {
-        self.note_unjoined(&address.key.clone(), Some(address), dots, why);
-        self.publish();
-    }
-
-    fn note_unjoined(&mut self, key: &[u8], address: Option<RowAddress>, dots: Vec<Dot>, why: &Panicked) {
-        let place = Place::of(key, self.partition_count());
-        let row_key = address.as_ref().map_or_else(|| layout::rows_of_key(place, key), |address| layout::row_key(place, address));
-        self.unjoined.note(key, row_key, NotJoined { address, dots, why: why.clone() });
-        self.damage.rows_unjoined = self.unjoined.count();
-    }
+/// The rows of a key that are set aside, as a snapshot and the list of those that could not be joined show them.
+pub(super) fn of_key(snapshot: &dyn Snapshot, unjoined: &Unjoined, place: Place, key: &[u8]) -> Result<Vec<SetAside>, StorageError> {
+    let rows = layout::rows_of_key(place, key);
+    let start = aside_key(&rows);
+    let mut found = Vec::new();
+    snapshot.scan(&start, &layout::end_of(&start), &mut |aside, value| {
+        let (kind, element) = named_in(aside.get(start.len()..).unwrap_or_default());
+        let element = element.unwrap_or_else(|| layout::hex(aside).into());
+        found.push(SetAside { kind, element, reason: format!("it could not be read; its {} bytes are kept", value.len()) });
+        ControlFlow::Continue(())
+    })?;
+    let unjoined = unjoined.rows.range(rows.clone()..layout::end_of(&rows));
+    found.extend(unjoined.map(|(_, NotJoined { address, why, .. })| SetAside {
+        kind: address.as_ref().map(|address| address.kind),
+        element: address.as_ref().map(|address| address.element.clone()).unwrap_or_default(),
+        reason: format!("it can't be joined: {why}"),
+    }));
+    Ok(found)
 }
 
-impl View {
-    /// The rows of a key that are set aside at this peer.
-    ///
-    /// # Errors
-    /// Where they could not be read.
-    pub fn set_aside(&self, key: &[u8]) -> Result<Vec<SetAside>, ReplicaError> {
-        let rows = layout::rows_of_key(self.place(key), key);
-        let start = aside_key(&rows);
-        let mut found = Vec::new();
-        self.snapshot.scan(&start, &layout::end_of(&start), &mut |aside, value| {
-            let (kind, element) = named_in(aside.get(start.len()..).unwrap_or_default());
-            let element = element.unwrap_or_else(|| layout::hex(aside).into());
-            found.push(SetAside { kind, element, reason: format!("it could not be read; its {} bytes are kept", value.len()) });
-            ControlFlow::Continue(())
-        })?;
-        let unjoined = self.unjoined.rows.range(rows.clone()..layout::end_of(&rows));
-        found.extend(unjoined.map(|(_, NotJoined { address, why, .. })| SetAside {
-            kind: address.as_ref().map(|address| address.kind),
-            element: address.as_ref().map(|address| address.element.clone()).unwrap_or_default(),
-            reason: format!("it can't be joined: {why}"),
-        }));
-        Ok(found)
-    }
+/// Counts the rows that could not be read and are kept.
+pub(super) fn count(snapshot: &dyn Snapshot) -> Result<u64, StorageError> {
+    let mut count = 0;
+    snapshot.scan(b"d", b"e", &mut |_, _| {
+        count += 1;
+        ControlFlow::Continue(())
+    })?;
+    Ok(count)
+}
+
+/// The key under which the bytes of a row are kept that can't be read.
+pub(super) fn aside_key(row_key: &[u8]) -> Vec<u8> {
+    [b"d", row_key].concat()
 }

@@ -196,7 +196,7 @@ impl Replica {
             Err(panicked) => {
                 // The transaction is gone, so nothing has changed. This pull is broken off; the next one leaves the row out.
                 if let Some((address, dots)) = judged.into_inner() {
-                    self.set_row_aside(address, dots, &panicked);
+                    self.note_unjoined(&address.key.clone(), Some(address), dots, &panicked);
                 }
                 return Err(panicked.into());
             }

@@ -12,21 +12,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::collection::Deriving;
 use super::derived::Comparing;
-use super::layout::Damaged;
 use super::leaf::NotTold;
 use super::partition::Role;
-use super::transaction::{ReplicaError, counts_for_key};
+use super::transaction::ReplicaError;
 use super::{Replica, layout};
-use crate::crdt::delta::{Row, RowAddress};
+use crate::crdt::delta::RowAddress;
+use crate::crdt::dot::Dot;
 use crate::crdt::encode;
-use crate::env::{Snapshot, StorageError};
-use crate::panics::caught;
+use crate::env::Snapshot;
+use crate::panics::{Panicked, caught};
 use crate::types::{Digest, LEAVES, Partition, Place};
-
-/// Damaged rows that are kept at most: more of them are one damage, and tell no more.
-pub(super) const MOST_ASIDE: u64 = 1024;
 
 /// What was found since the start, and what is left of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -41,17 +37,14 @@ pub struct Damage {
     pub derived: u64,
 }
 
-/// Counts the rows that were set aside.
-pub(super) fn count_aside(snapshot: &dyn Snapshot) -> Result<u64, StorageError> {
-    let mut count = 0;
-    snapshot.scan(b"d", b"e", &mut |_, _| {
-        count += 1;
-        ControlFlow::Continue(())
-    })?;
-    Ok(count)
-}
-
 impl Replica {
+    /// Notes that a row could not be joined with the dots that came for it; or, without an address, a key on which a command failed.
+    pub(super) fn note_unjoined(&mut self, key: &[u8], address: Option<RowAddress>, dots: Vec<Dot>, why: &Panicked) {
+        self.unjoined.note(Place::of(key, self.partition_count()), key, address, dots, why.clone());
+        self.damage.rows_unjoined = self.unjoined.count();
+        self.publish();
+    }
+
     /// Notes that a row of a partition can't be read.
     pub(super) fn suspect(&mut self, partition: Partition) {
         if usize::from(partition.0) < self.partitions.len() {
@@ -170,23 +163,6 @@ impl Scrub {
         let sums = std::iter::once(&self.sum).chain(std::iter::repeat_n(&empty, LEAVES - 1 - self.leaf));
         if self.digests.iter().skip(self.leaf).eq(sums) { Ok(()) } else { Err(NotTold::NotWhole) }
     }
-}
-
-/// A row as it lies in storage, if it can be read, and all can be computed that is derived of it.
-pub(super) fn whole(row_key: &[u8], value: &[u8], partitions: u16) -> Result<(RowAddress, Row, Bytes), Damaged> {
-    let (address, row, content) = layout::read_row(row_key, &Bytes::copy_from_slice(value))?;
-    let derived = caught(|| {
-        let mut deriving = Deriving::default();
-        deriving.take_in(Place::of(&address.key, partitions), &address, &row, &content);
-        let _ = (deriving.finish(), counts_for_key(&address, &row));
-    });
-    derived.map_err(|panicked| Damaged(format!("row {}: {panicked}", layout::hex(row_key))))?;
-    Ok((address, row, content))
-}
-
-/// The key under which a damaged row is set aside.
-pub(super) fn aside_key(row_key: &[u8]) -> Vec<u8> {
-    [b"d", row_key].concat()
 }
 
 /// A damaged row as it lay in storage.

@@ -17,11 +17,13 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::collection::{self, Collection, Deriving, rank_value};
-use super::transaction::{Prepared, ReplicaError};
-use super::{Replica, damage, layout};
+use super::layout::Damaged;
+use super::transaction::{Prepared, ReplicaError, counts_for_key};
+use super::{Replica, layout};
 use crate::crdt::delta::{Row, RowAddress};
-use crate::crdt::removal::earliest_end;
+use crate::crdt::expiry::earliest_end;
 use crate::env::{Batch, Snapshot, StorageError};
+use crate::panics::caught;
 use crate::types::{Partition, Place};
 
 /// Compares what is derived with rows that are read in the order of storage.
@@ -92,7 +94,7 @@ impl Replica {
         let (mut deriving, mut ends, mut is_whole) = (Deriving::default(), Vec::new(), true);
         let (start, end) = layout::partition_range(partition);
         let partitions = self.partition_count();
-        snapshot.scan(&start, &end, &mut |row_key, value| match damage::whole(row_key, value, partitions) {
+        snapshot.scan(&start, &end, &mut |row_key, value| match whole(row_key, value, partitions) {
             Ok((address, row, content)) => {
                 deriving.take_in(Place::of(&address.key, partitions), &address, &row, &content);
                 ends.extend(earliest_end(&row).map(|end| layout::ending_key(end, row_key)));
@@ -135,6 +137,18 @@ impl Replica {
         }
         Ok(mended)
     }
+}
+
+/// A row as it lies in storage, if it can be read, and all can be computed that is derived of it.
+pub(super) fn whole(row_key: &[u8], value: &[u8], partitions: u16) -> Result<(RowAddress, Row, Bytes), Damaged> {
+    let (address, row, content) = layout::read_row(row_key, &Bytes::copy_from_slice(value))?;
+    let derived = caught(|| {
+        let mut deriving = Deriving::default();
+        deriving.take_in(Place::of(&address.key, partitions), &address, &row, &content);
+        let _ = (deriving.finish(), counts_for_key(&address, &row));
+    });
+    derived.map_err(|panicked| Damaged(format!("row {}: {panicked}", layout::hex(row_key))))?;
+    Ok((address, row, content))
 }
 
 /// Whether what is stored says the same as what was derived: two records also where the bounds of one are wider.

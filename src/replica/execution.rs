@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::aside::{self, MOST_NAMED};
 use super::transaction::{Prepared, ReplicaError, Transaction};
 use super::{Replica, hints};
 use crate::config::EXPIRY_GRACE;
@@ -15,7 +16,7 @@ use crate::crdt::removal::{self, Passed};
 use crate::crdt::shown::Shown;
 use crate::crdt::{counter, expiry};
 use crate::env::message::{Refused, Sent};
-use crate::panics::caught;
+use crate::panics::{Panicked, caught};
 use crate::types::{Partition, PeerId, Place, Timestamp};
 
 use super::minter::Minter;
@@ -133,6 +134,18 @@ impl Replica {
         self.hints += attempt.added_hints;
         self.commit(attempt.prepared)?;
         Ok(attempt.outcomes)
+    }
+
+    /// Sets aside what a piece of a batch was about: it can't be joined.
+    fn set_aside(&mut self, piece: &Work, why: &Panicked) {
+        match piece {
+            Work::Execute(command) => self.note_unjoined(&command.key, None, Vec::new(), why),
+            Work::Receive(sent) => {
+                for ((key, address), dots) in aside::named(&sent.delta).into_iter().take(MOST_NAMED) {
+                    self.note_unjoined(&key, address, dots, why);
+                }
+            }
+        }
     }
 
     /// Executes and joins a batch in a transaction, which is not committed.

@@ -157,7 +157,7 @@ impl Replica {
         }
         let journal = replay(&*snapshot, &mut states)?;
         let (next_hint, hints) = hints::count(&*snapshot)?;
-        let damage = Damage { rows_aside: damage::count_aside(&*snapshot)?, ..Damage::default() };
+        let damage = Damage { rows_aside: aside::count(&*snapshot)?, ..Damage::default() };
         drop(snapshot);
         let had_room = storage.has_room();
         let view = View::new(storage.snapshot(), &states, 0, &minter, (Shown { hints, damage, has_room: had_room }, Unjoined::default()));

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::aside::Unjoined;
+use super::aside::{self, SetAside, Unjoined};
 use super::collection::Collection;
 use super::damage::Damage;
 use super::layout::{self, Damaged};
@@ -271,6 +271,14 @@ impl View {
             page.rows.extend(self.row(place, address)?);
         }
         Ok(page)
+    }
+
+    /// The rows of a key that are set aside at this peer.
+    ///
+    /// # Errors
+    /// Where they could not be read.
+    pub fn set_aside(&self, key: &[u8]) -> Result<Vec<SetAside>, ReplicaError> {
+        Ok(aside::of_key(&*self.snapshot, &self.unjoined, self.place(key), key)?)
     }
 
     fn empty_page(&self, view: &PartitionView, key: &Bytes) -> Page {
