@@ -30,5 +30,6 @@ pub mod replica;
 pub mod ring;
 pub mod server;
 pub mod sim;
+pub mod skew;
 pub mod topology;
 pub mod types;

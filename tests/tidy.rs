@@ -30,7 +30,7 @@ const LAYERS: [(u8, &[&str]); 8] = [
             "panics",
         ],
     ),
-    (2, &["env", "topology", "listeners", "pace"]),
+    (2, &["env", "topology", "listeners", "pace", "skew"]),
     (3, &["replica", "exchange"]),
     (4, &["coordinator", "anti_entropy", "handoff", "membership", "pubsub"]),
     (5, &["node"]),

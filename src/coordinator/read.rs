@@ -173,10 +173,11 @@ impl Coordinator {
             sees_other_ring |= !agrees;
             usize::from(standing == Standing::Counted && agrees)
         };
+        let mut damaged = None;
         if standing != Standing::Absent {
             match question.here(self, key) {
                 // The others are heard in its place.
-                Err(OperationError::Damaged(_)) if level > Level::Local => {}
+                Err(error @ OperationError::Damaged(_)) if level > Level::Local => damaged = Some(error),
                 told => {
                     let told = told?;
                     counted += counts(A::standing(&told));
@@ -211,6 +212,9 @@ impl Coordinator {
         let enough = if level == Level::Sloppy { counted >= 1 } else { counted >= needed && counted > 0 };
         if enough {
             return Ok(heard);
+        }
+        if let Some(error) = damaged.filter(|_| counted == 0) {
+            return Err(error.into());
         }
         let syncing = counted == 0 && (heard_extra || standing == Standing::Extra) && level <= Level::Sloppy;
         let error = if syncing { OperationError::Syncing } else { OperationError::NoQuorum { reached: counted, needed } };

@@ -207,6 +207,7 @@ fn ringtide(fields: &mut Fields, _shared: &Shared, status: &Status) {
     fields.add("damaged_rows", status.damage.rows_aside);
     fields.add("unjoined_rows", status.damage.rows_unjoined);
     fields.add("mended_records", status.damage.derived);
+    fields.add("clock_ahead_ms", status.clock_ahead_ms);
 }
 
 fn keyspace(fields: &mut Fields, _shared: &Shared, status: &Status) {

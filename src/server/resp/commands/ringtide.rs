@@ -96,6 +96,7 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         ("damaged_rows", Reply::count(status.damage.rows_aside)),
         ("unjoined_rows", Reply::count(status.damage.rows_unjoined)),
         ("mended_records", Reply::count(status.damage.derived)),
+        ("clock_ahead_ms", Reply::Integer(status.clock_ahead_ms)),
     ])))
 }
 
