@@ -36,7 +36,7 @@ fn a_row_that_can_not_be_read_is_set_aside_and_shown_with_its_key() {
     drop(storage);
 
     peer.start();
-    assert_eq!(set_aside(&peer, "whole"), "Array([])");
+    assert_eq!(set_aside(&peer, "whole"), "array([])");
     let refused = peer.try_ask::<String>(&["GET", "struck"]).unwrap_err();
     assert!(refused.contains("damaged"), "{refused}");
     eventually("it can be written again", || peer.try_ask::<()>(&["SET", "struck", "after"]));
