@@ -179,6 +179,7 @@ impl Replica {
                 transaction,
                 room: STEP_ROWS,
                 marks: Vec::new(),
+                is_doubted: false,
                 judged: &judged,
                 left_out: Vec::new(),
             };
@@ -218,6 +219,8 @@ struct Comparison<'a> {
     room: usize,
     /// Ranges that count as compared once the step is committed.
     marks: Vec<RowRange>,
+    /// Whether the range at hand has a row that is not to be believed: then it never counts as compared, and the pull takes no clock over.
+    is_doubted: bool,
     /// The row that is being judged, and its dots at the other replica: outlives a panic.
     judged: &'a RefCell<Option<(RowAddress, Vec<Dot>)>>,
     /// Dots of rows that are set aside.
@@ -301,8 +304,11 @@ impl Comparison<'_> {
                 self.judged.take();
             }
         }
+        let is_doubted = std::mem::take(&mut self.is_doubted);
         let Some(cut) = cut else {
-            self.marks.push(range);
+            if !is_doubted {
+                self.marks.push(range);
+            }
             return Ok(());
         };
         let is_known = |key: &Vec<u8>| known_until.as_ref().is_none_or(|known| key < known);
@@ -311,7 +317,7 @@ impl Comparison<'_> {
         };
         let missing: Vec<RowAddress> = theirs.iter().filter(is_missing).map(|(_, other)| other.address.clone()).collect();
         let cut = Some(Bytes::from(cut));
-        if cut != range.from {
+        if cut != range.from && !is_doubted {
             self.marks.push(RowRange { until: cut.clone(), ..range.clone() });
         }
         let told = Told { range: RowRange { from: cut, ..range }, content: Content::Rows { rows: theirs, causal } };
@@ -365,8 +371,10 @@ impl Comparison<'_> {
         self.room = self.room.saturating_sub(row.values().map(Entry::size).sum::<usize>() / 1024);
         let newest = row.values().map(|entry| entry.timestamp).max().unwrap_or_default();
         if self.replica.minter.observe(newest, self.replica.clock.wall_ms()).is_err() {
-            tracing::warn!(peer = %self.running.from.peer, "a pull met a timestamp too far in the future and was broken off");
-            return Err(GivenUp::Void);
+            let peer = self.running.from.peer;
+            tracing::warn!(%peer, "a pull met a timestamp too far in the future: that row is left out, and the clock is not taken over");
+            self.is_doubted = true;
+            return Ok(false);
         }
         let mine = match mine {
             Some((_, row, _)) => row,
