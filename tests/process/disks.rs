@@ -192,7 +192,7 @@ fn a_disk_that_is_slow_by_half_a_second_slows_nobody_elses_clients() {
     let before = ["sloppy", "quorum"].map(|level| latencies(&cluster.peers[0], level));
     cluster.peers[2].kill();
     let slow = "inject=fsync,fdatasync:delay_enter=500000";
-    cluster.slow_down(2, &["strace", "-D", "-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", slow]);
+    cluster.restart_through(2, &["strace", "-D", "-f", "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", slow]);
     cluster.wait_until_whole();
     let during = ["sloppy", "quorum"].map(|level| latencies(&cluster.peers[0], level));
     println!("median and 99th, sloppy and quorum: before {before:?}, with one slow disk {during:?}");

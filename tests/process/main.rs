@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
 
 mod blocking;
+mod clocks;
 mod cluster;
 mod coming_and_going;
 mod disks;
