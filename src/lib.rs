@@ -29,5 +29,6 @@ pub mod replica;
 pub mod ring;
 pub mod server;
 pub mod sim;
+pub mod skew;
 pub mod topology;
 pub mod types;

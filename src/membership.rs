@@ -13,8 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::absences::Absences;
 use crate::config::HEARTBEAT_INTERVAL;
 use crate::detector::{Detector, State};
-use crate::env::Lane;
 use crate::env::message::{Message, Standing as Worth};
+use crate::env::{Clock, Lane};
 use crate::exchange::Exchange;
 use crate::listeners::Listeners;
 use crate::members::{Members, Standing};
@@ -23,6 +23,7 @@ use crate::replica::owner::{Ended, Writer};
 use crate::replica::view::View;
 use crate::replica::{Replica, partition};
 use crate::ring::Ring;
+use crate::skew::{Offsets, Skew};
 use crate::topology::{Cluster, Topology};
 use crate::types::{Actor, Partition, PeerId};
 
@@ -46,6 +47,8 @@ pub enum MembershipEvent {
         sealed: Vec<Partition>,
         /// Whom it would replace.
         missed: Vec<PeerId>,
+        /// What its clock says, in milliseconds since 1970.
+        wall_ms: u64,
     },
     /// The peer's member list.
     Members(PeerId, Box<Members>),
@@ -75,6 +78,10 @@ pub struct Beats {
     pub absences: Absences,
     /// Whether clients keep this peer busy.
     pub pace: Pace,
+    /// What this peer's clock says.
+    pub clock: Arc<dyn Clock>,
+    /// By how much it is off.
+    pub skew: Skew,
 }
 
 /// The task's state.
@@ -88,6 +95,9 @@ pub struct Membership<T> {
     detector: Detector,
     absences: Absences,
     pace: Pace,
+    clock: Arc<dyn Clock>,
+    skew: Skew,
+    offsets: Offsets,
     connected: BTreeSet<PeerId>,
     /// Who has told its member list since this peer was started.
     told: BTreeSet<PeerId>,
@@ -113,7 +123,7 @@ impl<T: Send + 'static> Membership<T> {
         beats: Beats,
         wake: mpsc::Sender<PeerId>,
     ) -> Self {
-        let Beats { listeners, absences, pace } = beats;
+        let Beats { listeners, absences, pace, clock, skew } = beats;
         let (connected, started, liveness) = (BTreeSet::new(), Instant::now(), SharedLiveness::default());
         let (detector, returns) = (Detector::default(), !topology.cluster().is_member(topology.local()));
         let (agreeing, told) = (BTreeSet::new(), BTreeSet::new());
@@ -127,6 +137,9 @@ impl<T: Send + 'static> Membership<T> {
             detector,
             absences,
             pace,
+            clock,
+            skew,
+            offsets: Offsets::default(),
             connected,
             told,
             agreeing,
@@ -180,12 +193,14 @@ impl<T: Send + 'static> Membership<T> {
             }
             MembershipEvent::Disconnected(peer) => {
                 self.detector.disconnected(peer);
+                self.offsets.forget(peer);
                 self.connected.remove(&peer);
                 self.judge();
                 self.show_reachable();
             }
-            MembershipEvent::Heartbeat { peer, members, sealed, missed } => {
+            MembershipEvent::Heartbeat { peer, members, sealed, missed, wall_ms } => {
                 self.detector.heard(peer, now_ms);
+                self.offsets.told(peer, wall_ms, self.clock.wall_ms());
                 self.absences.told(peer, missed);
                 let agrees = members == self.members.digest();
                 if !agrees {
@@ -221,11 +236,13 @@ impl<T: Send + 'static> Membership<T> {
         let view = self.view.load_full();
         let missed = self.absences.missed(self.now_ms());
         let (members, sealed, listening) = (self.members.digest(), view.sealed(), self.listeners.own());
-        let heartbeat = Message::Heartbeat { members, sealed, missed, busy: self.pace.was_busy(), listening }.to_frame();
+        let (busy, wall_ms) = (self.pace.was_busy(), self.clock.wall_ms());
+        let heartbeat = Message::Heartbeat { members, sealed, missed, busy, listening, wall_ms }.to_frame();
         for peer in &self.connected {
             let _ = self.exchange.send_frame(*peer, Lane::Operations, heartbeat.clone());
         }
         self.judge();
+        self.judge_clock();
         self.show_reachable();
         self.renew_own(view.actor()).await?;
         self.replace_the_missed().await?;
@@ -285,6 +302,19 @@ impl<T: Send + 'static> Membership<T> {
             if state == State::Up {
                 let _ = self.wake.try_send(peer);
             }
+        }
+    }
+
+    /// Notices whether this peer's clock can be believed.
+    fn judge_clock(&self) {
+        let ahead_ms = self.offsets.judge(self.members.joined().count());
+        match (self.skew.judged(ahead_ms), ahead_ms) {
+            (false, _) => {}
+            (true, 0) => tracing::info!("the clock of this peer agrees with those of the others again"),
+            (true, _) => tracing::error!(
+                ahead_ms,
+                "the clock of this peer is not that of most others: they carry out what its clients write until it is set right"
+            ),
         }
     }
 

@@ -13,7 +13,7 @@ const MAX_LINES: usize = 500;
 const LAYERS: [(u8, &[&str]); 8] = [
     (0, &["types", "config"]),
     (1, &["hlc", "held", "crdt", "ring", "merkle", "quorum", "detector", "absences", "members", "former", "glob", "notifications"]),
-    (2, &["env", "topology", "listeners", "pace"]),
+    (2, &["env", "topology", "listeners", "pace", "skew"]),
     (3, &["replica", "exchange"]),
     (4, &["coordinator", "anti_entropy", "handoff", "membership", "pubsub"]),
     (5, &["node"]),

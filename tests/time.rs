@@ -210,3 +210,34 @@ async fn a_peer_whose_clock_is_too_far_ahead_is_not_believed_and_the_others_go_o
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_at_a_peer_whose_clock_is_off_is_carried_out_by_others() {
+    let cluster = cluster(7).await;
+    let hour = i64::try_from(HOUR.as_millis()).unwrap();
+    for (round, skew_ms) in (0..).zip([hour, -hour, 365 * 24 * hour, -365 * 24 * hour]) {
+        cluster.peers[0].clock.set_skew(skew_ms);
+        sleep(Duration::from_secs(3)).await;
+        let off_ms = node(&cluster, 0).status().clock_ahead_ms;
+        assert!((off_ms - skew_ms).abs() < 1_000, "{off_ms} instead of {skew_ms}");
+        assert_eq!([1, 2].map(|index| node(&cluster, index).status().clock_ahead_ms), [0, 0], "a majority is right");
+        for number in 0..20 {
+            let number = round * 20 + number;
+            // At the peer itself, and at one that would have it carry out every third.
+            for (index, level) in [(0, Level::Quorum), (0, Level::Sloppy), (1, Level::Quorum)] {
+                write(&node(&cluster, index), level, number, set("written")).await;
+            }
+            for index in 1..3 {
+                assert_eq!(
+                    shown(&node(&cluster, index), Level::Quorum, number).await,
+                    Answer::Bytes("written".into()),
+                    "skew {skew_ms} ms"
+                );
+            }
+        }
+        cluster.peers[0].clock.set_skew(0);
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(node(&cluster, 0).status().clock_ahead_ms, 0);
+        cluster.converge(Duration::from_secs(120)).await.unwrap();
+    }
+}

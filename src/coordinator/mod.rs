@@ -35,6 +35,7 @@ use crate::replica::awaited::Awaited;
 use crate::replica::execution::{Change, Command};
 use crate::replica::owner::{NotQueued, Writer};
 use crate::replica::view::View;
+use crate::skew::Skew;
 use crate::topology::Topology;
 use crate::types::{Level, Partition, PeerId};
 
@@ -70,6 +71,8 @@ pub struct Coordinator {
     pub turns: Turns,
     /// Told of every command, so that what else this peer does makes room for them.
     pub pace: Pace,
+    /// By how much this peer's clock is off.
+    pub skew: Skew,
 }
 
 /// How many reads found something, and how many nothing.
@@ -154,7 +157,12 @@ impl Coordinator {
         key: &Bytes,
         mutation: &Mutation,
     ) -> impl Future<Output = Result<(Answer, u64), Failed>> + Send + use<> {
-        let started = check_lengths(key, mutation.longest()).map_or_else(Started::Over, |()| self.execute_here(level, key, mutation, None));
+        let is_last = || self.topology.cluster().reachable_holders(self.topology.place(key).partition).next().is_none();
+        let started = match check_lengths(key, mutation.longest()) {
+            Ok(()) if self.stamps_well() || is_last() => self.execute_here(level, key, mutation, None),
+            Ok(()) => Started::Over(OperationError::NoReplica),
+            Err(error) => Started::Over(error),
+        };
         async move {
             match started {
                 Started::Here(result) => match result.await {
@@ -214,12 +222,9 @@ impl Coordinator {
         let holders = cluster.ring.holders(partition);
         let next = || cluster.reachable_holders(partition).find(|peer| !tried.contains(peer));
         // A holder whose first sync is under way would decide on half of what there is; another holder knows more.
-        let (view, wall_ms) = (self.view.load(), self.clock.wall_ms());
-        let standing = view.partition(partition).standing;
-        // Nor would anybody take what is stamped by a clock that was far ahead once, and has been set right since.
-        let stamps_well = Hlc::too_far_ahead(view.now(wall_ms), wall_ms).is_none();
+        let standing = self.view.load().partition(partition).standing;
         let holds = holders.contains(&local) && !tried.contains(&local);
-        if holds && (standing == Standing::Counted && stamps_well || level == Level::Local || next().is_none()) {
+        if holds && (standing == Standing::Counted && self.stamps_well() || level == Level::Local || next().is_none()) {
             return self.execute_here(level, key, mutation, None);
         }
         match next() {
@@ -232,6 +237,12 @@ impl Coordinator {
                 Started::Over(OperationError::NoQuorum { reached: 0, needed: quorum::needed_for_write(level, self.topology.replicas(), 1) })
             }
         }
+    }
+
+    /// Whether others take what is stamped here: not where this peer's clock is far ahead, nor where it was and has been set right since.
+    fn stamps_well(&self) -> bool {
+        let wall_ms = self.clock.wall_ms();
+        self.skew.ms() == 0 && Hlc::too_far_ahead(self.view.load().now(wall_ms), wall_ms).is_none()
     }
 
     fn execute_here(&self, level: Level, key: &Bytes, mutation: &Mutation, blind_for: Option<Vec<PeerId>>) -> Started {

@@ -40,6 +40,8 @@ pub enum Message {
         busy: bool,
         /// Whether anybody subscribes at the sender, see [`crate::listeners`].
         listening: u64,
+        /// The sender's wall time, in milliseconds since 1970, see [`crate::skew`].
+        wall_ms: u64,
     },
     /// The sender's member list, whole.
     Members(Box<Members>),

@@ -166,12 +166,12 @@ impl Dispatch {
             }
         };
         match message {
-            Message::Heartbeat { members, sealed, missed, busy, listening } => {
+            Message::Heartbeat { members, sealed, missed, busy, listening, wall_ms } => {
                 if busy {
                     self.coordinator.pace.told_busy();
                 }
                 self.pubsub.told(peer, listening);
-                return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed, missed }).await;
+                return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed, missed, wall_ms }).await;
             }
             Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
             Message::Deltas { frame: number, ring, deltas } => {

@@ -48,6 +48,7 @@ use crate::pubsub::Pubsub;
 use crate::replica::layout::Damaged;
 use crate::replica::owner::Writer;
 use crate::replica::{OpenError, Replica};
+use crate::skew::Skew;
 use crate::topology::Topology;
 use crate::types::{Digest, Level, Partition, PeerId};
 
@@ -130,14 +131,14 @@ impl Node {
             told: BTreeMap::new(),
         };
         let writer = Writer::start(replica, config.durability, &storage, sink);
-        let (patience, pace) = (config.request_timeout, Pace::default());
+        let (patience, pace, skew) = (config.request_timeout, Pace::default(), Skew::default());
         let coordinator = Coordinator {
             topology: topology.clone(),
             exchange: exchange.clone(),
             writer: writer.clone(),
             view: Arc::clone(&view),
             replication,
-            clock,
+            clock: Arc::clone(&clock),
             patience,
             stale,
             expired,
@@ -145,10 +146,11 @@ impl Node {
             awaited,
             turns: Turns::default(),
             pace: pace.clone(),
+            skew: skew.clone(),
         };
         let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience, pace.clone());
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
-        let beats = Beats { listeners, absences: Absences::new(config.rebuild_after), pace };
+        let beats = Beats { listeners, absences: Absences::new(config.rebuild_after), pace, clock, skew };
         let membership = Membership::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), members, beats, wake);
         let liveness = membership.liveness();
         let server = serve::Server::new(topology, writer);
@@ -260,6 +262,7 @@ impl Node {
             protected: config.protected,
             damage: view.shown.damage,
             has_room: view.shown.has_room,
+            clock_ahead_ms: coordinator.skew.ms(),
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Status {
     pub damage: Damage,
     /// Whether its disk has room for more than deletes.
     pub has_room: bool,
+    /// By how many milliseconds its clock is ahead of those of most members; below 0: behind. 0 where it is off by no more than clocks may differ.
+    pub clock_ahead_ms: i64,
 }
 
 /// Whether a member can be reached.

@@ -115,6 +115,7 @@ fn registry(status: &Status, peers: &[PeerStatus], clients: Option<&Statistics>)
         count(status.damage.partitions),
     );
     gauge("damaged_rows", "Damaged rows that were set aside", count(status.damage.rows_aside));
+    gauge("clock_ahead_ms", "Milliseconds that the clock is ahead of those of most members, where that is too much", status.clock_ahead_ms);
     if let Some(clients) = clients {
         let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
         counter("client_connections", "Connections of clients taken", clients.connections.get());
@@ -187,6 +188,7 @@ mod tests {
             protected: true,
             damage: Damage { partitions: 2, rows_aside: 5 },
             has_room: false,
+            clock_ahead_ms: -70_000,
         };
         let member =
             PeerStatus { peer, state: PeerState::Up, zone: None, capacity: 1, address: None, partitions: 12, last_seen_ms: Some(0) };
@@ -200,6 +202,7 @@ mod tests {
             "ringtide_syncing_partitions 1",
             "ringtide_disk_full 1",
             "ringtide_damaged_rows 5",
+            "ringtide_clock_ahead_ms -70000",
             "# EOF",
         ] {
             assert!(page.lines().any(|known| known == line), "{line} in {page}");

@@ -183,7 +183,14 @@ fn messages() -> Vec<(String, Message)> {
     let mut messages = vec![
         (
             "heartbeat".to_owned(),
-            Message::Heartbeat { members: u64::MAX, sealed: vec![PARTITION], missed: vec![PeerId([9; 32])], busy: true, listening: 9 },
+            Message::Heartbeat {
+                members: u64::MAX,
+                sealed: vec![PARTITION],
+                missed: vec![PeerId([9; 32])],
+                busy: true,
+                listening: 9,
+                wall_ms: u64::MAX,
+            },
         ),
         ("members".to_owned(), Message::Members(Box::new(members()))),
         ("deltas".to_owned(), Message::Deltas { frame: 5, ring: 1 << 40, deltas: deltas().iter().take(3).map(sent).collect() }),

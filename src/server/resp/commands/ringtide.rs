@@ -94,6 +94,7 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         ("disk_full", Reply::Integer(i64::from(!status.has_room))),
         ("damaged_partitions", Reply::count(status.damage.partitions)),
         ("damaged_rows", Reply::count(status.damage.rows_aside)),
+        ("clock_ahead_ms", Reply::Integer(status.clock_ahead_ms)),
     ])))
 }
 
