@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringtide::config::Durability;
+use ringtide::config::{Durability, HANDOFF_INTERVAL};
 use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
 use ringtide::sim::cluster::SimCluster;
 use ringtide::sim::storage::{Crash, SimDisk};
@@ -85,4 +85,25 @@ async fn nobody_drops_rows_before_the_newcomer_has_them_durably() {
     assert!(confirmed.len() > 16 && copies(&cluster) == 3 * 64, "what it took over was dropped elsewhere");
     cluster.crash(3, Crash::Machine);
     assert_eq!(rows(&cluster.peers[3].disk), confirmed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_come_home_without_a_pause_however_large_they_are() {
+    let mut cluster = SimCluster::start(3, 3, 2, Durability::System).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    cluster.crash(2, Crash::Process);
+    sleep(Duration::from_secs(30)).await;
+    let node = cluster.peers[0].node.clone().unwrap();
+    // Three to a message.
+    let large = Bytes::from(vec![b'v'; 400 * 1024]);
+    for number in 0..60 {
+        let set = Mutation::Set { value: large.clone(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false };
+        node.write(Level::Sloppy, Bytes::from(format!("key {number}")), set).await.unwrap();
+    }
+    while node.status().hints < 60 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    cluster.restart(2).await.unwrap();
+    sleep(3 * HANDOFF_INTERVAL).await;
+    assert_eq!(node.status().hints, 0);
 }
