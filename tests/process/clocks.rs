@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 use std::process::Command;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use crate::harness::{Cluster, Peer, eventually};
+use crate::harness::{Cluster, Peer, eventually, within};
 
 /// Seconds.
 const DAY: i64 = 24 * 60 * 60;
@@ -19,15 +18,14 @@ const KEYS: u32 = 5;
 /// The peer whose clock is wrong; the two before it have the right time.
 const WRONG: usize = 2;
 
-/// The library that fakes clocks, if it is there.
+/// The library that fakes clocks, in the words that the linker takes, if it is there.
 fn library() -> Option<String> {
     let output = Command::new("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]).output();
-    let path = output.ok().and_then(|output| String::from_utf8(output.stdout).ok()).map(|path| path.trim().to_owned());
-    let found = path.filter(|path| Path::new(path).exists());
+    let found = output.ok().filter(|output| output.status.success());
     if found.is_none() {
         eprintln!("SKIPPED: no clock is faked, since faketime is missing (Debian's package of that name)");
     }
-    found
+    found.map(|output| String::from_utf8(output.stdout).unwrap().trim().to_owned())
 }
 
 /// What starts a program under a faked calendar: `setting` says which, in the words of libfaketime.
@@ -72,6 +70,14 @@ impl Client {
         self.ask(&["GET", key]).unwrap()
     }
 
+    /// Waits until this client's peer has seen a value: what it writes then is later, and its delete takes that value away.
+    fn wait_for(&mut self, key: &str, value: &str) {
+        within(Duration::from_secs(5), "the peer sees it", || match self.get(key) {
+            Some(seen) if seen == value => Ok(()),
+            other => Err(format!("{key} is {other:?}")),
+        });
+    }
+
     fn members(&mut self, key: &str) -> BTreeSet<String> {
         self.ask(&["SMEMBERS", key]).unwrap()
     }
@@ -81,6 +87,11 @@ impl Client {
         let mut told: BTreeMap<String, redis::Value> = self.ask(&["RINGTIDE", "SIBLINGS", key]).unwrap();
         redis::from_redis_value(told.remove("values").unwrap()).unwrap()
     }
+}
+
+/// Waits until a peer's clients reach a quorum.
+fn expect_writing(peer: &Peer) {
+    eventually("its clients can write", || Client::at(peer).ask::<()>(&["SET", "key", "value"]).map_err(|error| error.to_string()));
 }
 
 /// What was acknowledged at quorum, and so must hold.
@@ -106,6 +117,7 @@ impl Book {
     fn write(&mut self, cluster: &Cluster) {
         let mut right = [Client::at(&cluster.peers[0]), Client::at(&cluster.peers[1])];
         let mut wrong = Client::at(&cluster.peers[WRONG]);
+        let mut own = [0, 1].map(|index| Client::at_level(&cluster.peers[index], "local"));
         self.rounds += 1;
         for number in 0..KEYS {
             let name = |kind: &str| format!("{kind}-{}-{number}", self.rounds);
@@ -117,6 +129,7 @@ impl Book {
                 assert_eq!([&mut *other, &mut *one][at].get(&rewritten).as_deref(), Some(value));
             }
             let _: () = one.ask(&["SET", &deleted, "value"]).unwrap();
+            own[1].wait_for(&deleted, "value");
             assert_eq!(other.ask::<i64>(&["DEL", &deleted]).unwrap(), 1);
             assert_eq!(one.get(&deleted), None);
             // Whoever takes it to be next year must not remove it for all.
@@ -146,6 +159,7 @@ impl Book {
             let _: () = one.ask(&["SET", &shared, "before"]).unwrap();
             if wrong.ask::<()>(&["SET", &shared, "between"]).is_ok() {
                 assert_eq!(other.get(&shared).as_deref(), Some("between"), "it was acknowledged");
+                own[0].wait_for(&shared, "between");
             }
             let _: () = one.ask(&["SET", &shared, "after"]).unwrap();
             assert_eq!(other.get(&shared).as_deref(), Some("after"));
@@ -176,7 +190,7 @@ impl Book {
 
     /// Demands that clients of every peer can write every key, and delete it with all that it had.
     fn expect_writable(&self, cluster: &Cluster) {
-        let mut clients: Vec<Client> = cluster.peers.iter().map(Client::at).collect();
+        let mut clients: Vec<Client> = cluster.peers.iter().map(|peer| Client::at_level(peer, "all")).collect();
         for (key, turn) in self.shown.keys().chain(&self.leased).chain(self.last.keys()).zip(0..) {
             for client in &mut clients {
                 eventually("every key can be written", || client.ask::<()>(&["SET", key, "anew"]).map_err(|error| error.to_string()));
@@ -191,8 +205,7 @@ impl Book {
 
     /// Once the clock is right again, its peer's clients write on; and once the time has come that it had been ahead by, every peer has the same.
     fn finish(mut self, mut cluster: Cluster, library: &str, until: &str) {
-        let third = &cluster.peers[WRONG];
-        eventually("it writes again", || Client::at(third).ask::<()>(&["SET", "key", "value"]).map_err(|error| error.to_string()));
+        expect_writing(&cluster.peers[WRONG]);
         self.write(&cluster);
         for peer in &cluster.peers[..WRONG] {
             self.check(peer, false);
@@ -218,6 +231,7 @@ fn a_peer_that_is_an_hour_ahead_loses_nothing_and_holds_nobody_up() {
     cluster.wait_until_whole();
     assert!((3_500..3_700).contains(&ahead(&cluster.peers[WRONG])));
     book.write(&cluster);
+    expect_writing(&cluster.peers[WRONG]);
     book.write(&cluster);
     start_again(&mut cluster, WRONG, &[]);
     cluster.wait_until_whole();
@@ -257,6 +271,7 @@ fn a_peer_that_is_started_in_1970_loses_nothing_and_holds_nobody_up() {
     cluster.wait_until_whole();
     assert!(ahead(&cluster.peers[WRONG]) < -50 * 365 * DAY);
     book.write(&cluster);
+    expect_writing(&cluster.peers[WRONG]);
     book.write(&cluster);
     start_again(&mut cluster, WRONG, &[]);
     cluster.wait_until_whole();
