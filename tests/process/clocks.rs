@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crate::harness::{Cluster, Peer, eventually, within};
+use crate::harness::{Cluster, Peer, eventually};
 
 /// Seconds.
 const DAY: i64 = 24 * 60 * 60;
@@ -72,7 +72,7 @@ impl Client {
 
     /// Waits until this client's peer has seen a value: what it writes then is later, and its delete takes that value away.
     fn wait_for(&mut self, key: &str, value: &str) {
-        within(Duration::from_secs(5), "the peer sees it", || match self.get(key) {
+        eventually("the peer sees it", || match self.get(key) {
             Some(seen) if seen == value => Ok(()),
             other => Err(format!("{key} is {other:?}")),
         });
@@ -167,9 +167,9 @@ impl Book {
         }
     }
 
-    /// Demands all of it from what a peer holds itself. `later` if the time of what had an end is over.
-    fn check(&self, peer: &Peer, later: bool) {
-        let mut client = Client::at_level(peer, "local");
+    /// Demands all of it at a peer. `later` if the time of what had an end is over.
+    fn check(&self, peer: &Peer, level: &str, later: bool) {
+        let mut client = Client::at_level(peer, level);
         for (key, value) in &self.shown {
             assert_eq!(client.get(key), *value, "{key}");
         }
@@ -208,7 +208,7 @@ impl Book {
         expect_writing(&cluster.peers[WRONG]);
         self.write(&cluster);
         for peer in &cluster.peers[..WRONG] {
-            self.check(peer, false);
+            self.check(peer, "quorum", false);
         }
         for index in 0..cluster.peers.len() {
             start_again(&mut cluster, index, &under(library, &format!("FAKETIME={until}")));
@@ -216,7 +216,7 @@ impl Book {
         cluster.wait_until_whole();
         cluster.wait_until_converged();
         for peer in &cluster.peers {
-            self.check(peer, until == LATER);
+            self.check(peer, "local", until == LATER);
         }
         self.expect_writable(&cluster);
     }
