@@ -1,5 +1,7 @@
 //! Partitions go to a peer that joins, or are started anew where rows were damaged: who confirms has everything durably, and who counts
-//! knows all that a quorum has acknowledged.
+//! knows all that a quorum has acknowledged. What moves comes without a pause, and slowly while clients are busy.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
