@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ringtide::sim::campaign::{Campaign, replay};
+use ringtide::sim::kinds::COUNTED;
 
 /// Simulates clusters of real nodes, a seed each.
 #[derive(Parser)]
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
     let hours = campaign.peer_time.as_secs_f64() / 3600.0;
     let minutes = started.elapsed().as_secs_f64() / 60.0;
     println!("{}", campaign.matrix);
+    let reached = COUNTED.map(|kind| format!("{} {}", kind.name(), campaign.reached.get(&kind).copied().unwrap_or(0)));
+    println!("reached: {}", reached.join(", "));
     println!(
         "{seeds} seeds, {} violations, {} commands acknowledged, {} failed, {hours:.1} peer-hours in {minutes:.1} minutes",
         campaign.violations.len(),

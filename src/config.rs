@@ -209,8 +209,8 @@ pub const MIN_SECRET_CHARACTERS: usize = 16;
 pub const MIN_MEMORY: u64 = 16 * 1024 * 1024;
 /// Longest interval between two syncs of the disk, in milliseconds.
 pub const MAX_SYNC_INTERVAL_MS: u64 = 60_000;
-/// Longest time after which a peer that is down is replaced.
-pub const MAX_REBUILD_AFTER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Longest time that a setting of a peer may name.
+pub const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// How long a peer may take to stop cleanly.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -298,8 +298,8 @@ pub struct NodeConfig {
     pub request_timeout: Duration,
     /// How often a partition is compared with each co-replica when nothing else calls for it.
     pub anti_entropy_interval: Duration,
-    /// In which time every stored row is read once and compared with its partition's tree.
-    pub scrub_period: Duration,
+    /// In which time every stored row is read once and compared with its partition's tree and what is derived of it; `None`: never.
+    pub scrub_period: Option<Duration>,
     /// How long a peer may be down before others take its place in the ring; `None`: nobody ever does.
     pub rebuild_after: Option<Duration>,
     /// Whether the peer has no secret and so only takes peers of this machine.
@@ -319,7 +319,7 @@ impl Default for NodeConfig {
             durability: Durability::Every(Duration::from_millis(50)),
             request_timeout: Duration::from_secs(5),
             anti_entropy_interval: Duration::from_secs(60),
-            scrub_period: Duration::from_secs(24 * 60 * 60),
+            scrub_period: Some(Duration::from_secs(24 * 60 * 60)),
             rebuild_after: Some(Duration::from_secs(600)),
             protected: true,
             seed: 0,

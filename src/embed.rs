@@ -147,7 +147,7 @@ impl Peer {
         let resp_listener = listen(settings.resp, "--resp").await?;
         let http_listener = listen(settings.http, "--http").await?;
         let storage = Arc::new(FjallStorage::open(&settings.data_dir, FjallOptions::new(settings.memory_bytes))?);
-        let keypair = identity::load_or_create(&settings.data_dir)?;
+        let keypair = identity::load_or_create(&settings.data_dir, &*storage)?;
         // Actors are drawn from this generator, and two peers with one actor would take each other's writes for their own.
         let seed = random_number()?;
         let looks_for_others = !settings.bootstrap.is_empty();

@@ -23,6 +23,7 @@ pub mod merkle;
 pub mod node;
 pub mod notifications;
 pub mod pace;
+pub mod panics;
 pub mod pubsub;
 pub mod quorum;
 pub mod replica;

@@ -41,7 +41,7 @@ struct Peer {
 
 fn start(folder: &Path) -> Result<Peer, String> {
     let storage = Arc::new(FjallStorage::open(folder, OPTIONS).map_err(|error| error.to_string())?);
-    identity::load_or_create(folder).map_err(|error| error.to_string())?;
+    identity::load_or_create(folder, &*storage).map_err(|error| error.to_string())?;
     let mut replica = Replica::open(storage.clone(), Arc::new(SystemClock), PARTITIONS, 7).map_err(|error| error.to_string())?;
     let member = |peer: u8| RingMember { peer: PeerId([peer; 32]), zone: None, capacity: 1 };
     let ring = Ring::build(&[1, 2, 3].map(member), PARTITIONS, 3);

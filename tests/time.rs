@@ -241,3 +241,30 @@ async fn what_is_written_at_a_peer_whose_clock_is_off_is_carried_out_by_others()
         cluster.converge(Duration::from_secs(120)).await.unwrap();
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stamped_by_a_clock_far_ahead_holds_up_nothing_beside_it() {
+    let cluster = cluster(8).await;
+    cut_off(&cluster).await;
+    for number in 0..20 {
+        write(&node(&cluster, 2), Level::Local, number, set("in time")).await;
+    }
+    cluster.peers[2].clock.set_skew(i64::try_from(HOUR.as_millis()).unwrap());
+    for number in 20..40 {
+        write(&node(&cluster, 2), Level::Local, number, set("from the future")).await;
+    }
+    cluster.peers[2].clock.set_skew(0);
+    cluster.network.heal();
+    for (pause, number, value) in [
+        (2 * MAX_DRIFT, 0, Answer::Bytes("in time".into())),
+        (Duration::ZERO, 20, Answer::Nil),
+        (HOUR, 20, Answer::Bytes("from the future".into())),
+    ] {
+        sleep(pause).await;
+        for number in number..number + 20 {
+            for index in (0..3).filter(|index| *index != 2) {
+                assert_eq!(shown(&node(&cluster, index), Level::Local, number).await, value);
+            }
+        }
+    }
+}

@@ -1,11 +1,13 @@
-//! The slow search for damage at rest: every partition is read once in a period, a little at a time, and compared with its tree.
+//! The slow search for damage at rest: every partition is read once in a period, a little at a time, and compared with its tree and with
+//! what is derived of its rows.
 //!
 //! ```text
 //! period   |0    |1    |2    |3    |0 …      one partition after the other, evenly spread
 //! read       ■■    ■     ■■■   ■    ■■       a piece, a pause, a piece …
 //! ```
 //!
-//! What turns out not to be whole starts anew from the other holders, which are pulled from at once.
+//! What turns out not to be whole starts anew from the other holders, which are pulled from at once. Where the rows are whole and what is derived of them
+//! is not, that is derived anew.
 
 use std::time::Duration;
 
@@ -53,7 +55,11 @@ impl<T: Send + 'static> Scrubber<T> {
         let Some(mut scrub) = self.writer.step(move |replica| Ok(replica.begin_scrub(partition))).await? else { return Ok(()) };
         loop {
             match scrub.read_on(SCRUB_PIECE) {
-                Ok(true) => return Ok(()),
+                Ok(true) if scrub.is_derived_right() => return Ok(()),
+                Ok(true) => {
+                    drop(scrub);
+                    return self.writer.step(move |replica| replica.derive_anew(partition)).await.map(drop);
+                }
                 Ok(false) => sleep(SCRUB_PAUSE).await,
                 Err(NotTold::NotWhole) => break,
                 Err(NotTold::Storage(error)) => {

@@ -95,6 +95,9 @@ pub(crate) struct UpFlags {
     /// How long a peer may be down before others take its place, e.g. 90s, 10min or 2h; `never` or 0: nobody does [default: 10min]
     #[arg(long, value_name = "TIME")]
     pub(crate) rebuild_after: Option<String>,
+    /// In which time everything stored is read once, to find damage at rest, e.g. 12h or 7d; `never` or 0: not at all [default: 24h]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) scrub_period: Option<String>,
     /// When a write counts as stored: `always` (synced before the reply), synced every so many milliseconds, or `os` [default: 50]
     #[arg(long, value_name = "always|MILLIS|os")]
     pub(crate) durability: Option<String>,

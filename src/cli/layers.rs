@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Flags that a configuration file may hold.
-const IN_FILE: [&str; 17] = [
+const IN_FILE: [&str; 18] = [
     "data-dir",
     "cluster",
     "secret-file",
@@ -25,6 +25,7 @@ const IN_FILE: [&str; 17] = [
     "zone",
     "capacity",
     "rebuild-after",
+    "scrub-period",
     "durability",
     "memory",
     "log",

@@ -89,6 +89,7 @@ impl Up {
             zone: layers.parse("zone", name)?,
             capacity: narrow(layers.number("capacity", 1..=u64::from(config::MAX_CAPACITY))?, defaults.capacity),
             rebuild_after: layers.parse("rebuild-after", time)?.unwrap_or(defaults.rebuild_after),
+            scrub_period: layers.parse("scrub-period", time)?.unwrap_or(defaults.scrub_period),
             durability: layers.parse("durability", durability)?.unwrap_or(defaults.durability),
             protected,
             ..defaults
@@ -155,6 +156,7 @@ fn typed_up(flags: UpFlags) -> Vec<(&'static str, Vec<String>)> {
         ("zone", one(flags.zone)),
         ("capacity", one(flags.capacity)),
         ("rebuild-after", one(flags.rebuild_after)),
+        ("scrub-period", one(flags.scrub_period)),
         ("durability", one(flags.durability)),
         ("memory", one(flags.memory)),
         ("config", one(flags.config)),
@@ -249,7 +251,7 @@ fn time(text: &str) -> Result<Option<Duration>, String> {
         "d" => Some(24 * 60 * 60),
         _ => None,
     };
-    let longest = config::MAX_REBUILD_AFTER;
+    let longest = config::LONGEST_TIME;
     match (text, number.parse::<u64>().ok().zip(seconds).and_then(|(number, seconds)| number.checked_mul(seconds))) {
         ("never", _) | (_, Some(0)) => Ok(None),
         (_, Some(seconds)) if Duration::from_secs(seconds) <= longest => Ok(Some(Duration::from_secs(seconds))),
@@ -302,6 +304,7 @@ mod tests {
         assert_eq!((up.peer.node.replicas, up.peer.node.partitions, up.peer.node.capacity), (3, 256, 1));
         assert_eq!(up.peer.node.durability, Durability::Every(Duration::from_millis(50)));
         assert_eq!(Ok(up.peer.node.rebuild_after), time("10min"));
+        assert_eq!(Ok(up.peer.node.scrub_period), time("24h"));
         assert!(up.peer.node.protected && !up.peer.mdns);
         assert_eq!(up.peer.listen, ["/ip4/127.0.0.1/tcp/0".parse::<Multiaddr>().unwrap()]);
         assert!(up.peer.memory_bytes >= config::MIN_MEMORY);
@@ -328,6 +331,7 @@ mod tests {
             (UpFlags { capacity: some("-1"), ..folder() }, "--capacity: '-1' is not"),
             (UpFlags { durability: some("0"), ..folder() }, "--durability: '0' is neither"),
             (UpFlags { rebuild_after: some("1y"), ..folder() }, "--rebuild-after: '1y' is neither 'never' nor a time"),
+            (UpFlags { scrub_period: some("400d"), ..folder() }, "--scrub-period: '400d' is neither 'never' nor a time"),
             (UpFlags { memory: some("lots"), ..folder() }, "--memory: 'lots' is not"),
             (UpFlags { memory: some("1KiB"), ..folder() }, "--memory: '1KiB' is less than"),
             (UpFlags { resp: some("7379"), ..folder() }, "--resp: '7379' is not an address"),

@@ -79,7 +79,7 @@ impl Coordinator {
         let view = self.view.load();
         view.answer(key, query, view.now(self.clock.wall_ms())).map_err(|error| match error {
             NotAnswered::TooLarge => OperationError::TooBig(error.to_string()),
-            NotAnswered::Failed(error) => OperationError::Stopped(error.to_string()),
+            NotAnswered::Failed(error) => self.unreadable(key, error),
         })
     }
 

@@ -27,6 +27,7 @@ use crate::env::message::{Message, Page, Reply, Request, Sent, Standing};
 use crate::hlc::Hlc;
 use crate::quorum;
 use crate::replica::layout;
+use crate::replica::transaction::ReplicaError;
 use crate::topology::Cluster;
 use crate::types::{Level, PeerId, Place, Timestamp, key_hash};
 
@@ -173,9 +174,15 @@ impl Coordinator {
             usize::from(standing == Standing::Counted && agrees)
         };
         if standing != Standing::Absent {
-            let told = question.here(self, key)?;
-            counted += counts(A::standing(&told));
-            heard.push(Heard { peer: local, told });
+            match question.here(self, key) {
+                // The others are heard in its place.
+                Err(OperationError::Damaged(_)) if level > Level::Local => {}
+                told => {
+                    let told = told?;
+                    counted += counts(A::standing(&told));
+                    heard.push(Heard { peer: local, told });
+                }
+            }
         }
         others.reverse();
         let mut asked: FuturesUnordered<BoxFuture<'_, Option<Heard<A::Told>>>> = FuturesUnordered::new();
@@ -213,7 +220,7 @@ impl Coordinator {
     fn read_own(&self, key: &Bytes, selection: &Selection) -> Result<Page, OperationError> {
         let view = self.view.load();
         let now = view.now(self.clock.wall_ms());
-        let read = |after: Option<&[u8]>| view.read(key, selection, after, now).map_err(|error| OperationError::Stopped(error.to_string()));
+        let read = |after: Option<&[u8]>| view.read(key, selection, after, now).map_err(|error| self.unreadable(key, error));
         let mut page = read(None)?;
         let mut pages = 1;
         while let (Selection::All, Some(after), true) = (selection, page.next.clone(), pages < MOST_PAGES) {
@@ -223,6 +230,24 @@ impl Coordinator {
             pages += 1;
         }
         complete(page, selection)
+    }
+
+    /// What a row of a key that can't be read means for who asked: its partition starts anew, and the others have it meanwhile.
+    pub fn unreadable(&self, key: &[u8], error: ReplicaError) -> OperationError {
+        match error {
+            ReplicaError::Damaged(_) | ReplicaError::Unjoinable(_) => {
+                let (writer, partition) = (self.writer.clone(), self.topology.place(key).partition);
+                tokio::spawn(async move {
+                    let noted = writer.step(move |replica| {
+                        replica.met_damage(partition);
+                        Ok(())
+                    });
+                    noted.await
+                });
+                OperationError::Damaged(error.to_string())
+            }
+            ReplicaError::Storage(error) => OperationError::Stopped(error.to_string()),
+        }
     }
 
     /// Reads at another peer, page by page. Rows of later pages are judged by the clock of the first: a clock may be older than the

@@ -154,6 +154,11 @@ impl<P: Ord> Pull<P> {
         &self.theirs
     }
 
+    /// Leaves dots out that could not be joined here: they stay unheard of when the pull ends, and nobody takes them for deleted.
+    pub fn leave_out(&mut self, dots: impl IntoIterator<Item = Dot>) {
+        dots.into_iter().for_each(|dot| self.theirs.clock.remove(dot));
+    }
+
     /// Notes that a leaf was compared in full, or skipped since its digests were equal, with both replicas' rows of this moment.
     pub fn leaf_compared(&mut self, leaf: usize) {
         if let Some(compared) = self.compared.get_mut(leaf) {

@@ -1,9 +1,11 @@
 //! What other peers send: every frame is decoded here and brought to the part that it concerns.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -19,6 +21,7 @@ use crate::env::{Lane, NetworkEvent};
 use crate::exchange::Exchange;
 use crate::handoff::Handoff;
 use crate::membership::MembershipEvent;
+use crate::panics::Panicked;
 use crate::pubsub::Pubsub;
 use crate::replica::execution::{Executed, NotExecuted};
 use crate::replica::owner::Outlet;
@@ -148,7 +151,14 @@ impl Dispatch {
                     self.failure.tell(&reason);
                     Ok(())
                 }
-                NetworkEvent::Frame { peer, lane, frame } => self.take(peer, lane, &frame).await,
+                NetworkEvent::Frame { peer, lane, frame } => {
+                    // What a frame leads to is queued or answered as a whole, and no lock that is held meanwhile guards more than one change.
+                    let taken = AssertUnwindSafe(self.take(peer, lane, &frame)).catch_unwind().await;
+                    taken.unwrap_or_else(|carried| {
+                        tracing::error!(%peer, why = %Panicked::of(&*carried), "a frame of a peer was dropped: taking it in failed");
+                        Ok(())
+                    })
+                }
             };
             if told.is_err() {
                 return;
@@ -240,7 +250,9 @@ impl Dispatch {
             handoff: self.handoff.clone(),
         };
         tokio::spawn(async move {
-            let reply = serving.reply(peer, later).await;
+            // Whoever asks need not wait until its patience ends.
+            let reply = AssertUnwindSafe(serving.reply(peer, later)).catch_unwind().await;
+            let reply = reply.unwrap_or_else(|carried| Reply::Unavailable(Panicked::of(&*carried).to_string()));
             exchange.answer(peer, lane, id, reply);
             drop(permit);
         });
@@ -284,6 +296,7 @@ fn read(coordinator: &Coordinator, key: &Bytes, selection: &Selection, after: Op
     match view.read(key, selection, after, now) {
         Ok(page) => Reply::Page(Box::new(page)),
         Err(error) => {
+            let error = coordinator.unreadable(key, error);
             tracing::error!(%error, "a read for another peer failed");
             Reply::Unavailable(error.to_string())
         }

@@ -23,9 +23,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::dispatch::{Dispatch, Sink};
 use self::failure::Failure;
-use self::origin::{known_members, seed};
-pub use self::report::{PeerState, PeerStatus, Status, SyncReport};
-use self::tasks::{scrub, spread_wakes, sweep, tell_expired};
+use self::origin::{holders_before, known_members, seed};
+pub use self::report::{PeerState, PeerStatus, SetAside, Status, SyncReport};
+use self::tasks::{scrub, spread_wakes, start, sweep, tell_expired};
 use crate::absences::Absences;
 use crate::anti_entropy::{AntiEntropy, serve};
 use crate::config::{HINT_QUEUE, NodeConfig, PULL_PATIENCE};
@@ -108,7 +108,11 @@ impl Node {
         let mut replica = Replica::open(Arc::clone(&storage), Arc::clone(&clock), config.partitions, random.random())?;
         let members = known_members(&replica, &config, &*network, clock.wall_ms())?;
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
-        replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()).map_err(OpenError::from)?;
+        let roles = match holders_before(&replica, &config)? {
+            Some(before) => replica.adopt_members(Replica::inherit(), network.local(), &topology.cluster().ring, &before),
+            None => replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()),
+        };
+        roles.map_err(OpenError::from)?;
         replica.prove().map_err(OpenError::from)?;
         replica.forget_former(&members.forgotten().collect()).map_err(OpenError::from)?;
 
@@ -168,16 +172,16 @@ impl Node {
         let (for_anti_entropy, pull_wake) = mpsc::channel(EVENTS);
         let (for_handoff, hint_wake) = mpsc::channel(EVENTS);
         let tasks = vec![
-            tokio::spawn(membership.run(for_membership)),
-            tokio::spawn(spread_wakes(woken, for_anti_entropy, for_handoff)),
-            tokio::spawn(anti_entropy.clone().run(pull_wake, stale_peers, config.anti_entropy_interval)),
-            tokio::spawn(handoff.run(new_hints, hint_wake)),
-            tokio::spawn(sweep(coordinator.replication.clone())),
-            tokio::spawn(coordinator.clone().sweep_expired()),
-            tokio::spawn(coordinator.clone().sweep_floors()),
-            tokio::spawn(tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
-            tokio::spawn(scrub(&coordinator, server, config.scrub_period)),
-            tokio::spawn(dispatch.run(events)),
+            start(&failure, "membership", membership.run(for_membership)),
+            start(&failure, "wakes", spread_wakes(woken, for_anti_entropy, for_handoff)),
+            start(&failure, "anti-entropy", anti_entropy.clone().run(pull_wake, stale_peers, config.anti_entropy_interval)),
+            start(&failure, "handoff", handoff.run(new_hints, hint_wake)),
+            start(&failure, "replication", sweep(coordinator.replication.clone())),
+            start(&failure, "expired keys", coordinator.clone().sweep_expired()),
+            start(&failure, "floors", coordinator.clone().sweep_floors()),
+            start(&failure, "notifications", tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
+            start(&failure, "scrub", scrub(coordinator.clone(), server, config.scrub_period)),
+            start(&failure, "dispatch", dispatch.run(events)),
         ];
         let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));
         let membership = membership_events;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::Node;
 use crate::members::Standing;
+pub use crate::replica::aside::SetAside;
 use crate::replica::damage::Damage;
 use crate::types::PeerId;
 
@@ -88,4 +90,14 @@ pub struct SyncReport {
     pub bytes_received: u64,
     /// How long it took.
     pub duration: Duration,
+}
+
+impl Node {
+    /// The rows of a key that are set aside at this peer: they could not be read, or not be joined.
+    ///
+    /// # Errors
+    /// Where the storage could not be read; in words.
+    pub fn set_aside(&self, key: &[u8]) -> Result<Vec<SetAside>, String> {
+        self.inner.coordinator.view.load().set_aside(key).map_err(|error| format!("ERR {error}"))
+    }
 }

@@ -1,23 +1,38 @@
 //! The small tasks of a node: each only passes on, or calls from time to time.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::failure::Failure;
 use crate::anti_entropy::scrub::Scrubber;
 use crate::anti_entropy::serve::Server;
 use crate::coordinator::Coordinator;
 use crate::coordinator::replication::{Replication, Ticket};
 use crate::notifications::Event;
+use crate::panics::Panicked;
 use crate::pubsub::Pubsub;
 use crate::types::PeerId;
 
 /// How often writes that nobody acknowledged are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Starts a task that a peer can't do without: where it panics, the peer is told to stop, instead of going on without it.
+pub(super) fn start(failure: &Arc<Failure>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    let failure = Arc::clone(failure);
+    tokio::spawn(async move {
+        if let Err(carried) = AssertUnwindSafe(task).catch_unwind().await {
+            failure.tell(&format!("the task '{name}': {}", Panicked::of(&*carried)));
+        }
+    })
+}
 
 /// Brings news of a peer to both who bring things home.
 pub(super) async fn spread_wakes(mut woken: mpsc::Receiver<PeerId>, anti_entropy: mpsc::Sender<PeerId>, handoff: mpsc::Sender<PeerId>) {
@@ -53,8 +68,10 @@ pub(super) async fn sweep(replication: Replication) {
     }
 }
 
-/// Looks for damage at rest, every partition once in a period.
-pub(super) fn scrub(coordinator: &Coordinator, server: Server<Ticket>, period: Duration) -> impl Future<Output = ()> + Send + use<> {
-    let Coordinator { topology, writer, stale, .. } = coordinator.clone();
-    Scrubber { topology, writer, server, stale, period }.run()
+/// Looks for damage at rest, every partition once in a period, or never.
+pub(super) async fn scrub(coordinator: Coordinator, server: Server<Ticket>, period: Option<Duration>) {
+    let Coordinator { topology, writer, stale, .. } = coordinator;
+    if let Some(period) = period {
+        Scrubber { topology, writer, server, stale, period }.run().await;
+    }
 }

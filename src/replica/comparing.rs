@@ -10,6 +10,7 @@
 //!
 //! Each row is judged, changed and marked in the same step, so the rule that a late add is judged by what was marked needs no more.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -21,12 +22,14 @@ use super::Replica;
 use super::layout;
 use super::partition::Role;
 use super::pulling::{PullId, Running, Step, Void, bounds};
-use super::transaction::{ReplicaError, Transaction};
+use super::transaction::{Prepared, ReplicaError, Transaction};
 use crate::config::STEP_ROWS;
 use crate::crdt::delta::{Causal, Entry, Row, RowAddress};
+use crate::crdt::dot::Dot;
 use crate::crdt::expiry::has_decisions;
 use crate::crdt::pull::compare_row;
 use crate::env::message::{RowRange, RowsThere};
+use crate::panics::caught;
 use crate::types::{Digest, Partition, Place};
 
 /// A range of one leaf as the other replica told of it, as far as it is not compared yet.
@@ -166,24 +169,42 @@ impl Replica {
             return Ok(Err(Void));
         }
         let partition = running.partition;
-        let transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
-        let mut comparison = Comparison { replica: self, id, running, transaction, room: STEP_ROWS, marks: Vec::new() };
-        let mut compared = Compared::default();
-        for told in told {
-            match comparison.take(told, &mut compared) {
-                Ok(()) => {}
-                Err(GivenUp::Void) => return Ok(Err(Void)),
-                Err(GivenUp::Failed(ReplicaError::Damaged(damaged))) => {
+        let judged = RefCell::default();
+        let attempt = caught(|| {
+            let transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
+            let comparison = Comparison {
+                replica: self,
+                id,
+                running,
+                transaction,
+                room: STEP_ROWS,
+                marks: Vec::new(),
+                is_doubted: false,
+                judged: &judged,
+                left_out: Vec::new(),
+            };
+            comparison.compare(told)
+        });
+        let (prepared, compared, marks, left_out) = match attempt {
+            Ok(Ok(done)) => done,
+            Ok(Err(GivenUp::Void)) => return Ok(Err(Void)),
+            Ok(Err(GivenUp::Failed(error))) => {
+                if let ReplicaError::Damaged(_) = error {
                     self.suspect(partition);
-                    return Err(damaged.into());
                 }
-                Err(GivenUp::Failed(error)) => return Err(error),
+                return Err(error);
             }
-        }
-        let Comparison { transaction, marks, .. } = comparison;
-        let prepared = transaction.finish()?;
+            Err(panicked) => {
+                // The transaction is gone, so nothing has changed. This pull is broken off; the next one leaves the row out.
+                if let Some((address, dots)) = judged.into_inner() {
+                    self.note_unjoined(&address.key.clone(), Some(address), dots, &panicked);
+                }
+                return Err(panicked.into());
+            }
+        };
         self.commit(prepared)?;
         marks.iter().for_each(|range| self.mark(id, range));
+        self.leave_out(id, left_out);
         Ok(Ok(compared))
     }
 }
@@ -198,12 +219,27 @@ struct Comparison<'a> {
     room: usize,
     /// Ranges that count as compared once the step is committed.
     marks: Vec<RowRange>,
+    /// Whether the range at hand has a row that is not to be believed: then it never counts as compared, and the pull takes no clock over.
+    is_doubted: bool,
+    /// The row that is being judged, and its dots at the other replica: outlives a panic.
+    judged: &'a RefCell<Option<(RowAddress, Vec<Dot>)>>,
+    /// Dots of rows that are set aside.
+    left_out: Vec<Dot>,
 }
 
 /// This replica's rows of a range.
 type OwnRows = BTreeMap<Vec<u8>, (RowAddress, Row, Digest)>;
 
 impl Comparison<'_> {
+    /// Compares what was told, until the step is long enough. Answers with what is to be committed, and with what follows from that.
+    fn compare(mut self, told: Vec<Told>) -> Result<(Prepared, Compared, Vec<RowRange>, Vec<Dot>), GivenUp> {
+        let mut compared = Compared::default();
+        for told in told {
+            self.take(told, &mut compared)?;
+        }
+        Ok((self.transaction.finish()?, compared, self.marks, self.left_out))
+    }
+
     fn take(&mut self, told: Told, compared: &mut Compared) -> Result<(), GivenUp> {
         if self.room == 0 {
             compared.rest.push(told);
@@ -265,10 +301,14 @@ impl Comparison<'_> {
             self.room -= 1;
             if !is_equal {
                 compared.changed += u64::from(self.compare_row(key, mine, other, causal.as_deref())?);
+                self.judged.take();
             }
         }
+        let is_doubted = std::mem::take(&mut self.is_doubted);
         let Some(cut) = cut else {
-            self.marks.push(range);
+            if !is_doubted {
+                self.marks.push(range);
+            }
             return Ok(());
         };
         let is_known = |key: &Vec<u8>| known_until.as_ref().is_none_or(|known| key < known);
@@ -277,7 +317,7 @@ impl Comparison<'_> {
         };
         let missing: Vec<RowAddress> = theirs.iter().filter(is_missing).map(|(_, other)| other.address.clone()).collect();
         let cut = Some(Bytes::from(cut));
-        if cut != range.from {
+        if cut != range.from && !is_doubted {
             self.marks.push(RowRange { until: cut.clone(), ..range.clone() });
         }
         let told = Told { range: RowRange { from: cut, ..range }, content: Content::Rows { rows: theirs, causal } };
@@ -322,11 +362,19 @@ impl Comparison<'_> {
             Some(other) => (other.address, other.content.unwrap_or_default(), other.causal),
             None => (mine.as_ref().map(|(address, _, _)| address.clone()).ok_or(GivenUp::Void)?, Row::new(), None),
         };
+        let dots: Vec<Dot> = row.keys().copied().collect();
+        if self.replica.unjoined.was_tried(&key, dots.iter().copied()) {
+            self.left_out.extend(dots);
+            return Ok(false);
+        }
+        self.judged.replace(Some((address.clone(), dots)));
         self.room = self.room.saturating_sub(row.values().map(Entry::size).sum::<usize>() / 1024);
         let newest = row.values().map(|entry| entry.timestamp).max().unwrap_or_default();
         if self.replica.minter.observe(newest, self.replica.clock.wall_ms()).is_err() {
-            tracing::warn!(peer = %self.running.from.peer, "a pull met a timestamp too far in the future and was broken off");
-            return Err(GivenUp::Void);
+            let peer = self.running.from.peer;
+            tracing::warn!(%peer, "a pull met a timestamp too far in the future: that row is left out, and the clock is not taken over");
+            self.is_doubted = true;
+            return Ok(false);
         }
         let mine = match mine {
             Some((_, row, _)) => row,

@@ -2,7 +2,7 @@
 //!
 //! Whoever lists a leaf to a peer that pulls finds out whether it is whole ([`listing`](super::listing)). That leaves the rows of replicas that are equal by their
 //! trees, which nobody lists: there damage at rest would wait until the other replicas are gone. So each partition is read from time to time, row by row, and
-//! compared with its tree as it was at that moment.
+//! compared with its tree as it was at that moment, and with what is derived of its rows ([`derived`](super::derived)).
 //!
 //! A row that can't be read is set aside: its bytes go to a place of their own, for people to look at, and its partition is synced anew.
 
@@ -12,15 +12,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::leaf::{self, NotTold};
+use super::derived::Comparing;
+use super::leaf::NotTold;
 use super::partition::Role;
 use super::transaction::ReplicaError;
 use super::{Replica, layout};
-use crate::env::{Snapshot, StorageError};
-use crate::types::{Digest, LEAVES, Partition};
-
-/// Damaged rows that are kept at most: more of them are one damage, and tell no more.
-pub(super) const MOST_ASIDE: u64 = 1024;
+use crate::crdt::delta::RowAddress;
+use crate::crdt::dot::Dot;
+use crate::crdt::encode;
+use crate::env::Snapshot;
+use crate::panics::{Panicked, caught};
+use crate::types::{Digest, LEAVES, Partition, Place};
 
 /// What was found since the start, and what is left of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -29,19 +31,20 @@ pub struct Damage {
     pub partitions: u64,
     /// Rows that were set aside, at earlier starts too.
     pub rows_aside: u64,
-}
-
-/// Counts the rows that were set aside.
-pub(super) fn count_aside(snapshot: &dyn Snapshot) -> Result<u64, StorageError> {
-    let mut count = 0;
-    snapshot.scan(b"d", b"e", &mut |_, _| {
-        count += 1;
-        ControlFlow::Continue(())
-    })?;
-    Ok(count)
+    /// Rows that could not be joined.
+    pub rows_unjoined: u64,
+    /// Records that are derived of rows and were lost or wrong.
+    pub derived: u64,
 }
 
 impl Replica {
+    /// Notes that a row could not be joined with the dots that came for it; or, without an address, a key on which a command failed.
+    pub(super) fn note_unjoined(&mut self, key: &[u8], address: Option<RowAddress>, dots: Vec<Dot>, why: &Panicked) {
+        self.unjoined.note(Place::of(key, self.partition_count()), key, address, dots, why.clone());
+        self.damage.rows_unjoined = self.unjoined.count();
+        self.publish();
+    }
+
     /// Notes that a row of a partition can't be read.
     pub(super) fn suspect(&mut self, partition: Partition) {
         if usize::from(partition.0) < self.partitions.len() {
@@ -61,25 +64,42 @@ impl Replica {
         Ok(())
     }
 
+    /// Has a partition started anew in which somebody who read met a row that can't be read, unless it is being synced already.
+    pub fn met_damage(&mut self, partition: Partition) {
+        if self.partitions.get(usize::from(partition.0)).is_some_and(|state| state.first_sync.is_none()) {
+            self.suspect(partition);
+        }
+    }
+
     /// Begins to read a partition, as it is at this moment. `None` where there is nothing to read.
     #[must_use]
     pub fn begin_scrub(&self, partition: Partition) -> Option<Scrub> {
         let state = self.partitions.get(usize::from(partition.0)).filter(|state| state.role != Role::Absent)?;
-        let (next, end) = layout::partition_range(partition);
+        let [records, ranks] = layout::derived_ranges(partition);
         let digests = (0..LEAVES).map(|leaf| state.tree.leaf(leaf)).collect();
-        Some(Scrub { snapshot: self.storage.snapshot(), digests, next, end, leaf: 0, sum: Digest::default() })
+        Some(Scrub {
+            snapshot: self.storage.snapshot(),
+            partitions: self.partition_count(),
+            digests,
+            ranges: vec![ranks, records, layout::partition_range(partition)],
+            leaf: 0,
+            sum: Digest::default(),
+            derived: Comparing::default(),
+        })
     }
 }
 
 /// A partition that is being read. Holds old versions of its rows alive.
 pub struct Scrub {
     snapshot: Arc<dyn Snapshot>,
+    partitions: u16,
     digests: Vec<Digest>,
-    next: Vec<u8>,
-    end: Vec<u8>,
+    /// What is left to be read: the ranks, before them the records, before those the rows.
+    ranges: Vec<(Vec<u8>, Vec<u8>)>,
     /// The leaf that is being added up, and its sum so far.
     leaf: usize,
     sum: Digest,
+    derived: Comparing,
 }
 
 impl Scrub {
@@ -88,38 +108,61 @@ impl Scrub {
     /// # Errors
     /// `NotWhole` where rows are missing or damaged.
     pub fn read_on(&mut self, room: usize) -> Result<bool, NotTold> {
-        let Self { snapshot, digests, next, end, leaf, sum } = self;
-        let (mut used, mut is_whole, mut goes_on) = (0, true, None);
-        snapshot.scan(next, end, &mut |row_key, value| {
+        let Some((start, end)) = self.ranges.pop() else { return Ok(true) };
+        let snapshot = Arc::clone(&self.snapshot);
+        let (mut used, mut goes_on, mut read) = (0, None, Ok(()));
+        snapshot.scan(&start, &end, &mut |key, value| {
             if used >= room {
-                goes_on = Some(row_key.to_vec());
+                goes_on = Some(key.to_vec());
                 return ControlFlow::Break(());
             }
-            used += row_key.len() + value.len();
-            while *leaf < layout::leaf_of(row_key) && is_whole {
-                is_whole = digests.get(*leaf) == Some(sum);
-                (*leaf, *sum) = (*leaf + 1, Digest::default());
+            used += key.len() + value.len();
+            if key.first() == Some(&b'r') {
+                read = self.take_in(key, value);
+            } else {
+                self.derived.count();
             }
-            match leaf::read(row_key, value) {
-                Ok((_, _, digest)) => *sum = sum.plus(digest),
-                Err(_) => is_whole = false,
-            }
-            if is_whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if read.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        if is_whole && goes_on.is_none() {
-            // Of all leaves that are left, the first has this sum, and the others are empty.
-            is_whole =
-                digests.iter().skip(*leaf).eq(std::iter::once(&*sum).chain(std::iter::repeat_n(&Digest::default(), LEAVES - 1 - *leaf)));
+        read?;
+        match goes_on {
+            Some(start) => self.ranges.push((start, end)),
+            None if start.first() == Some(&b'r') => {
+                self.check_rest()?;
+                self.derived.settle(&*snapshot)?;
+            }
+            None => {}
         }
-        let is_end = goes_on.is_none();
-        *next = goes_on.unwrap_or_default();
-        if is_whole { Ok(is_end) } else { Err(NotTold::NotWhole) }
+        Ok(self.ranges.is_empty())
     }
-}
 
-/// The key under which a damaged row is set aside.
-pub(super) fn aside_key(row_key: &[u8]) -> Vec<u8> {
-    [b"d", row_key].concat()
+    /// Whether what is derived of the rows is right, once all was read.
+    #[must_use]
+    pub fn is_derived_right(&self) -> bool {
+        self.derived.is_right()
+    }
+
+    fn take_in(&mut self, row_key: &[u8], value: &[u8]) -> Result<(), NotTold> {
+        while self.leaf < layout::leaf_of(row_key) {
+            if self.digests.get(self.leaf) != Some(&self.sum) {
+                return Err(NotTold::NotWhole);
+            }
+            (self.leaf, self.sum) = (self.leaf + 1, Digest::default());
+        }
+        let (address, row, content) = layout::read_row(row_key, &Bytes::copy_from_slice(value)).map_err(|_| NotTold::NotWhole)?;
+        self.sum = self.sum.plus(encode::stored_row_digest(&address, &content));
+        let Self { snapshot, derived, partitions, .. } = self;
+        // A row of which nothing can be derived is found once more and set aside where the partition starts anew; this reading ends here.
+        let derived = caught(|| derived.take_in(&**snapshot, *partitions, row_key, (&address, &row, &content)));
+        Ok(derived.map_err(|_| NotTold::NotWhole)??)
+    }
+
+    /// Of all leaves that are left, the first has the last sum, and the others are empty.
+    fn check_rest(&self) -> Result<(), NotTold> {
+        let empty = Digest::default();
+        let sums = std::iter::once(&self.sum).chain(std::iter::repeat_n(&empty, LEAVES - 1 - self.leaf));
+        if self.digests.iter().skip(self.leaf).eq(sums) { Ok(()) } else { Err(NotTold::NotWhole) }
+    }
 }
 
 /// A damaged row as it lay in storage.

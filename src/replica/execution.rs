@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::transaction::{ReplicaError, Transaction};
+use super::aside::{self, MOST_NAMED};
+use super::transaction::{Prepared, ReplicaError, Transaction};
 use super::{Replica, hints};
 use crate::config::EXPIRY_GRACE;
 use crate::crdt::command::{Answer, Mutation, Refusal};
@@ -15,6 +16,7 @@ use crate::crdt::removal::{self, Passed};
 use crate::crdt::shown::Shown;
 use crate::crdt::{counter, expiry};
 use crate::env::message::{Refused, Sent};
+use crate::panics::{Panicked, caught};
 use crate::types::{Partition, PeerId, Place, Timestamp};
 
 use super::minter::Minter;
@@ -69,7 +71,7 @@ pub enum NotExecuted {
     NotHolder,
     /// The disk of this peer is full.
     NoRoom,
-    /// A row of the key is damaged. The partition is synced anew.
+    /// A row of the key is damaged, and its partition is synced anew; or it can't be joined.
     Damaged(String),
 }
 
@@ -93,14 +95,14 @@ pub enum Outcome {
 
 impl Replica {
     /// Executes and joins a batch, and commits it once. Where the batch cannot be applied as a whole since a record is
-    /// damaged, its pieces are tried one by one, so that one damaged row does not refuse the others.
+    /// damaged or can't be joined, its pieces are tried one by one, so that one such row does not refuse the others.
     ///
     /// # Errors
     /// Where the storage failed: what was committed is unknown until a restart.
     pub fn apply(&mut self, batch: &[Work]) -> Result<Vec<Outcome>, ReplicaError> {
         match self.apply_once(batch) {
-            Err(ReplicaError::Damaged(damaged)) if batch.len() > 1 => {
-                tracing::error!(error = %damaged, "a batch met a damaged record and is applied piece by piece");
+            Err(error @ (ReplicaError::Damaged(_) | ReplicaError::Unjoinable(_))) if batch.len() > 1 => {
+                tracing::error!(%error, "a batch met a row that fails and is applied piece by piece");
                 let mut outcomes = Vec::with_capacity(batch.len());
                 for piece in batch {
                     outcomes.extend(self.apply(std::slice::from_ref(piece))?);
@@ -114,20 +116,42 @@ impl Replica {
                         Work::Receive(sent) => sent.partition,
                     });
                 }
-                let failed = |piece: &Work| match piece {
-                    Work::Execute(_) => Outcome::Executed(Err(NotExecuted::Damaged(damaged.to_string()))),
-                    Work::Receive(_) => Outcome::Received(Some(Refused::Failed)),
-                };
-                Ok(batch.iter().map(failed).collect())
+                Ok(batch.iter().map(|piece| Outcome::failed(piece, &damaged.clone().into())).collect())
+            }
+            Err(ReplicaError::Unjoinable(panicked)) => {
+                batch.iter().for_each(|piece| self.set_aside(piece, &panicked));
+                Ok(batch.iter().map(|piece| Outcome::failed(piece, &panicked.clone().into())).collect())
             }
             applied => applied,
         }
     }
 
     fn apply_once(&mut self, batch: &[Work]) -> Result<Vec<Outcome>, ReplicaError> {
+        let has_room = self.has_room();
+        // What a panic leaves behind are dots and timestamps that nobody uses; all else is in the transaction, which goes with it.
+        let attempt = caught(|| self.attempt(batch, has_room)).map_err(ReplicaError::from)??;
+        self.next_hint = attempt.next_hint;
+        self.hints += attempt.added_hints;
+        self.commit(attempt.prepared)?;
+        Ok(attempt.outcomes)
+    }
+
+    /// Sets aside what a piece of a batch was about: it can't be joined.
+    fn set_aside(&mut self, piece: &Work, why: &Panicked) {
+        match piece {
+            Work::Execute(command) => self.note_unjoined(&command.key, None, Vec::new(), why),
+            Work::Receive(sent) => {
+                for ((key, address), dots) in aside::named(&sent.delta).into_iter().take(MOST_NAMED) {
+                    self.note_unjoined(&key, address, dots, why);
+                }
+            }
+        }
+    }
+
+    /// Executes and joins a batch in a transaction, which is not committed.
+    fn attempt(&mut self, batch: &[Work], has_room: bool) -> Result<Attempt, ReplicaError> {
         let wall_ms = self.clock.wall_ms();
         let (mut next_hint, mut added_hints) = (self.next_hint, 0);
-        let has_room = self.has_room();
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
         let mut outcomes = Vec::with_capacity(batch.len());
         for piece in batch {
@@ -173,11 +197,25 @@ impl Replica {
                 }
             });
         }
-        let prepared = transaction.finish()?;
-        self.next_hint = next_hint;
-        self.hints += added_hints;
-        self.commit(prepared)?;
-        Ok(outcomes)
+        Ok(Attempt { prepared: transaction.finish()?, outcomes, next_hint, added_hints })
+    }
+}
+
+/// A batch that is ready to be committed.
+struct Attempt {
+    prepared: Prepared,
+    outcomes: Vec<Outcome>,
+    next_hint: u64,
+    added_hints: u64,
+}
+
+impl Outcome {
+    /// Of a piece that a row made fail.
+    fn failed(piece: &Work, why: &ReplicaError) -> Self {
+        match piece {
+            Work::Execute(_) => Self::Executed(Err(NotExecuted::Damaged(why.to_string()))),
+            Work::Receive(_) => Self::Received(Some(Refused::Failed)),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::crdt::codec::DecodeError;
 use crate::crdt::delta::{Kind, Row, RowAddress};
 use crate::crdt::encode;
 use crate::crdt::sorted_set::Score;
+use crate::panics::caught;
 use crate::types::{LEAVES, Partition, PeerId, Place, key_hash};
 
 /// The longest key or element that stands in a storage key as it is, in bytes.
@@ -168,7 +169,7 @@ pub fn derived_ranges(partition: Partition) -> [(Vec<u8>, Vec<u8>); 2] {
 }
 
 /// Whether rows of a kind lie in the order of their elements' hashes.
-fn lies_by_hash(kind: Kind) -> bool {
+pub(super) fn lies_by_hash(kind: Kind) -> bool {
     matches!(kind, Kind::Member | Kind::Field | Kind::Score)
 }
 
@@ -314,13 +315,18 @@ pub fn parse_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Bytes), D
 /// # Errors
 /// Where the row is not what was written under this key.
 pub fn read_row(row_key: &[u8], value: &Bytes) -> Result<(RowAddress, Row, Bytes), Damaged> {
-    let (address, content) = parse_row(row_key, value)?;
-    let row = encode::row_from_bytes(&content).map_err(|error| Damaged(format!("row {}: {error}", hex(row_key))))?;
-    Ok((address, row, content))
+    let damaged = |why: &dyn std::fmt::Display| Damaged(format!("row {}: {why}", hex(row_key)));
+    // Nothing is changed here, so a panic leaves nothing behind.
+    caught(|| {
+        let (address, content) = parse_row(row_key, value)?;
+        let row = encode::row_from_bytes(&content).map_err(|error| damaged(&error))?;
+        Ok((address, row, content))
+    })
+    .unwrap_or_else(|panicked| Err(damaged(&panicked)))
 }
 
 /// Takes one component off a storage key: as it stands there, or in full from the value if its hash fits.
-fn take_component(bytes: &[u8], full: Option<Bytes>) -> Option<(Bytes, &[u8])> {
+pub(super) fn take_component(bytes: &[u8], full: Option<Bytes>) -> Option<(Bytes, &[u8])> {
     let (length, rest) = bytes.split_at_checked(2)?;
     let length = u16::from_be_bytes(length.try_into().ok()?);
     if length == HASHED {

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Replica;
+use super::aside::{MOST_ASIDE, aside_key};
 use super::collection::Deriving;
-use super::damage::{MOST_ASIDE, Spoiled, aside_key};
+use super::damage::Spoiled;
+use super::derived;
 use super::layout;
 use super::leaf::Leaf;
 use super::partition::{self, FirstSync, PartitionChange, Role};
@@ -98,7 +100,7 @@ impl Replica {
         let mut lost: Vec<Spoiled> = Vec::new();
         let mut deriving = Deriving::default();
         self.storage.snapshot().scan(&start, &end, &mut |row_key, value| {
-            match layout::read_row(row_key, &Bytes::copy_from_slice(value)) {
+            match derived::whole(row_key, value, partitions) {
                 Ok((address, row, content)) => {
                     let digest = encode::stored_row_digest(&address, &content);
                     deriving.take_in(Place::of(&address.key, partitions), &address, &row, &content);

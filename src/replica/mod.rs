@@ -4,10 +4,12 @@
 //! it comes from, ends in the same join and the same commit.
 
 pub mod answering;
+pub mod aside;
 pub mod awaited;
 pub mod collection;
 pub mod comparing;
 pub mod damage;
+pub mod derived;
 pub mod execution;
 pub mod expired;
 pub mod floors;
@@ -27,6 +29,7 @@ pub mod transaction;
 pub mod unproven;
 pub mod view;
 pub mod waiting;
+pub mod whose;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -37,6 +40,7 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use self::aside::Unjoined;
 use self::awaited::Awaited;
 use self::damage::Damage;
 use self::floors::OwnFloors;
@@ -102,6 +106,7 @@ pub struct Replica {
     random: SmallRng,
     /// Partitions in which a row was met that can't be read.
     suspects: BTreeSet<Partition>,
+    unjoined: Unjoined,
     damage: Damage,
     /// What readers were told last of the disk's room.
     had_room: bool,
@@ -152,10 +157,10 @@ impl Replica {
         }
         let journal = replay(&*snapshot, &mut states)?;
         let (next_hint, hints) = hints::count(&*snapshot)?;
-        let damage = Damage { rows_aside: damage::count_aside(&*snapshot)?, ..Damage::default() };
+        let damage = Damage { rows_aside: aside::count(&*snapshot)?, ..Damage::default() };
         drop(snapshot);
         let had_room = storage.has_room();
-        let view = View::new(storage.snapshot(), &states, 0, &minter, Shown { hints, damage, has_room: had_room });
+        let view = View::new(storage.snapshot(), &states, 0, &minter, (Shown { hints, damage, has_room: had_room }, Unjoined::default()));
         let view = Arc::new(ArcSwap::from_pointee(view));
         let mut replica = Self {
             storage,
@@ -172,6 +177,7 @@ impl Replica {
             hints,
             random,
             suspects: BTreeSet::new(),
+            unjoined: Unjoined::default(),
             damage,
             had_room,
         };
@@ -247,7 +253,13 @@ impl Replica {
     /// Shows readers what was committed last.
     fn publish(&self) {
         let shown = Shown { hints: self.hints, damage: self.damage, has_room: self.had_room };
-        self.view.store(Arc::new(View::new(self.storage.snapshot(), &self.partitions, self.ring, &self.minter, shown)));
+        self.view.store(Arc::new(View::new(
+            self.storage.snapshot(),
+            &self.partitions,
+            self.ring,
+            &self.minter,
+            (shown, self.unjoined.clone()),
+        )));
     }
 
     /// Whether the disk has room for what grows. Says so where that has changed.

@@ -2,8 +2,10 @@
 //!
 //! Group commit is where speed comes from: the longer a commit takes, the more waits for the next, and the more it carries.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -15,6 +17,7 @@ use crate::config::{Durability, WRITER_BATCH, WRITER_BYTES, WRITER_QUEUE};
 use crate::env::message::{Refused, Sent};
 use crate::env::{Storage, StorageError};
 use crate::held::{Held, Share};
+use crate::panics::Panicked;
 use crate::types::PeerId;
 
 /// Where the writer hands its results. Called on the writer's thread: must not wait.
@@ -67,7 +70,7 @@ impl<T: Send + 'static> Writer<T> {
     /// Starts the writer.
     pub fn start(replica: Replica, durability: Durability, storage: &Arc<dyn Storage>, outlet: impl Outlet<T>) -> Self {
         let (queue, items) = mpsc::channel(WRITER_QUEUE);
-        storage.spawn("writer", Box::pin(run(replica, durability, Arc::clone(storage), items, outlet)));
+        storage.spawn("writer", Box::pin(run_to_the_end(replica, durability, Arc::clone(storage), items, outlet)));
         Self { queue, held: Held::new(WRITER_BYTES) }
     }
 
@@ -125,13 +128,28 @@ impl<T: Send + 'static> Writer<T> {
     }
 }
 
+/// Runs the writer. Where it panics, which no row alone makes it do, its replica may be half-changed: the peer is told that its storage failed, instead of
+/// going on without a writer.
+async fn run_to_the_end<T: Send + 'static>(
+    replica: Replica,
+    durability: Durability,
+    storage: Arc<dyn Storage>,
+    items: mpsc::Receiver<Item<T>>,
+    mut outlet: impl Outlet<T>,
+) {
+    // Nothing that the writer changed is looked at again.
+    if let Err(carried) = AssertUnwindSafe(run(replica, durability, storage, items, &mut outlet)).catch_unwind().await {
+        end(&mut outlet, &StorageError::Failed(format!("the writer: {}", Panicked::of(&*carried))).into());
+    }
+}
+
 /// The writer's loop.
 async fn run<T: Send + 'static>(
     mut replica: Replica,
     durability: Durability,
     storage: Arc<dyn Storage>,
     mut items: mpsc::Receiver<Item<T>>,
-    mut outlet: impl Outlet<T>,
+    outlet: &mut impl Outlet<T>,
 ) {
     let mut next = None;
     let mut sync_at = None;
@@ -139,7 +157,7 @@ async fn run<T: Send + 'static>(
         if sync_at.is_some_and(|at| at <= Instant::now()) {
             sync_at = None;
             if let Err(error) = storage.sync() {
-                return end(&mut outlet, &error.into());
+                return end(outlet, &error.into());
             }
         }
         let item = match (next.take(), sync_at) {
@@ -161,16 +179,16 @@ async fn run<T: Send + 'static>(
             Some(first) => {
                 let mut batch = Batch::with_room_for(1 + items.len().min(WRITER_BATCH));
                 next = gather(first, &mut items, &mut batch);
-                batch.apply(&mut replica, durability, &storage, &mut outlet)
+                batch.apply(&mut replica, durability, &storage, outlet)
             }
         };
-        if let Err(ReplicaError::Damaged(damaged)) = &worked {
-            tracing::error!(error = %damaged, "a step met a damaged record");
+        if let Err(error @ (ReplicaError::Damaged(_) | ReplicaError::Unjoinable(_))) = &worked {
+            tracing::error!(%error, "a step met a row that fails");
         }
         replica.has_room();
         for done in [worked, replica.restart_suspects()] {
             if let Err(error @ ReplicaError::Storage(_)) = done {
-                return end(&mut outlet, &error);
+                return end(outlet, &error);
             }
         }
         if let (Durability::Every(interval), None) = (durability, sync_at) {

@@ -178,6 +178,13 @@ impl Replica {
         }
     }
 
+    /// Leaves dots out of a pull that could not be joined here.
+    pub(super) fn leave_out(&mut self, id: PullId, dots: Vec<Dot>) {
+        if let Some(running) = self.pulls.running.get_mut(&id) {
+            running.pull.leave_out(dots);
+        }
+    }
+
     /// Ends a pull: takes the other replica's clock over. To be made durable before anything is confirmed.
     ///
     /// # Errors

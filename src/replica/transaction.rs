@@ -26,6 +26,7 @@ use crate::crdt::sorted_set::{self, Score};
 use crate::crdt::summary::Summary;
 use crate::crdt::{encode, runs};
 use crate::env::{Batch, Snapshot, StorageError};
+use crate::panics::Panicked;
 use crate::types::{Digest, Partition, Place};
 
 /// Why rows could not be read or changed. The whole transaction is dropped.
@@ -37,6 +38,9 @@ pub enum ReplicaError {
     /// A stored record is not what was written.
     #[error(transparent)]
     Damaged(#[from] Damaged),
+    /// A row can't be joined: the attempt panicked, and nothing of it was kept.
+    #[error("a row can't be joined: {0}")]
+    Unjoinable(#[from] Panicked),
 }
 
 /// A row as the transaction knows it.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::aside::{self, SetAside, Unjoined};
 use super::collection::Collection;
 use super::damage::Damage;
 use super::layout::{self, Damaged};
@@ -53,6 +54,7 @@ pub struct View {
     hybrid_clock: Arc<Mutex<Hlc>>,
     /// What is told to people.
     pub shown: Shown,
+    pub(super) unjoined: Unjoined,
     actor: Actor,
 }
 
@@ -68,7 +70,13 @@ pub struct Shown {
 }
 
 impl View {
-    pub(super) fn new(snapshot: Arc<dyn Snapshot>, partitions: &[PartitionState], ring: u64, minter: &Minter, shown: Shown) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<dyn Snapshot>,
+        partitions: &[PartitionState],
+        ring: u64,
+        minter: &Minter,
+        (shown, unjoined): (Shown, Unjoined),
+    ) -> Self {
         let partitions = partitions
             .iter()
             .map(|state| PartitionView {
@@ -84,7 +92,7 @@ impl View {
                 keys: state.keys,
             })
             .collect();
-        Self { snapshot, partitions, ring, hybrid_clock: minter.hybrid_clock(), shown, actor: minter.actor() }
+        Self { snapshot, partitions, ring, hybrid_clock: minter.hybrid_clock(), shown, unjoined, actor: minter.actor() }
     }
 
     /// The author of this peer's dots.
@@ -263,6 +271,14 @@ impl View {
             page.rows.extend(self.row(place, address)?);
         }
         Ok(page)
+    }
+
+    /// The rows of a key that are set aside at this peer.
+    ///
+    /// # Errors
+    /// Where they could not be read.
+    pub fn set_aside(&self, key: &[u8]) -> Result<Vec<SetAside>, ReplicaError> {
+        Ok(aside::of_key(&*self.snapshot, &self.unjoined, self.place(key), key)?)
     }
 
     fn empty_page(&self, view: &PartitionView, key: &Bytes) -> Page {

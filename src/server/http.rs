@@ -115,6 +115,8 @@ fn registry(status: &Status, peers: &[PeerStatus], clients: Option<&Statistics>)
         count(status.damage.partitions),
     );
     gauge("damaged_rows", "Damaged rows that were set aside", count(status.damage.rows_aside));
+    gauge("mended_records", "Records derived of rows that were found lost or wrong, since the start", count(status.damage.derived));
+    gauge("unjoined_rows", "Rows that could not be joined, since the start", count(status.damage.rows_unjoined));
     gauge("clock_ahead_ms", "Milliseconds that the clock is ahead of those of most members, where that is too much", status.clock_ahead_ms);
     if let Some(clients) = clients {
         let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
@@ -186,7 +188,7 @@ mod tests {
             syncing: 1,
             handing_over: 0,
             protected: true,
-            damage: Damage { partitions: 2, rows_aside: 5 },
+            damage: Damage { partitions: 2, rows_aside: 5, rows_unjoined: 3, derived: 4 },
             has_room: false,
             clock_ahead_ms: -70_000,
         };
@@ -202,6 +204,8 @@ mod tests {
             "ringtide_syncing_partitions 1",
             "ringtide_disk_full 1",
             "ringtide_damaged_rows 5",
+            "ringtide_unjoined_rows 3",
+            "ringtide_mended_records 4",
             "ringtide_clock_ahead_ms -70000",
             "# EOF",
         ] {

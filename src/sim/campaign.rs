@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::kinds::Matrix;
+use super::kinds::{self, Matrix, Reached};
 use super::run::{Report, run};
 
 /// What many runs were together.
@@ -20,6 +20,8 @@ pub struct Campaign {
     pub peer_time: Duration,
     /// Which kinds of faults met, in how many runs.
     pub matrix: Matrix,
+    /// How often faults reached what they are meant for.
+    pub reached: Reached,
 }
 
 impl Campaign {
@@ -60,6 +62,7 @@ impl Campaign {
                 self.failed += report.failed;
                 self.peer_time += report.peer_time;
                 self.matrix.count(&report.met);
+                kinds::add(&mut self.reached, report.reached);
             }
             Err(violation) => self.violations.push((seed, violation)),
         }
@@ -71,6 +74,7 @@ impl Campaign {
         self.failed += other.failed;
         self.peer_time += other.peer_time;
         self.matrix.merge(other.matrix);
+        kinds::add(&mut self.reached, other.reached);
     }
 }
 

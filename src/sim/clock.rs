@@ -17,6 +17,8 @@ pub struct SimClock {
     skew_ms: Arc<AtomicI64>,
     /// The time at which the clock stands still; 0 where it runs.
     frozen_ms: Arc<AtomicU64>,
+    /// How often it was read while it stood behind.
+    read_behind: Arc<AtomicU64>,
 }
 
 /// How far a clock that stands still falls behind; then somebody notices, and it runs again at that distance.
@@ -26,12 +28,18 @@ impl SimClock {
     /// A clock that is right. To be made inside the simulation's runtime.
     #[must_use]
     pub fn new() -> Self {
-        Self { started: Instant::now(), skew_ms: Arc::default(), frozen_ms: Arc::default() }
+        Self { started: Instant::now(), skew_ms: Arc::default(), frozen_ms: Arc::default(), read_behind: Arc::default() }
     }
 
     /// Sets by how much the clock is wrong, in milliseconds.
     pub fn set_skew(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Ordering::Relaxed);
+    }
+
+    /// How often the clock was read while it stood still and showed less than it should.
+    #[must_use]
+    pub fn read_behind(&self) -> u64 {
+        self.read_behind.load(Ordering::Relaxed)
     }
 
     /// Lets the clock stand still, or run again: then it steps to where it would be.
@@ -52,7 +60,11 @@ impl Clock for SimClock {
         let running = BEGINNING_MS.saturating_add(passed).saturating_add_signed(self.skew_ms.load(Ordering::Relaxed));
         match self.frozen_ms.load(Ordering::Relaxed) {
             0 => running,
-            frozen => frozen.clamp(running.saturating_sub(MOST_FROZEN_MS), running),
+            frozen => {
+                let shown = frozen.clamp(running.saturating_sub(MOST_FROZEN_MS), running);
+                self.read_behind.fetch_add(u64::from(shown < running), Ordering::Relaxed);
+                shown
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use super::clock::SimClock;
 use super::network::SimNetwork;
 use super::storage::{Crash, SimDisk};
 use crate::config::{Durability, NodeConfig};
+use crate::members::Standing;
 use crate::node::leaving::LeaveError;
 use crate::node::{Node, PeerState, StartError};
 use crate::types::PeerId;
@@ -70,6 +71,8 @@ pub struct SimCluster {
     pub peers: Vec<SimPeer>,
     /// A clock that is always right.
     pub truth: SimClock,
+    /// How many peers came back that had been taken out for good, and knew it.
+    pub forgotten_came_back: u64,
     random: SmallRng,
 }
 
@@ -114,7 +117,7 @@ impl SimCluster {
             leaving: None,
         };
         let peers = configs.into_iter().map(|config| peer(config, &mut random)).collect();
-        let mut cluster = Self { network, peers, truth: SimClock::new(), random };
+        let mut cluster = Self { network, peers, truth: SimClock::new(), forgotten_came_back: 0, random };
         for _ in 0..founders {
             cluster.join_next().await?;
         }
@@ -274,6 +277,7 @@ impl SimCluster {
                 quiet_since = Instant::now();
                 let status = node.status();
                 if is_out && status.handing_over == 0 && status.hints == 0 {
+                    self.forgotten_came_back += u64::from(status.standing == Standing::Forgotten);
                     self.crash(index, Crash::Process);
                     self.restart(index).await.map_err(|error| error.to_string())?;
                 }

@@ -1,7 +1,4 @@
-//! What goes wrong in a simulated run, drawn from the seed: some kinds of faults only in one run, nearly all in another (swarm testing: a fault
-//! that hides others must be absent now and then), each as strong as the seed says.
-//!
-//! Source: Swarm testing (Groce, Zhang, Eide, Chen, Regehr, 2012).
+//! What goes wrong in a simulated run: faults strike and are mended, as the run's [mixture](super::mixture) and its seed say.
 
 use std::time::Duration;
 
@@ -9,16 +6,17 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 use tokio::time::{Instant, sleep};
 
-use super::clock::MOST_FROZEN_MS;
 use super::cluster::SimCluster;
 use super::damage::{self, Damaged, Harm, StoredRow};
-use super::kinds::{Kind, Met};
+use super::kinds::{self, Kind, Met, Reached};
 use super::losses::Held;
+use super::mixture::Mixture;
 use super::network::{CALM, Clog, Weather};
 use super::storage::{Crash, Faults, SimDisk};
 use super::workload::Clients;
 use crate::config::{DOWN_AFTER, Durability};
 use crate::node::StartError;
+use crate::replica::damage::Damage;
 
 /// How long a peer that leaves may take to hand over what it held.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -26,72 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const AFTERMATH: Duration = Duration::from_secs(5);
 /// How far ahead a clock may be that nobody believes, in milliseconds: once it is right again the others wait so long for what was written by it.
 const FAR_AHEAD_MS: i64 = 240_000;
-
-/// How likely each kind of fault is in one run, and how strong.
-#[derive(Clone, Debug)]
-pub struct Mixture {
-    weights: [u32; Kind::COUNT],
-    /// By how much a clock is wrong at most, in milliseconds. Two that are wrong both ways stay within the drift that peers allow.
-    most_skew_ms: i64,
-    /// Whether the end of a machine may lose what was not synced.
-    lossy_crashes: bool,
-    /// How often a disk falls back for other reasons than that.
-    disasters: u32,
-    /// When a write counts as stored.
-    pub durability: Durability,
-}
-
-impl Mixture {
-    /// Draws a mixture.
-    pub fn draw(random: &mut SmallRng) -> Self {
-        let share = [0.15, 0.3, 0.6, 0.9][random.random_range(0..4)];
-        let weights = std::array::from_fn(|_| if random.random_bool(share) { random.random_range(1..10) } else { 0 });
-        let mut mixture = Self {
-            weights,
-            most_skew_ms: [500, 5_000, 20_000, 25_000][random.random_range(0..4)],
-            lossy_crashes: random.random_bool(0.5),
-            disasters: random.random_range(1..4),
-            durability: [Durability::Every(Duration::from_millis(50)), Durability::Always][random.random_range(0..2)],
-        };
-        if mixture.has(Kind::ClockFreeze) {
-            mixture.most_skew_ms = mixture.most_skew_ms.min(15_000);
-        }
-        if !mixture.has(Kind::ClockStep) {
-            mixture.most_skew_ms = 0;
-        }
-        mixture
-    }
-
-    /// Whether a kind of fault may strike.
-    #[must_use]
-    pub fn has(&self, kind: Kind) -> bool {
-        self.weights[kind as usize] > 0
-    }
-
-    /// By how much two clocks may differ that both are believed, in milliseconds.
-    #[must_use]
-    pub fn most_apart_ms(&self) -> u64 {
-        2 * self.most_skew_ms.unsigned_abs() + if self.has(Kind::ClockFreeze) { MOST_FROZEN_MS } else { 0 }
-    }
-
-    /// Whether a command may be executed long after its client gave it up.
-    #[must_use]
-    pub fn lingers(&self) -> bool {
-        self.has(Kind::Pause) || self.has(Kind::Clog)
-    }
-
-    /// Draws the kind that strikes next; `None`: something is mended.
-    fn draw_kind(&self, random: &mut SmallRng) -> Option<Kind> {
-        let kinds: u32 = self.weights.iter().sum();
-        let mut roll = random.random_range(0..kinds + kinds / 4 + 4);
-        Kind::ALL.into_iter().find(|kind| {
-            let weight = self.weights[*kind as usize];
-            let falls = roll < weight;
-            roll = roll.saturating_sub(weight);
-            falls
-        })
-    }
-}
 
 /// A fault that has struck.
 struct Ongoing {
@@ -118,6 +50,8 @@ pub struct Adversary {
     /// The peer whose rows are damaged, and the one whose clock runs far ahead: only one of each, since a quorum must be left.
     victims: (usize, usize),
     disasters_left: u32,
+    /// Whether rows of the one were damaged.
+    has_damaged: bool,
 }
 
 impl Adversary {
@@ -136,6 +70,7 @@ impl Adversary {
             damaged: Vec::new(),
             victims,
             disasters_left,
+            has_damaged: false,
         }
     }
 
@@ -143,6 +78,33 @@ impl Adversary {
     #[must_use]
     pub fn met(&self) -> &Met {
         &self.met
+    }
+
+    /// How often faults reached what they are meant for.
+    #[must_use]
+    pub fn reached(&self, cluster: &SimCluster) -> Reached {
+        let mut reached = cluster.network.reached();
+        for peer in &cluster.peers {
+            kinds::add(&mut reached, peer.disk.reached());
+            kinds::add(&mut reached, Reached::from([(Kind::ClockFreeze, peer.clock.read_behind())]));
+        }
+        kinds::add(&mut reached, Reached::from([(Kind::Forget, cluster.forgotten_came_back)]));
+        reached
+    }
+
+    /// Demands that no peer has found damage but the one whose rows were damaged: rows that don't add up are a bug elsewhere, which starting anew from the
+    /// others would hide.
+    ///
+    /// # Errors
+    /// The peer that has, in words.
+    pub fn check_undamaged(&self, cluster: &SimCluster) -> Result<(), String> {
+        for (index, peer) in cluster.peers.iter().enumerate().filter(|(index, _)| !self.has_damaged || *index != self.victims.0) {
+            let damage = peer.node.as_ref().map(|node| node.status().damage).unwrap_or_default();
+            if damage != Damage::default() {
+                return Err(format!("node {index} found damage that nobody did: {damage:?}"));
+            }
+        }
+        Ok(())
     }
 
     fn begin(&mut self, kind: Kind, peer: Option<usize>) {
@@ -364,6 +326,7 @@ impl Adversary {
         let mut damaged = None;
         self.fall_back(cluster, victim, |cluster| damaged = Some(damage::harm(cluster, victim, &row, harm)));
         self.damaged.extend(damaged);
+        self.has_damaged = true;
         true
     }
 

@@ -14,6 +14,7 @@ pub mod faults;
 pub mod history;
 pub mod kinds;
 pub mod losses;
+pub mod mixture;
 pub mod network;
 pub mod run;
 pub mod storage;

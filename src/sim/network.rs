@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 use super::dots::Dots;
+use super::kinds::{Kind, Reached};
 use super::storage::SimDisk;
 use crate::config::MAX_FRAME;
 use crate::env::{Lane, Network, NetworkEvent, SendError};
@@ -106,6 +107,7 @@ struct State {
     next: u64,
     trace: blake3::Hasher,
     dots: Dots,
+    reached: Reached,
     started: Instant,
 }
 
@@ -147,6 +149,7 @@ impl SimNetwork {
             next: 0,
             trace: blake3::Hasher::new(),
             dots: Dots::new(partitions),
+            reached: Reached::new(),
             started: Instant::now(),
         };
         let network = Self { state: Arc::new(Mutex::new(state)), changed: Arc::default() };
@@ -248,6 +251,12 @@ impl SimNetwork {
     #[must_use]
     pub fn trace(&self) -> String {
         self.state().trace.finalize().to_hex().to_string()
+    }
+
+    /// How often frames met faults of the network, or a peer that is paused.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        self.state().reached.clone()
     }
 
     /// Looks at rows on a disk beside those that travel, and tells the first dot of the run that was given to two writes.
@@ -353,6 +362,7 @@ impl State {
                 }
             }
             Step::Deliver(carried) if self.paused.contains(&carried.to) => {
+                self.reach(Kind::Pause);
                 self.held.entry((carried.from, carried.to)).or_default().push(carried);
             }
             Step::Deliver(Carried { from, to, lane, frame, link }) => {
@@ -374,6 +384,10 @@ impl State {
     fn is_held_up(&self, from: PeerId, to: PeerId) -> bool {
         let is_paused = self.paused.contains(&from) || self.paused.contains(&to);
         is_paused || self.clogged.get(&(from, to)) == Some(&Clog::Stuck)
+    }
+
+    fn reach(&mut self, kind: Kind) {
+        *self.reached.entry(kind).or_default() += 1;
     }
 
     /// Sends on what waited for a link that moves again.
@@ -427,6 +441,16 @@ impl State {
         } else {
             1 + u32::from(self.random.random_range(0..1000) < weather.doubled)
         };
+        match copies {
+            0 => self.reach(Kind::Loss),
+            1 => {}
+            _ => self.reach(Kind::Duplicates),
+        }
+        if self.clogged.contains_key(&(from, to)) {
+            self.reach(Kind::Clog);
+        } else if is_held_up {
+            self.reach(Kind::Pause);
+        }
         for _ in 0..copies {
             let carried = Carried { from, to, lane, frame: frame.clone(), link: open.number };
             if is_held_up {

@@ -8,8 +8,9 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
 
 use super::cluster::SimCluster;
-use super::faults::{Adversary, Mixture};
-use super::kinds::{Kind, Met};
+use super::faults::Adversary;
+use super::kinds::{Kind, Met, Reached};
+use super::mixture::Mixture;
 use super::storage::Crash;
 use super::workload::Clients;
 use super::{checker, damage};
@@ -30,6 +31,8 @@ pub struct Report {
     pub failed: u64,
     /// The kinds of faults that met.
     pub met: Met,
+    /// How often faults reached what they are meant for.
+    pub reached: Reached,
     /// Simulated time, for all peers together.
     pub peer_time: Duration,
 }
@@ -39,9 +42,17 @@ pub struct Report {
 /// # Errors
 /// The first violation, in words.
 pub fn run(seed: u64, peers: usize) -> Result<Report, String> {
+    run_with(seed, peers, |drawn| drawn)
+}
+
+/// As [`run`], with what is `made` of the mixture that the seed draws.
+///
+/// # Errors
+/// The first violation, in words.
+pub fn run_with(seed: u64, peers: usize, made: impl FnOnce(Mixture) -> Mixture) -> Result<Report, String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().map_err(|error| error.to_string())?;
-    runtime.block_on(simulate(seed, peers))
+    runtime.block_on(simulate(seed, peers, made))
 }
 
 fn not_started(error: StartError) -> String {
@@ -58,12 +69,12 @@ async fn join_all(cluster: &mut SimCluster, random: &mut SmallRng) -> Result<(),
     Ok(())
 }
 
-async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
+async fn simulate(seed: u64, peers: usize, made: impl FnOnce(Mixture) -> Mixture) -> Result<Report, String> {
     let started = Instant::now();
     let mut random = SmallRng::seed_from_u64(seed);
-    let mixture = Mixture::draw(&mut random);
+    let mixture = made(Mixture::draw(&mut random));
     let founders = [2, 3, 3, 3, peers][random.random_range(0..5)].min(peers);
-    let config = NodeConfig { scrub_period: SCRUB_PERIOD, ..SimCluster::config(mixture.durability) };
+    let config = NodeConfig { scrub_period: Some(SCRUB_PERIOD), ..SimCluster::config(mixture.durability) };
     let mut cluster = SimCluster::start_with(vec![config; peers], founders, random.random()).await.map_err(not_started)?;
     let clients = Clients::new(cluster.network.clone(), cluster.truth.clone(), mixture.most_apart_ms(), mixture.lingers());
     let far_ahead = mixture.has(Kind::ClockFarAhead);
@@ -114,6 +125,7 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
         checker::check(&mut cluster, &history, clients.doubt_ms).await?;
     }
 
+    adversary.check_undamaged(&cluster)?;
     if peers > 2 && random.random_bool(0.6) {
         damage::strike(&cluster, &mut history, &mut random).await?;
         sleep(Duration::from_secs(random.random_range(0..30))).await;
@@ -138,6 +150,6 @@ async fn simulate(seed: u64, peers: usize) -> Result<Report, String> {
         checker::check_gone(&cluster, &keys).await?;
     }
     let peer_time = started.elapsed() * u32::try_from(peers).unwrap_or(1);
-    let (trace, met) = (cluster.network.trace(), adversary.met().clone());
-    Ok(Report { trace, acknowledged: history.acknowledged, failed: history.failed, met, peer_time })
+    let (trace, met, reached) = (cluster.network.trace(), adversary.met().clone(), adversary.reached(&cluster));
+    Ok(Report { trace, acknowledged: history.acknowledged, failed: history.failed, met, reached, peer_time })
 }

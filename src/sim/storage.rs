@@ -22,6 +22,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use tokio::task::AbortHandle;
 
+use super::kinds::{Kind, Reached};
 use crate::env::storage::{Batch, MAX_STORAGE_KEY, Snapshot, Storage, StorageError, Task, Visitor};
 
 /// Entries that a scan takes out under the lock at once.
@@ -89,7 +90,8 @@ impl SimDisk {
         let mut platter = self.platter();
         let snapshots = std::mem::take(&mut platter.snapshots);
         let (commit, process, faults) = (platter.commit, platter.process + 1, platter.faults);
-        *platter = Platter { rows, commit, snapshots, process, faults, ..Platter::default() };
+        let reached = std::mem::take(&mut platter.reached);
+        *platter = Platter { rows, commit, snapshots, process, faults, reached, ..Platter::default() };
     }
 
     /// A copy of what the disk holds now, as on another disk.
@@ -148,6 +150,12 @@ impl SimDisk {
         self.platter().faults
     }
 
+    /// How often whoever ran on the disk met its faults.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        self.platter().reached.clone()
+    }
+
     /// Changes a stored value behind the back of whoever runs on the disk: one bit of it, or its length.
     pub fn spoil(&self, key: &[u8], how: u64) {
         let mut platter = self.platter();
@@ -194,6 +202,7 @@ impl Future for Pausable {
         let mut platter = self.disk.platter();
         if platter.paused {
             platter.waiting.push(context.waker().clone());
+            platter.reach(Kind::Pause);
             return Poll::Pending;
         }
         drop(platter);
@@ -233,6 +242,8 @@ struct Platter {
     /// Whether the tasks that write stand still, and what wakes them.
     paused: bool,
     waiting: Vec<Waker>,
+    /// How often faults were met.
+    reached: Reached,
 }
 
 impl Platter {
@@ -315,6 +326,7 @@ impl Platter {
         }
         if self.failure.is_none() && self.faults.full {
             self.failure = Some(StorageError::Full("no space left in the simulation".to_owned()));
+            self.reach(Kind::FullDisk);
         }
         if let Some(failure) = &self.failure { Err(failure.clone()) } else { Ok(()) }
     }
@@ -323,11 +335,21 @@ impl Platter {
     fn check_read(&mut self) -> Result<(), StorageError> {
         let Some(left) = self.faults.reads else { return Ok(()) };
         self.faults.reads = left.checked_sub(1);
-        if left == 0 { Err(StorageError::Failed("a read was told to fail by the simulation".to_owned())) } else { Ok(()) }
+        if left == 0 {
+            self.reach(Kind::ReadError);
+            Err(StorageError::Failed("a read was told to fail by the simulation".to_owned()))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn reach(&mut self, kind: Kind) {
+        *self.reached.entry(kind).or_default() += 1;
     }
 
     fn fail_as_told(&mut self, batch: Option<Batch>) -> Result<(), StorageError> {
         let Some(survives) = self.faults.next.take() else { return Ok(()) };
+        self.reach(Kind::WriteError);
         self.limbo = batch.filter(|_| survives);
         let failure = StorageError::Failed("told to fail by the simulation".to_owned());
         self.failure = Some(failure.clone());
@@ -366,8 +388,10 @@ impl Storage for SimStorage {
     }
 
     fn has_room(&self) -> bool {
-        let faults = self.disk.platter().faults;
-        !faults.short && !faults.full
+        let mut platter = self.disk.platter();
+        let is_full = platter.faults.short || platter.faults.full;
+        *platter.reached.entry(Kind::FullDisk).or_default() += u64::from(is_full);
+        !is_full
     }
 
     fn lease(&self) -> Result<Option<Vec<u8>>, StorageError> {

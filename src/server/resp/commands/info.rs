@@ -205,6 +205,8 @@ fn ringtide(fields: &mut Fields, _shared: &Shared, status: &Status) {
     fields.add("disk_full", u8::from(!status.has_room));
     fields.add("damaged_partitions", status.damage.partitions);
     fields.add("damaged_rows", status.damage.rows_aside);
+    fields.add("unjoined_rows", status.damage.rows_unjoined);
+    fields.add("mended_records", status.damage.derived);
     fields.add("clock_ahead_ms", status.clock_ahead_ms);
 }
 

@@ -11,7 +11,7 @@ use crate::crdt::command::{Answer, Explained};
 use crate::crdt::{hash, key, string};
 use crate::members::Standing;
 use crate::node::leaving::{Forgotten, LeaveError};
-use crate::node::{Node, PeerState};
+use crate::node::{Node, PeerState, SetAside};
 use crate::server::resp::reply::Reply;
 use crate::server::resp::shared::VERSION;
 use crate::types::{Digest, InvalidPeerId, Level, Partition, PeerId};
@@ -94,6 +94,8 @@ fn status(_arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
         ("disk_full", Reply::Integer(i64::from(!status.has_room))),
         ("damaged_partitions", Reply::count(status.damage.partitions)),
         ("damaged_rows", Reply::count(status.damage.rows_aside)),
+        ("unjoined_rows", Reply::count(status.damage.rows_unjoined)),
+        ("mended_records", Reply::count(status.damage.derived)),
         ("clock_ahead_ms", Reply::Integer(status.clock_ahead_ms)),
     ])))
 }
@@ -170,6 +172,7 @@ fn explain(arguments: &[Bytes], call: &mut Call<'_>) -> Parsed {
             ("partition", Reply::count(node.partition(&key).0)),
             ("owners", ids(node.owners(&key))),
             ("rows", Reply::Array(rows.into_iter().map(|row| explained(row, &node)).collect())),
+            ("set_aside", node.set_aside(&key).map_or_else(Reply::Error, |rows| Reply::Array(rows.into_iter().map(set_aside).collect()))),
         ]),
         other => plain(other),
     }))
@@ -184,6 +187,15 @@ fn explained(row: Explained, node: &Node) -> Reply {
         ("written_ms", Reply::count(row.written_ms)),
         ("content", Reply::bulk(row.content)),
         ("shows", Reply::Integer(i64::from(row.shows))),
+        ("reason", Reply::bulk(row.reason)),
+    ])
+}
+
+/// A row that is set aside at this peer.
+fn set_aside(row: SetAside) -> Reply {
+    Reply::map([
+        ("kind", row.kind.map_or(Reply::Null, |kind| Reply::bulk(kind.name()))),
+        ("element", Reply::Bulk(row.element)),
         ("reason", Reply::bulk(row.reason)),
     ])
 }
