@@ -106,13 +106,11 @@ impl<T: Send + 'static> Handoff<T> {
                     return Ok(());
                 }
             };
-            let asked = hints.len();
             let done = self.deliver_some(home, hints).await?;
-            let progress = !done.is_empty();
-            self.writer.step(move |replica| replica.drop_hints(home, &done)).await?;
-            if !progress || asked < HINTS_AT_ONCE {
+            if done.is_empty() {
                 return Ok(());
             }
+            self.writer.step(move |replica| replica.drop_hints(home, &done)).await?;
         }
     }
 

@@ -123,3 +123,36 @@ impl Cluster {
         replicas.min(self.members.joined().count()).max(1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::members::Member;
+
+    #[test]
+    fn what_is_dropped_lies_at_as_many_as_are_configured_or_at_all_members_where_they_are_fewer() {
+        let id = |peer| PeerId([peer; 32]);
+        let mut members = Members::default();
+        for peer in 1..=4 {
+            members.put_own(Member {
+                peer: id(peer),
+                zone: None,
+                capacity: 1,
+                addresses: vec![],
+                actors: vec![],
+                tenure: 0,
+                absences: 0,
+                born_ms: 1,
+                standing: Standing::Joined,
+            });
+        }
+        let copies = |members: &Members| Topology::new(id(1), 3, 4, members.clone()).cluster().copies_before_drop(3);
+        assert_eq!(copies(&members), 3);
+        assert!(members.replace(id(3)) && members.replace(id(4)));
+        assert_eq!(copies(&members), 3, "whoever is replaced is a member still: two holders are too few");
+        assert!(members.take_out(id(3), Standing::Forgotten) && members.take_out(id(4), Standing::Left));
+        assert_eq!(copies(&members), 2);
+        assert!(members.take_out(id(1), Standing::Left) && members.take_out(id(2), Standing::Left));
+        assert_eq!(copies(&members), 1, "nobody drops what nobody else has");
+    }
+}

@@ -1,17 +1,20 @@
 //! Partitions go to a peer that joins, or are started anew where rows were damaged: who confirms has everything durably, and who counts
-//! knows all that a quorum has acknowledged.
+//! knows all that a quorum has acknowledged. What moves comes without a pause, and slowly while clients are busy.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringtide::config::Durability;
-use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
+use ringtide::config::{BUSY_COMMANDS, BUSY_FOR, Durability, HANDOFF_INTERVAL};
+use ringtide::crdt::string::{Mutation, Query, SetCondition, SetExpiry};
 use ringtide::sim::cluster::SimCluster;
+use ringtide::sim::network::{CALM, Weather};
 use ringtide::sim::storage::{Crash, SimDisk};
 use ringtide::types::Level;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -85,4 +88,60 @@ async fn nobody_drops_rows_before_the_newcomer_has_them_durably() {
     assert!(confirmed.len() > 16 && copies(&cluster) == 3 * 64, "what it took over was dropped elsewhere");
     cluster.crash(3, Crash::Machine);
     assert_eq!(rows(&cluster.peers[3].disk), confirmed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hints_come_home_without_a_pause_however_large_they_are() {
+    let mut cluster = SimCluster::start(3, 3, 2, Durability::System).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    cluster.crash(2, Crash::Process);
+    sleep(Duration::from_secs(30)).await;
+    let node = cluster.peers[0].node.clone().unwrap();
+    // Three to a message.
+    let large = Bytes::from(vec![b'v'; 400 * 1024]);
+    for number in 0..60 {
+        let set = Mutation::Set { value: large.clone(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false };
+        node.write(Level::Sloppy, Bytes::from(format!("key {number}")), set).await.unwrap();
+    }
+    while node.status().hints < 60 {
+        sleep(Duration::from_secs(1)).await;
+    }
+    cluster.restart(2).await.unwrap();
+    sleep(3 * HANDOFF_INTERVAL).await;
+    assert_eq!(node.status().hints, 0);
+}
+
+/// How long the first sync of a newcomer takes over a slow network, while clients do so many commands a second.
+async fn first_sync(commands: u64) -> Duration {
+    let mut cluster = SimCluster::start(3, 2, 3, Durability::System).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    let node = cluster.peers[0].node.clone().unwrap();
+    let key = |number: u64| Bytes::from(format!("key {number}"));
+    for number in 0..200 {
+        node.write(Level::Sloppy, key(number), set("value")).await.unwrap();
+    }
+    cluster.converge(PATIENCE).await.unwrap();
+    cluster.network.set_weather(Weather { latency_ms: (100, 120), ..CALM });
+    let clients = tokio::spawn(async move {
+        loop {
+            for number in 0..commands {
+                node.read(Level::Local, key(number), Query::Get).await.unwrap();
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    sleep(BUSY_FOR).await;
+    cluster.join_next().await.unwrap();
+    let (began, newcomer) = (Instant::now(), cluster.peers[2].node.clone().unwrap());
+    while (newcomer.status().members, newcomer.status().syncing) != (3, 0) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    clients.abort();
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_move_slowly_while_anybodys_clients_are_busy() {
+    let (quiet, busy) = (first_sync(1).await, first_sync(2 * BUSY_COMMANDS).await);
+    assert!(busy > 3 * quiet, "{busy:?} while clients are busy, {quiet:?} else");
 }

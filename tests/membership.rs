@@ -280,6 +280,48 @@ async fn a_peer_that_was_forgotten_while_it_was_off_hands_over_when_it_starts() 
     assert_eq!((rows(&cluster, 3), node(&cluster, 0).ring()[usize::from(Partition(0).0)].contains(&forgotten)), (0, false));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_was_forgotten_while_it_was_off_learns_so_before_it_serves_anybody() {
+    let mut cluster = cluster(4, 4).await;
+    let forgotten = cluster.peers[3].id;
+    cluster.crash(3, Crash::Process);
+    sleep(Duration::from_secs(30)).await;
+    node(&cluster, 0).forget(forgotten).await.unwrap();
+    cut_apart(&cluster, &[0, 1, 2], &[3]);
+    cluster.restart(3).await.unwrap();
+    assert!(!node(&cluster, 3).arrive(false, Duration::from_secs(3)).await, "whoever finds nobody goes on alone");
+    cluster.crash(3, Crash::Process);
+    cluster.network.heal();
+    cluster.restart(3).await.unwrap();
+    let returned = node(&cluster, 3);
+    assert!(returned.arrive(false, PATIENCE).await);
+    assert_eq!(returned.read(Level::Local, key_of(1), Query::Get).await, Err(OperationError::Forgotten));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_forgotten_joins_again_only_once_others_have_what_it_held() {
+    let mut cluster = cluster(4, 4).await;
+    let forgotten = cluster.peers[3].id;
+    cluster.crash(3, Crash::Process);
+    sleep(Duration::from_secs(30)).await;
+    node(&cluster, 0).forget(forgotten).await.unwrap();
+    cluster.restart(3).await.unwrap();
+    let standing = |cluster: &SimCluster| (node(cluster, 3).status().standing, node(cluster, 3).status().handing_over > 0);
+    while standing(&cluster) != (Standing::Forgotten, true) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // It learnt so and crashed, and its next start meets nobody who could take what it holds.
+    cluster.crash(3, Crash::Process);
+    cut_apart(&cluster, &[0, 1, 2], &[3]);
+    cluster.restart(3).await.unwrap();
+    sleep(PATIENCE).await;
+    assert_eq!(standing(&cluster), (Standing::Forgotten, true));
+    cluster.network.heal();
+    cluster.converge(PATIENCE).await.unwrap();
+    assert_eq!(standing(&cluster), (Standing::Joined, false));
+    expect_all(&cluster, 3).await;
+}
+
 fn cut_apart(cluster: &SimCluster, here: &[usize], there: &[usize]) {
     for (one, other) in here.iter().flat_map(|one| there.iter().map(move |other| (*one, *other))) {
         let (one, other) = (cluster.peers[one].id, cluster.peers[other].id);

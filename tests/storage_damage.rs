@@ -201,3 +201,32 @@ fn another_version_and_garbage_are_refused_in_one_sentence() {
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     assert!(!error.to_string().contains('\n'), "{error}");
 }
+
+#[test]
+fn a_store_of_which_a_part_could_not_be_read_takes_no_more_writes_and_names_the_file_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    // Small, so that there are tables.
+    let open = || FjallStorage::open(folder.path(), FjallOptions { memory_bytes: 16 << 20, memtable_bytes: 48 << 10 });
+    let storage = open().unwrap();
+    (1..=2_000).for_each(|number| commit(&storage, number));
+    drop(storage);
+    let tables: Vec<PathBuf> =
+        fs::read_dir(folder.path().join("store/keyspaces/1/tables")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!tables.is_empty());
+    for table in &tables {
+        let mut bytes = fs::read(table).unwrap();
+        bytes[200] ^= 0x52;
+        fs::write(table, bytes).unwrap();
+    }
+    // The start looks at what it needs; the rest is found where it is read.
+    let storage = open().unwrap();
+    let mut batch = Batch::default();
+    batch.put(b"other".to_vec(), vec![1]);
+    storage.commit(batch.clone()).unwrap();
+    let read = storage.snapshot().scan(b"row", b"rox", &mut |_, _| ControlFlow::Continue(()));
+    assert!(read.as_ref().is_err_and(|error| error.to_string().contains("start again")), "{read:?}");
+    assert_eq!((storage.commit(batch), storage.sync()), (read.clone(), read), "what could not be read may not be written over");
+    drop(storage);
+    let Err(error) = open() else { panic!("opened a store of which a part can't be read") };
+    assert!(tables.iter().any(|table| error.to_string().contains(table.to_str().unwrap())), "{error}");
+}

@@ -6,10 +6,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, advance};
 
 use super::execution::{Change, Command, Executed, NotExecuted, Outcome, Work};
+use super::hints::Hint;
 use super::owner::{Outlet, Writer};
 use super::pulling::{Begun, Source};
 use super::*;
-use crate::config::{CLOCK_LEASE, DOT_LEASE, Durability, MAX_DRIFT};
+use crate::config::{CLOCK_LEASE, DOT_LEASE, Durability, MAX_DRIFT, WRITER_BYTES};
 use crate::crdt::delta::{Causal, Delta};
 use crate::crdt::dot::Dot;
 use crate::crdt::key;
@@ -175,6 +176,17 @@ async fn a_hint_is_on_the_disk_when_it_is_acknowledged() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn hints_are_told_up_to_a_number_and_a_size_and_one_in_any_case() {
+    let mut replica = new(1);
+    let delta = write(&mut new(2), set());
+    let size = partition::to_bytes(&Hint { partition: PARTITION, delta: delta.clone() }).len();
+    (0..5).for_each(|_| assert_eq!(receive(&mut replica, delta.clone(), Some(OTHER)), None));
+    let view = replica.view().load_full();
+    let told = |most_bytes| view.hints_for(OTHER, 4, most_bytes).unwrap().len();
+    assert_eq!([1, size, size + 1, 3 * size, usize::MAX].map(told), [1, 1, 2, 3, 4]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_clock_is_taken_over_also_where_the_roots_are_equal_at_once() {
     let (mut here, mut there) = (new(1), new(2));
     let late = write(&mut there, set());
@@ -246,4 +258,21 @@ async fn a_majority_counts_a_delta_within_its_own_ring_and_once_those_before_can
     assert_eq!(refused().await, []);
     assert!(send(ring.name() ^ 1));
     assert_eq!(refused().await, [Refused::Uncounted], "by another ring others are asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deltas_that_wait_for_the_writer_are_bounded_by_their_bytes() {
+    let disk = SimDisk::default();
+    let replica = open(&disk, &SimClock::new(), 1);
+    let (told, mut acknowledged) = mpsc::unbounded_channel();
+    let storage = Arc::clone(&replica.storage);
+    let writer = Writer::start(replica, Durability::System, &storage, Acknowledged { disk, told });
+    // The writer does nothing before this task waits for it.
+    let receive = |bytes| writer.receive(OTHER, 1, 0, Vec::new(), bytes);
+    assert!(receive(WRITER_BYTES - 1) && receive(1));
+    assert!(!receive(1), "the frame is not acknowledged and comes again as hints");
+    for _ in 0..2 {
+        acknowledged.recv().await.unwrap();
+    }
+    assert!(receive(WRITER_BYTES), "what was joined waits no more");
 }

@@ -417,7 +417,7 @@ impl Cluster {
     }
 
     /// Starts a peer again that was killed, through another command.
-    pub(crate) fn slow_down(&mut self, index: usize, prefix: &[&str]) {
+    pub(crate) fn restart_through(&mut self, index: usize, prefix: &[&str]) {
         self.peers[index].prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
         self.restart(index);
     }

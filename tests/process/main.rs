@@ -5,6 +5,7 @@
 
 mod aside;
 mod blocking;
+mod clocks;
 mod cluster;
 mod coming_and_going;
 mod disks;
