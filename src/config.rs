@@ -235,8 +235,6 @@ pub const HINTS_AT_ONCE: usize = 256;
 pub const HINT_QUEUE: usize = 64 * 1024;
 /// Bytes of hints that wait to be stored, about; likewise.
 pub const HINT_QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// How long a start waits for a former run of the same process to close the store.
-pub const STORE_CLOSES: Duration = Duration::from_secs(10);
 /// How long a peer that asked another to pull waits for the result.
 pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
 /// How often a peer pulls again what it has to sync before it counts.

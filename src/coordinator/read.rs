@@ -241,12 +241,13 @@ impl Coordinator {
         match error {
             ReplicaError::Damaged(_) | ReplicaError::Unjoinable(_) => {
                 let (writer, partition) = (self.writer.clone(), self.topology.place(key).partition);
-                tokio::spawn(async move {
+                self.tasks.spawn(async move {
                     let noted = writer.step(move |replica| {
                         replica.met_damage(partition);
                         Ok(())
                     });
-                    noted.await
+                    // Where the writer has ended, the next start reads the row again.
+                    let _ = noted.await;
                 });
                 OperationError::Damaged(error.to_string())
             }
