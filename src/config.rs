@@ -255,6 +255,8 @@ pub const RANGES_AT_ONCE: usize = 1024;
 pub const ANSWER_BYTES: usize = MAX_FRAME / 16;
 /// What one step of a pull compares, in rows; each KiB of a row counts as one more. A step holds up clients' writes, for some 10 ms.
 pub const STEP_ROWS: usize = 1024;
+/// The same while clients keep any peer busy: so that hardly one command waits for longer than it takes itself.
+pub const BUSY_STEP_ROWS: usize = 128;
 /// Leaves that were told in parts and are kept for those who pull them.
 pub const LEAVES_KEPT: usize = 1024;
 /// For how long: a kept leaf pins old versions of every row.
