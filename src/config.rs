@@ -253,6 +253,8 @@ pub const LONGEST_REST: Duration = Duration::from_secs(2);
 pub const RANGES_AT_ONCE: usize = 1024;
 /// Bytes of rows and addresses in one answer to a pull, about; a single row may exceed it alone.
 pub const ANSWER_BYTES: usize = MAX_FRAME / 16;
+/// The same while clients keep any peer busy: what reads, encodes and decodes it holds up whatever else a core has to do.
+pub const BUSY_ANSWER_BYTES: usize = ANSWER_BYTES / 16;
 /// What one step of a pull compares, in rows; each KiB of a row counts as one more. A step holds up clients' writes, for some 10 ms.
 pub const STEP_ROWS: usize = 1024;
 /// The same while clients keep any peer busy: so that hardly one command waits for longer than it takes itself.

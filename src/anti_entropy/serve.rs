@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-use crate::config::{ANSWER_BYTES, LEAF_KEPT_FOR, LEAVES_KEPT};
+use crate::config::{LEAF_KEPT_FOR, LEAVES_KEPT};
 use crate::crdt::delta::RowAddress;
 use crate::env::message::{RangeContent, Reply, RowRange, RowsThere};
+use crate::pace::Pace;
 use crate::replica::leaf::{self, Leaf, NotTold};
 use crate::replica::owner::Writer;
 use crate::topology::Topology;
@@ -19,21 +20,22 @@ type Kept = BTreeMap<(PeerId, Partition, u16), (Leaf, Instant)>;
 pub struct Server<T> {
     topology: Topology,
     writer: Writer<T>,
+    pace: Pace,
     /// Leaves that were found whole and are too large for one answer: later questions of the same pull read from them.
     kept: Arc<Mutex<Kept>>,
 }
 
 impl<T> Clone for Server<T> {
     fn clone(&self) -> Self {
-        Self { topology: self.topology.clone(), writer: self.writer.clone(), kept: Arc::clone(&self.kept) }
+        Self { topology: self.topology.clone(), writer: self.writer.clone(), pace: self.pace.clone(), kept: Arc::clone(&self.kept) }
     }
 }
 
 impl<T: Send + 'static> Server<T> {
     /// Over the parts of a node.
     #[must_use]
-    pub fn new(topology: Topology, writer: Writer<T>) -> Self {
-        Self { topology, writer, kept: Arc::default() }
+    pub fn new(topology: Topology, writer: Writer<T>, pace: Pace) -> Self {
+        Self { topology, writer, pace, kept: Arc::default() }
     }
 
     /// What ranges hold: as many as fit one answer.
@@ -48,12 +50,12 @@ impl<T: Send + 'static> Server<T> {
 
     fn tell_ranges(&self, peer: PeerId, partition: Partition, ranges: &[RowRange], leaves: &[Leaf]) -> Result<Vec<RangeContent>, NotTold> {
         let is_whole = |range: &RowRange| range.from.is_none() && range.until.is_none();
-        let (mut contents, mut used) = (Vec::with_capacity(ranges.len()), 0);
-        while contents.len() < ranges.len() && used < ANSWER_BYTES {
+        let (mut contents, mut used, room) = (Vec::with_capacity(ranges.len()), 0, self.pace.answer_bytes());
+        while contents.len() < ranges.len() && used < room {
             let (ranges, leaves) = (&ranges[contents.len()..], &leaves[contents.len()..]);
             let whole = ranges.iter().take_while(|range| is_whole(range)).count();
             if whole > 0 {
-                let (mut told, bytes) = leaf::tell_whole(&leaves[..whole], ANSWER_BYTES - used)?;
+                let (mut told, bytes) = leaf::tell_whole(&leaves[..whole], room - used)?;
                 self.keep(peer, partition, told.iter().zip(leaves));
                 contents.append(&mut told);
                 used += bytes;
@@ -83,13 +85,13 @@ impl<T: Send + 'static> Server<T> {
         wanted: &[(u16, Vec<RowAddress>)],
         leaves: &[Leaf],
     ) -> Result<Vec<(u64, RowsThere)>, NotTold> {
-        let (mut told, mut used) = (Vec::with_capacity(wanted.len()), 0);
+        let (mut told, mut used, room) = (Vec::with_capacity(wanted.len()), 0, self.pace.answer_bytes());
         for ((_, addresses), fresh) in wanted.iter().zip(leaves) {
-            if used >= ANSWER_BYTES {
+            if used >= room {
                 break;
             }
             let leaf = self.verified(peer, partition, fresh)?;
-            let (answered, rows, bytes) = leaf.tell_rows(addresses, self.topology.partitions(), ANSWER_BYTES - used)?;
+            let (answered, rows, bytes) = leaf.tell_rows(addresses, self.topology.partitions(), room - used)?;
             told.push((answered, rows));
             used += bytes;
         }

@@ -155,10 +155,10 @@ impl Node {
         let anti_entropy =
             AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience, pace.clone(), tasks.clone());
         let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience, tasks.clone());
-        let beats = Beats { listeners, absences: Absences::new(config.rebuild_after), pace, clock, skew };
+        let beats = Beats { listeners, absences: Absences::new(config.rebuild_after), pace: pace.clone(), clock, skew };
         let membership = Membership::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), members, beats, wake);
         let liveness = membership.liveness();
-        let server = serve::Server::new(topology, writer);
+        let server = serve::Server::new(topology, writer, pace);
         let serving = Serving {
             coordinator: coordinator.clone(),
             anti_entropy: anti_entropy.clone(),
