@@ -3,7 +3,7 @@
 //! - the time from the return of a peer until all replicas are equal, against the number of keys that it missed;
 //! - the latency of reads and writes before, during and after the loss of one of five peers.
 //!
-//! `cargo run --release --example recovery [keys missed, at most]` (1,000 by default), on a machine that does nothing else.
+//! `cargo run --release --example recovery [keys missed, at most]` (100,000 by default), on a machine that does nothing else.
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const QUIET: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let most: usize = std::env::args().nth(1).map_or(Ok(1_000), |most| most.parse())?;
+    let most: usize = std::env::args().nth(1).map_or(Ok(100_000), |most| most.parse())?;
     returns(most).await?;
     loses_one_of_five().await
 }

@@ -235,8 +235,6 @@ pub const HINTS_AT_ONCE: usize = 256;
 pub const HINT_QUEUE: usize = 64 * 1024;
 /// Bytes of hints that wait to be stored, about; likewise.
 pub const HINT_QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// How long a start waits for a former run of the same process to close the store.
-pub const STORE_CLOSES: Duration = Duration::from_secs(10);
 /// How long a peer that asked another to pull waits for the result.
 pub const PULL_PATIENCE: Duration = Duration::from_secs(120);
 /// How often a peer pulls again what it has to sync before it counts.
@@ -257,6 +255,8 @@ pub const RANGES_AT_ONCE: usize = 1024;
 pub const ANSWER_BYTES: usize = MAX_FRAME / 16;
 /// What one step of a pull compares, in rows; each KiB of a row counts as one more. A step holds up clients' writes, for some 10 ms.
 pub const STEP_ROWS: usize = 1024;
+/// The same while clients keep any peer busy: so that hardly one command waits for longer than it takes itself.
+pub const BUSY_STEP_ROWS: usize = 128;
 /// Leaves that were told in parts and are kept for those who pull them.
 pub const LEAVES_KEPT: usize = 1024;
 /// For how long: a kept leaf pins old versions of every row.

@@ -153,6 +153,11 @@ impl Exchange {
         self.inner.waiting().retain(|_, waiting| waiting.peer != peer);
     }
 
+    /// Ends every wait.
+    pub fn end(&self) {
+        self.inner.waiting().clear();
+    }
+
     /// Counts a frame that arrived.
     pub fn count_received(&self, bytes: usize) {
         self.inner.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -17,6 +17,7 @@ use crate::replica::hints::Hint;
 use crate::replica::owner::{Ended, Writer};
 use crate::replica::transaction::ReplicaError;
 use crate::replica::view::View;
+use crate::tasks::Tasks;
 use crate::topology::Topology;
 use crate::types::{Partition, PeerId};
 
@@ -30,6 +31,7 @@ pub struct Handoff<T> {
     writer: Writer<T>,
     view: Arc<ArcSwap<View>>,
     patience: Duration,
+    tasks: Tasks,
 }
 
 impl<T> Clone for Handoff<T> {
@@ -40,6 +42,7 @@ impl<T> Clone for Handoff<T> {
             writer: self.writer.clone(),
             view: Arc::clone(&self.view),
             patience: self.patience,
+            tasks: self.tasks.clone(),
         }
     }
 }
@@ -47,8 +50,15 @@ impl<T> Clone for Handoff<T> {
 impl<T: Send + 'static> Handoff<T> {
     /// Over the parts of a node.
     #[must_use]
-    pub fn new(topology: Topology, exchange: Exchange, writer: Writer<T>, view: Arc<ArcSwap<View>>, patience: Duration) -> Self {
-        Self { topology, exchange, writer, view, patience }
+    pub fn new(
+        topology: Topology,
+        exchange: Exchange,
+        writer: Writer<T>,
+        view: Arc<ArcSwap<View>>,
+        patience: Duration,
+        tasks: Tasks,
+    ) -> Self {
+        Self { topology, exchange, writer, view, patience, tasks }
     }
 
     /// Runs until the channels end or the writer does: stores new hints, delivers old ones, offers sealed partitions.
@@ -193,7 +203,9 @@ impl<T: Send + 'static> Handoff<T> {
         for (holder, partitions) in offers {
             let exchange = self.exchange.clone();
             // The holder pulls and confirms by itself; nobody waits for the answer.
-            tokio::spawn(async move { exchange.ask(holder, Lane::Bulk, Request::PullFromMe(partitions), PULL_PATIENCE).await });
+            self.tasks.spawn(async move {
+                let _ = exchange.ask(holder, Lane::Bulk, Request::PullFromMe(partitions), PULL_PATIENCE).await;
+            });
         }
         Ok(())
     }

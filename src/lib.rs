@@ -31,5 +31,6 @@ pub mod ring;
 pub mod server;
 pub mod sim;
 pub mod skew;
+pub mod tasks;
 pub mod topology;
 pub mod types;

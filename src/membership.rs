@@ -233,9 +233,13 @@ impl<T: Send + 'static> Membership<T> {
 
     /// Says "I am here" to everybody, and notices who has fallen silent.
     async fn tick(&mut self) -> Result<(), Ended> {
-        let view = self.view.load_full();
+        let (sealed, hints, actor) = {
+            let view = self.view.load();
+            (view.sealed(), view.shown.hints, view.actor())
+        };
+        let may_return = sealed.is_empty() && hints == 0;
         let missed = self.absences.missed(self.now_ms());
-        let (members, sealed, listening) = (self.members.digest(), view.sealed(), self.listeners.own());
+        let (members, listening) = (self.members.digest(), self.listeners.own());
         let (busy, wall_ms) = (self.pace.was_busy(), self.clock.wall_ms());
         let heartbeat = Message::Heartbeat { members, sealed, missed, busy, listening, wall_ms }.to_frame();
         for peer in &self.connected {
@@ -244,9 +248,9 @@ impl<T: Send + 'static> Membership<T> {
         self.judge();
         self.judge_clock();
         self.show_reachable();
-        self.renew_own(view.actor()).await?;
+        self.renew_own(actor).await?;
         self.replace_the_missed().await?;
-        if self.returns && view.sealed().is_empty() && view.shown.hints == 0 {
+        if self.returns && may_return {
             self.returns = false;
             let mut members = self.members.clone();
             if members.join_again(self.topology.local()) {

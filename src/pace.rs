@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Mutex as Turn;
 use tokio::time::{Instant, sleep};
 
-use crate::config::{BUSY_COMMANDS, BUSY_FOR, LONGEST_REST, RESTS};
+use crate::config::{BUSY_COMMANDS, BUSY_FOR, BUSY_STEP_ROWS, LONGEST_REST, RESTS, STEP_ROWS};
 
 /// What the parts of a peer know of how busy it and others are. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +66,12 @@ impl Pace {
         done
     }
 
+    /// How much one step of a pull compares, see [`STEP_ROWS`].
+    #[must_use]
+    pub fn step_rows(&self) -> usize {
+        if self.is_busy() { BUSY_STEP_ROWS } else { STEP_ROWS }
+    }
+
     fn is_busy(&self) -> bool {
         self.busy_until().is_some_and(|until| until > Instant::now())
     }
@@ -95,11 +101,11 @@ mod tests {
         let pace = Pace::default();
         (1..BUSY_COMMANDS).for_each(|_| pace.count_command());
         assert!(!pace.was_busy() && !pace.was_busy());
-        assert_eq!(ten_pieces(&pace).await, Duration::from_millis(10));
+        assert_eq!((ten_pieces(&pace).await, pace.step_rows()), (Duration::from_millis(10), STEP_ROWS));
         (0..BUSY_COMMANDS).for_each(|_| pace.count_command());
         assert!(pace.was_busy() && !pace.was_busy());
         let busy = ten_pieces(&pace).await;
-        assert_eq!(busy, Duration::from_millis(10) * 10 * (1 + RESTS));
+        assert_eq!((busy, pace.step_rows()), (Duration::from_millis(10) * 10 * (1 + RESTS), BUSY_STEP_ROWS));
         sleep(BUSY_FOR).await;
         assert_eq!(ten_pieces(&pace).await, Duration::from_millis(10));
         pace.told_busy();

@@ -151,7 +151,7 @@ fn pull(here: &mut Side, there: &mut Side, most: usize) -> Vec<u64> {
     let mut waiting = tell(there, &pulling, &pulling.leaves);
     let mut steps = Vec::new();
     while !waiting.is_empty() {
-        let compared = here.replica.compare(pulling.id, waiting).unwrap().unwrap();
+        let compared = here.replica.compare(pulling.id, waiting, STEP_ROWS).unwrap().unwrap();
         steps.push(compared.changed);
         waiting = compared.rest;
         for range in compared.unequal {
@@ -262,7 +262,7 @@ async fn what_comes_late_is_judged_by_whether_its_row_was_compared_before_the_cu
     here.receive(everything);
     let pulling = begin(&mut here, &mut there);
     let told = tell(&mut there, &pulling, &pulling.leaves);
-    let compared = here.replica.compare(pulling.id, told).unwrap().unwrap();
+    let compared = here.replica.compare(pulling.id, told, STEP_ROWS).unwrap().unwrap();
     assert_eq!(compared.rest.len(), 1, "the step ends within the leaf");
     let before = here.digest();
     here.receive(add_early);
@@ -287,7 +287,7 @@ async fn a_row_with_decisions_comes_with_all_that_was_seen_of_it_when_it_was_rea
     let late = there.execute(&hash, end(i64::MAX >> 20));
     there.execute(&hash, hash::Mutation::Persist(fields()));
     let told = tell(&mut there, &pulling, &pulling.leaves);
-    here.replica.compare(pulling.id, told).unwrap().unwrap();
+    here.replica.compare(pulling.id, told, STEP_ROWS).unwrap().unwrap();
     assert_eq!(here.digest(), there.digest());
     here.receive(late);
     assert_eq!(here.digest(), there.digest(), "a decision is back that the other replica had seen go");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringtide::config::EXPIRY_GRACE;
+use ringtide::config::{EXPIRY_GRACE, STEP_ROWS};
 use ringtide::crdt::delta::{Causal, Delta, RowAddress};
 use ringtide::crdt::key::{self, ExpireCondition};
 use ringtide::crdt::string::{Mutation, SetCondition, SetExpiry};
@@ -148,7 +148,7 @@ impl Peer {
                 let range = RowRange { leaf, from: None, until: None };
                 let (RangeContent::Rows(rows), _) = there.tell(&range).unwrap() else { panic!("too many rows") };
                 let told = Told::rows((PARTITION, 1), range, rows).unwrap();
-                let compared = self.replica.compare(*pull, vec![told]).unwrap().unwrap();
+                let compared = self.replica.compare(*pull, vec![told], STEP_ROWS).unwrap().unwrap();
                 assert!(compared.rest.is_empty() && compared.incomplete.is_empty());
             }
         }

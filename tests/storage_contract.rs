@@ -374,17 +374,40 @@ fn a_second_opening_is_refused_with_a_clear_sentence() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a reader in another thread takes its time")]
-fn a_start_waits_until_the_last_reader_of_the_run_before_has_let_go() {
+fn a_snapshot_that_outlives_the_store_is_not_read_and_keeps_nobody_from_opening_it() {
     let disk = FjallDisk::new();
     let first = open(disk.0.path());
-    let read = first.snapshot();
+    let held = first.snapshot();
+    let mut batch = Batch::default();
+    batch.put(key(3), vec![1]);
+    first.commit(batch).unwrap();
     drop(first);
+    let second = open(disk.0.path());
+    assert_eq!(second.snapshot().get(&key(3)).unwrap().as_deref(), Some(&[1][..]));
+    let visited = held.scan(&[0], &[0xff], &mut |_, _| panic!("a closed store was read"));
+    assert!(visited.is_err() && held.get(&key(3)).is_err());
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a reader in another thread takes its time")]
+fn closing_a_store_waits_for_who_reads_at_that_moment() {
+    let disk = FjallDisk::new();
+    let store = open(disk.0.path());
+    let mut batch = Batch::default();
+    batch.put(key(3), vec![1]);
+    store.commit(batch).unwrap();
+    let (snapshot, (begun, has_begun)) = (store.snapshot(), std::sync::mpsc::channel());
     let reader = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        drop(read);
+        let visited = snapshot.scan(&[0], &[0xff], &mut |_, _| {
+            begun.send(()).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            ControlFlow::Continue(())
+        });
+        visited.unwrap();
     });
-    open(disk.0.path());
+    has_begun.recv().unwrap();
+    drop(store);
+    assert!(FjallStorage::open(disk.0.path(), small()).is_ok(), "the reader still had the store open");
     reader.join().unwrap();
 }
 

@@ -30,7 +30,7 @@ const LAYERS: [(u8, &[&str]); 8] = [
             "panics",
         ],
     ),
-    (2, &["env", "topology", "listeners", "pace", "skew"]),
+    (2, &["env", "topology", "listeners", "pace", "skew", "tasks"]),
     (3, &["replica", "exchange"]),
     (4, &["coordinator", "anti_entropy", "handoff", "membership", "pubsub"]),
     (5, &["node"]),
@@ -260,6 +260,19 @@ fn nothing_is_left_for_later() {
         }
     }
     assert!(left.is_empty(), "{}", left.join("\n"));
+}
+
+/// Whoever throws the handle of a task away can't end it: see `src/tasks.rs`. What the program itself listens to ends with the process, and the
+/// simulated network with the simulation.
+#[test]
+fn every_task_has_an_owner() {
+    let is_ours = |path: &Path| !is_test(path) && !path.starts_with("src/sim") && !path.starts_with("src/cli");
+    let mut lost = Vec::new();
+    for (path, text) in sources("src").into_iter().filter(|(path, _)| is_ours(path)) {
+        let spawned = code_of(&text).lines().filter(|line| line.trim_start().starts_with("tokio::spawn(")).count();
+        lost.extend((0..spawned).map(|_| path.display().to_string()));
+    }
+    assert!(lost.is_empty(), "a task without an owner in {}", lost.join(", "));
 }
 
 #[test]

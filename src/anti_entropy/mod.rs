@@ -26,6 +26,7 @@ use crate::pace::Pace;
 use crate::replica::owner::{Ended, Writer};
 use crate::replica::pulling::{Begun, Ended as PullEnded, Source};
 use crate::replica::view::View;
+use crate::tasks::Tasks;
 use crate::topology::Topology;
 use crate::types::{Partition, PeerId};
 
@@ -46,6 +47,7 @@ pub struct AntiEntropy<T> {
     view: Arc<ArcSwap<View>>,
     patience: Duration,
     pace: Pace,
+    tasks: Tasks,
     /// One pull at a time from each peer: two would only do the same work twice.
     turns: Arc<Mutex<BTreeMap<PeerId, Arc<Turn<()>>>>>,
 }
@@ -59,6 +61,7 @@ impl<T> Clone for AntiEntropy<T> {
             view: Arc::clone(&self.view),
             patience: self.patience,
             pace: self.pace.clone(),
+            tasks: self.tasks.clone(),
             turns: Arc::clone(&self.turns),
         }
     }
@@ -74,8 +77,9 @@ impl<T: Send + 'static> AntiEntropy<T> {
         view: Arc<ArcSwap<View>>,
         patience: Duration,
         pace: Pace,
+        tasks: Tasks,
     ) -> Self {
-        Self { topology, exchange, writer, view, patience, pace, turns: Arc::default() }
+        Self { topology, exchange, writer, view, patience, pace, tasks, turns: Arc::default() }
     }
 
     /// Runs until the channels end: pulls from a peer when told to, from every co-replica at an interval, and what has to be synced before it counts
@@ -107,9 +111,9 @@ impl<T: Send + 'static> AntiEntropy<T> {
             }
             for (peer, partitions) in std::mem::take(&mut queued) {
                 let anti_entropy = self.clone();
-                tokio::spawn(
-                    async move { anti_entropy.pull_from(peer, partitions.map(|partitions| partitions.into_iter().collect())).await },
-                );
+                self.tasks.spawn(async move {
+                    anti_entropy.pull_from(peer, partitions.map(|partitions| partitions.into_iter().collect())).await;
+                });
             }
         }
     }
@@ -155,19 +159,23 @@ impl<T: Send + 'static> AntiEntropy<T> {
         pulled
     }
 
-    async fn pull_all(&self, peer: PeerId, partitions: Option<Vec<Partition>>, pulled: &mut Pulled) -> Result<(), session::PullError> {
-        let cluster = self.topology.cluster();
-        let view = self.view.load_full();
-        let local = self.topology.local();
+    /// Which of these partitions, or of all, this peer has to pull from another.
+    fn pulled_from(&self, peer: PeerId, partitions: Option<Vec<Partition>>) -> Vec<Partition> {
+        let (cluster, view, local) = (self.topology.cluster(), self.view.load(), self.topology.local());
         let chosen = partitions.is_some();
         let candidates: Vec<Partition> = partitions.unwrap_or_else(|| self.topology.every_partition().collect());
-        let asked = candidates.into_iter().filter(|partition| usize::from(partition.0) < view.partitions().len()).filter(|partition| {
+        let known = candidates.into_iter().filter(|partition| usize::from(partition.0) < view.partitions().len());
+        let asked = known.filter(|partition| {
             let here = view.partition(*partition);
             here.holder
                 && cluster.ring.is_holder(*partition, local)
                 && (chosen || here.standing == Standing::Extra || cluster.ring.is_holder(*partition, peer))
         });
-        let asked: Vec<Partition> = asked.collect();
+        asked.collect()
+    }
+
+    async fn pull_all(&self, peer: PeerId, partitions: Option<Vec<Partition>>, pulled: &mut Pulled) -> Result<(), session::PullError> {
+        let asked = self.pulled_from(peer, partitions);
         if asked.is_empty() {
             return Ok(());
         }

@@ -146,7 +146,8 @@ impl<T: Send + 'static> AntiEntropy<T> {
         let (mut unequal, mut incomplete) = (Vec::new(), Vec::new());
         loop {
             while !told.is_empty() {
-                let mut compared = self.writer.step(move |replica| replica.compare(pull, told)).await??;
+                let room = self.pace.step_rows();
+                let mut compared = self.writer.step(move |replica| replica.compare(pull, told, room)).await??;
                 *changed += compared.changed;
                 unequal.append(&mut compared.unequal);
                 incomplete.append(&mut compared.incomplete);

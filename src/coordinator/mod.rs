@@ -36,6 +36,7 @@ use crate::replica::execution::{Change, Command};
 use crate::replica::owner::{NotQueued, Writer};
 use crate::replica::view::View;
 use crate::skew::Skew;
+use crate::tasks::Tasks;
 use crate::topology::Topology;
 use crate::types::{Level, Partition, PeerId};
 
@@ -73,6 +74,8 @@ pub struct Coordinator {
     pub pace: Pace,
     /// By how much this peer's clock is off.
     pub skew: Skew,
+    /// What goes on when whoever asked is answered.
+    pub tasks: Tasks,
 }
 
 /// How many reads found something, and how many nothing.
@@ -128,7 +131,7 @@ impl Coordinator {
                             tried.push(coordinator.topology.local());
                             error
                         }
-                        Err(_) => return Err(OperationError::Stopped("its storage failed".to_owned())),
+                        Err(_) => return Err(OperationError::Stopped("its storage failed or it is stopping".to_owned())),
                     },
                     Started::There(peer, reply) => {
                         tried.push(peer);
@@ -168,7 +171,7 @@ impl Coordinator {
                 Started::Here(result) => match result.await {
                     Ok(Ok(written)) => Ok((written.answer, written.receipt.batch)),
                     Ok(Err(NotWritten::Elsewhere(error) | NotWritten::Failed(error))) => Err(error.into()),
-                    Err(_) => Err(Failed::Stopped("its storage failed".to_owned())),
+                    Err(_) => Err(Failed::Stopped("its storage failed or it is stopping".to_owned())),
                 },
                 Started::Over(error) => Err(error.into()),
                 Started::There(..) => Err(Failed::NotHolder),

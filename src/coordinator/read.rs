@@ -173,10 +173,11 @@ impl Coordinator {
             sees_other_ring |= !agrees;
             usize::from(standing == Standing::Counted && agrees)
         };
+        let mut damaged = None;
         if standing != Standing::Absent {
             match question.here(self, key) {
                 // The others are heard in its place.
-                Err(OperationError::Damaged(_)) if level > Level::Local => {}
+                Err(error @ OperationError::Damaged(_)) if level > Level::Local => damaged = Some(error),
                 told => {
                     let told = told?;
                     counted += counts(A::standing(&told));
@@ -212,6 +213,9 @@ impl Coordinator {
         if enough {
             return Ok(heard);
         }
+        if let Some(error) = damaged.filter(|_| counted == 0) {
+            return Err(error.into());
+        }
         let syncing = counted == 0 && (heard_extra || standing == Standing::Extra) && level <= Level::Sloppy;
         let error = if syncing { OperationError::Syncing } else { OperationError::NoQuorum { reached: counted, needed } };
         Err(NotHeard { error, sees_other_ring })
@@ -237,12 +241,13 @@ impl Coordinator {
         match error {
             ReplicaError::Damaged(_) | ReplicaError::Unjoinable(_) => {
                 let (writer, partition) = (self.writer.clone(), self.topology.place(key).partition);
-                tokio::spawn(async move {
+                self.tasks.spawn(async move {
                     let noted = writer.step(move |replica| {
                         replica.met_damage(partition);
                         Ok(())
                     });
-                    noted.await
+                    // Where the writer has ended, the next start reads the row again.
+                    let _ = noted.await;
                 });
                 OperationError::Damaged(error.to_string())
             }

@@ -421,6 +421,11 @@ impl Replication {
         }
     }
 
+    /// Counts no more: whoever waits for a write learns no outcome.
+    pub fn end(&self) {
+        *self.in_flight() = InFlight::default();
+    }
+
     /// Whether nothing is on its way.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -130,13 +130,20 @@ pub struct Pull<P> {
     compared: Vec<bool>,
     /// Within leaves that are being compared, the rows that were: in order, apart from each other.
     ranges: BTreeMap<usize, Vec<Range<P>>>,
+    has_left_out: bool,
 }
 
 impl<P: Ord> Pull<P> {
     /// Begins with what the other replica has seen, read before any of its digests, and the state ids of both.
     #[must_use]
     pub fn new(theirs: Causal, my_state_id: u64, their_state_id: u64) -> Self {
-        Self { theirs, state_ids: (my_state_id, their_state_id), compared: vec![false; LEAVES], ranges: BTreeMap::new() }
+        Self {
+            theirs,
+            state_ids: (my_state_id, their_state_id),
+            compared: vec![false; LEAVES],
+            ranges: BTreeMap::new(),
+            has_left_out: false,
+        }
     }
 
     /// Whether both replicas are still those that the pull began with. To be asked with every piece of it that arrives: a replica that has
@@ -156,7 +163,16 @@ impl<P: Ord> Pull<P> {
 
     /// Leaves dots out that could not be joined here: they stay unheard of when the pull ends, and nobody takes them for deleted.
     pub fn leave_out(&mut self, dots: impl IntoIterator<Item = Dot>) {
-        dots.into_iter().for_each(|dot| self.theirs.clock.remove(dot));
+        for dot in dots {
+            self.theirs.clock.remove(dot);
+            self.has_left_out = true;
+        }
+    }
+
+    /// Whether anything was left out: then this replica must not confirm that it has all that the other has.
+    #[must_use]
+    pub fn has_left_out(&self) -> bool {
+        self.has_left_out
     }
 
     /// Notes that a leaf was compared in full, or skipped since its digests were equal, with both replicas' rows of this moment.

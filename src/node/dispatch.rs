@@ -25,6 +25,7 @@ use crate::panics::Panicked;
 use crate::pubsub::Pubsub;
 use crate::replica::execution::{Executed, NotExecuted};
 use crate::replica::owner::Outlet;
+use crate::tasks::Tasks;
 use crate::topology::Topology;
 use crate::types::{Partition, PeerId};
 
@@ -101,10 +102,7 @@ impl Taken {
 
 /// Brings frames to where they belong.
 pub(super) struct Dispatch {
-    coordinator: Coordinator,
-    anti_entropy: AntiEntropy<Ticket>,
-    server: serve::Server<Ticket>,
-    handoff: Handoff<Ticket>,
+    serving: Serving,
     pubsub: Pubsub,
     membership: mpsc::Sender<MembershipEvent>,
     /// Bounds what strangers among the members can make this peer do at once.
@@ -113,21 +111,21 @@ pub(super) struct Dispatch {
     waits: Arc<Semaphore>,
     taken: Taken,
     failure: Arc<Failure>,
+    /// Where requests are served that take longer.
+    tasks: Tasks,
 }
 
 impl Dispatch {
     pub(super) fn new(
-        coordinator: Coordinator,
-        anti_entropy: AntiEntropy<Ticket>,
-        server: serve::Server<Ticket>,
-        handoff: Handoff<Ticket>,
+        serving: Serving,
         pubsub: Pubsub,
         membership: mpsc::Sender<MembershipEvent>,
         failure: Arc<Failure>,
+        tasks: Tasks,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(REQUESTS_AT_ONCE));
         let waits = Arc::new(Semaphore::new(MAX_AWAITED));
-        Self { coordinator, anti_entropy, server, handoff, pubsub, membership, permits, waits, taken: Taken::default(), failure }
+        Self { serving, pubsub, membership, permits, waits, taken: Taken::default(), failure, tasks }
     }
 
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<NetworkEvent>) {
@@ -141,9 +139,9 @@ impl Dispatch {
                 NetworkEvent::Disconnected { peer } => {
                     tracing::info!(%peer, "the connection to a peer is gone");
                     let told = self.membership.send(MembershipEvent::Disconnected(peer)).await;
-                    self.coordinator.exchange.lost(peer);
+                    self.serving.coordinator.exchange.lost(peer);
                     self.pubsub.forget(peer);
-                    self.coordinator.replication.lost(peer);
+                    self.serving.coordinator.replication.lost(peer);
                     told
                 }
                 NetworkEvent::Doubled { reason } => {
@@ -167,7 +165,7 @@ impl Dispatch {
     }
 
     async fn take(&mut self, peer: PeerId, lane: Lane, frame: &Bytes) -> Result<(), mpsc::error::SendError<MembershipEvent>> {
-        self.coordinator.exchange.count_received(frame.len());
+        self.serving.coordinator.exchange.count_received(frame.len());
         let message = match Message::from_frame(frame) {
             Ok(message) => message,
             Err(error) => {
@@ -178,19 +176,19 @@ impl Dispatch {
         match message {
             Message::Heartbeat { members, sealed, missed, busy, listening, wall_ms } => {
                 if busy {
-                    self.coordinator.pace.told_busy();
+                    self.serving.coordinator.pace.told_busy();
                 }
                 self.pubsub.told(peer, listening);
                 return self.membership.send(MembershipEvent::Heartbeat { peer, members, sealed, missed, wall_ms }).await;
             }
             Message::Members(members) => return self.membership.send(MembershipEvent::Members(peer, members)).await,
             Message::Deltas { frame: number, ring, deltas } => {
-                if !self.coordinator.writer.receive(peer, number, ring, deltas, frame.len()) {
+                if !self.serving.coordinator.writer.receive(peer, number, ring, deltas, frame.len()) {
                     tracing::debug!(%peer, "too much waits for the writer: deltas were not taken and will come again");
                 }
             }
-            Message::Acknowledge { frame, refused } => self.coordinator.replication.acknowledged(peer, frame, &refused),
-            Message::Reply { id, reply } => self.coordinator.exchange.answered(peer, id, *reply),
+            Message::Acknowledge { frame, refused } => self.serving.coordinator.replication.acknowledged(peer, frame, &refused),
+            Message::Reply { id, reply } => self.serving.coordinator.exchange.answered(peer, id, *reply),
             Message::Request { id, request } => self.serve(peer, lane, id, *request),
         }
         Ok(())
@@ -199,7 +197,7 @@ impl Dispatch {
     /// Serves a request: at once where that takes microseconds, else in a task of its own. Commands are queued here, so that they keep
     /// their order.
     fn serve(&mut self, peer: PeerId, lane: Lane, id: u64, request: Request) {
-        let exchange = self.coordinator.exchange.clone();
+        let exchange = self.serving.coordinator.exchange.clone();
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             return exchange.answer(peer, lane, id, Reply::Unavailable("too many requests are being served".to_owned()));
         };
@@ -208,11 +206,13 @@ impl Dispatch {
                 return exchange.answer(peer, lane, id, self.read(&key, &selection, after.as_deref()));
             }
             // Without a question only a record and a row or two are read.
-            Request::Answer { key, query: None } => return exchange.answer(peer, lane, id, self.coordinator.answer_alone(&key, None)),
+            Request::Answer { key, query: None } => {
+                return exchange.answer(peer, lane, id, self.serving.coordinator.answer_alone(&key, None));
+            }
             Request::Digests(partitions) => return exchange.answer(peer, lane, id, self.digests(&partitions)),
             Request::KeyCounts(partitions) => return exchange.answer(peer, lane, id, self.key_counts(&partitions)),
             Request::Replicated { batch } => {
-                let count = self.coordinator.replication.replicated(batch);
+                let count = self.serving.coordinator.replication.replicated(batch);
                 return exchange.answer(peer, lane, id, Reply::Count(count as u64));
             }
             Request::Listening(number) => {
@@ -229,8 +229,8 @@ impl Dispatch {
                 if !self.taken.is_new(peer, id) {
                     return;
                 }
-                let executing = self.coordinator.execute_for(level, &key, &mutation);
-                tokio::spawn(async move {
+                let executing = self.serving.coordinator.execute_for(level, &key, &mutation);
+                self.tasks.spawn(async move {
                     exchange.answer(peer, lane, id, Reply::Executed(executing.await));
                     drop(permit);
                 });
@@ -243,13 +243,8 @@ impl Dispatch {
             }
             later => later,
         };
-        let serving = Serving {
-            coordinator: self.coordinator.clone(),
-            anti_entropy: self.anti_entropy.clone(),
-            server: self.server.clone(),
-            handoff: self.handoff.clone(),
-        };
-        tokio::spawn(async move {
+        let serving = self.serving.clone();
+        self.tasks.spawn(async move {
             // Whoever asks need not wait until its patience ends.
             let reply = AssertUnwindSafe(serving.reply(peer, later)).catch_unwind().await;
             let reply = reply.unwrap_or_else(|carried| Reply::Unavailable(Panicked::of(&*carried).to_string()));
@@ -259,11 +254,11 @@ impl Dispatch {
     }
 
     fn serve_wait(&self, peer: PeerId, lane: Lane, id: u64, key: Bytes, kind: Kind) {
-        let coordinator = self.coordinator.clone();
+        let coordinator = self.serving.coordinator.clone();
         let Ok(permit) = Arc::clone(&self.waits).try_acquire_owned() else {
             return coordinator.exchange.answer(peer, lane, id, Reply::Unavailable("too much is waited for".to_owned()));
         };
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let reply = match coordinator.content_here(&key, kind).await {
                 true => Reply::Done,
                 false => Reply::Unavailable("not a holder of this key".to_owned()),
@@ -274,17 +269,17 @@ impl Dispatch {
     }
 
     fn read(&self, key: &Bytes, selection: &Selection, after: Option<&[u8]>) -> Reply {
-        read(&self.coordinator, key, selection, after)
+        read(&self.serving.coordinator, key, selection, after)
     }
 
     fn digests(&self, partitions: &[Partition]) -> Reply {
-        let view = self.coordinator.view.load();
+        let view = self.serving.coordinator.view.load();
         let known = partitions.iter().filter(|partition| usize::from(partition.0) < view.partitions().len());
         Reply::Digests(known.map(|partition| (*partition, view.partition(*partition).digest)).collect())
     }
 
     fn key_counts(&self, partitions: &[Partition]) -> Reply {
-        let view = self.coordinator.view.load();
+        let view = self.serving.coordinator.view.load();
         let known = partitions.iter().filter(|partition| usize::from(partition.0) < view.partitions().len());
         Reply::KeyCounts(known.map(|partition| (*partition, view.partition(*partition).keys)).collect())
     }
@@ -303,12 +298,13 @@ fn read(coordinator: &Coordinator, key: &Bytes, selection: &Selection, after: Op
     }
 }
 
-/// What serving a longer request needs.
-struct Serving {
-    coordinator: Coordinator,
-    anti_entropy: AntiEntropy<Ticket>,
-    server: serve::Server<Ticket>,
-    handoff: Handoff<Ticket>,
+/// What serving requests needs.
+#[derive(Clone)]
+pub(super) struct Serving {
+    pub(super) coordinator: Coordinator,
+    pub(super) anti_entropy: AntiEntropy<Ticket>,
+    pub(super) server: serve::Server<Ticket>,
+    pub(super) handoff: Handoff<Ticket>,
 }
 
 impl Serving {

@@ -18,10 +18,9 @@ use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use self::dispatch::{Dispatch, Sink};
+use self::dispatch::{Dispatch, Serving, Sink};
 use self::failure::Failure;
 use self::origin::{holders_before, known_members, seed};
 pub use self::report::{PeerState, PeerStatus, SetAside, Status, SyncReport};
@@ -49,6 +48,7 @@ use crate::replica::layout::Damaged;
 use crate::replica::owner::Writer;
 use crate::replica::{OpenError, Replica};
 use crate::skew::Skew;
+use crate::tasks::Tasks;
 use crate::topology::Topology;
 use crate::types::{Digest, Level, Partition, PeerId};
 
@@ -74,8 +74,7 @@ struct Inner {
     failure: Arc<Failure>,
     /// The node's one source of randomness. Short: a number is drawn.
     random: Mutex<SmallRng>,
-    /// Short: taken at the start and the stop only.
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Tasks,
 }
 
 /// Why a node did not start.
@@ -135,7 +134,7 @@ impl Node {
             told: BTreeMap::new(),
         };
         let writer = Writer::start(replica, config.durability, &storage, sink);
-        let (patience, pace, skew) = (config.request_timeout, Pace::default(), Skew::default());
+        let (patience, pace, skew, tasks) = (config.request_timeout, Pace::default(), Skew::default(), Tasks::default());
         let coordinator = Coordinator {
             topology: topology.clone(),
             exchange: exchange.clone(),
@@ -151,40 +150,37 @@ impl Node {
             turns: Turns::default(),
             pace: pace.clone(),
             skew: skew.clone(),
+            tasks: tasks.clone(),
         };
-        let anti_entropy = AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience, pace.clone());
-        let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience);
+        let anti_entropy =
+            AntiEntropy::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience, pace.clone(), tasks.clone());
+        let handoff = Handoff::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), patience, tasks.clone());
         let beats = Beats { listeners, absences: Absences::new(config.rebuild_after), pace, clock, skew };
         let membership = Membership::new(topology.clone(), exchange.clone(), writer.clone(), Arc::clone(&view), members, beats, wake);
         let liveness = membership.liveness();
         let server = serve::Server::new(topology, writer);
-        let dispatch = Dispatch::new(
-            coordinator.clone(),
-            anti_entropy.clone(),
-            server.clone(),
-            handoff.clone(),
-            pubsub.clone(),
-            membership_events.clone(),
-            Arc::clone(&failure),
-        );
+        let serving = Serving {
+            coordinator: coordinator.clone(),
+            anti_entropy: anti_entropy.clone(),
+            server: server.clone(),
+            handoff: handoff.clone(),
+        };
+        let dispatch = Dispatch::new(serving, pubsub.clone(), membership_events.clone(), Arc::clone(&failure), tasks.clone());
 
         let expired_count = Arc::new(AtomicU64::new(0));
         let (for_anti_entropy, pull_wake) = mpsc::channel(EVENTS);
         let (for_handoff, hint_wake) = mpsc::channel(EVENTS);
-        let tasks = vec![
-            start(&failure, "membership", membership.run(for_membership)),
-            start(&failure, "wakes", spread_wakes(woken, for_anti_entropy, for_handoff)),
-            start(&failure, "anti-entropy", anti_entropy.clone().run(pull_wake, stale_peers, config.anti_entropy_interval)),
-            start(&failure, "handoff", handoff.run(new_hints, hint_wake)),
-            start(&failure, "replication", sweep(coordinator.replication.clone())),
-            start(&failure, "expired keys", coordinator.clone().sweep_expired()),
-            start(&failure, "floors", coordinator.clone().sweep_floors()),
-            start(&failure, "notifications", tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count))),
-            start(&failure, "scrub", scrub(coordinator.clone(), server, config.scrub_period)),
-            start(&failure, "dispatch", dispatch.run(events)),
-        ];
-        let (random, tasks) = (Mutex::new(random), Mutex::new(tasks));
-        let membership = membership_events;
+        start(&tasks, &failure, "membership", membership.run(for_membership));
+        start(&tasks, &failure, "wakes", spread_wakes(woken, for_anti_entropy, for_handoff));
+        start(&tasks, &failure, "anti-entropy", anti_entropy.clone().run(pull_wake, stale_peers, config.anti_entropy_interval));
+        start(&tasks, &failure, "handoff", handoff.run(new_hints, hint_wake));
+        start(&tasks, &failure, "replication", sweep(coordinator.replication.clone()));
+        start(&tasks, &failure, "expired keys", coordinator.clone().sweep_expired());
+        start(&tasks, &failure, "floors", coordinator.clone().sweep_floors());
+        start(&tasks, &failure, "notifications", tell_expired(expired_keys, pubsub.clone(), Arc::clone(&expired_count)));
+        start(&tasks, &failure, "scrub", scrub(coordinator.clone(), server, config.scrub_period));
+        start(&tasks, &failure, "dispatch", dispatch.run(events));
+        let (random, membership) = (Mutex::new(random), membership_events);
         let inner = Inner { config, coordinator, anti_entropy, membership, pubsub, expired_count, liveness, failure, random, tasks };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -429,8 +425,8 @@ impl Node {
         self.inner.coordinator.exchange.traffic()
     }
 
-    /// Stops the peer: lets writes that are on their way arrive, makes all durable. To be called after the servers have stopped taking
-    /// commands; whatever comes later fails.
+    /// Stops the peer: lets writes that are on their way arrive, makes all durable, ends all tasks. To be called after the servers have stopped
+    /// taking commands; whatever comes later fails.
     pub async fn stop(&self) {
         let replication = &self.inner.coordinator.replication;
         let drained = timeout(DRAIN, async {
@@ -444,17 +440,28 @@ impl Node {
         if let Err(error) = self.inner.coordinator.writer.stop().await {
             tracing::error!(%error, "the store could not be closed cleanly");
         }
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        tasks.iter().for_each(JoinHandle::abort);
+        self.inner.end();
+        self.inner.tasks.stop().await;
+    }
+}
+
+impl Inner {
+    /// Ends all tasks, and what callers of this peer wait for: nobody would ever tell them.
+    fn end(&self) {
+        self.tasks.end();
+        self.coordinator.exchange.end();
+        self.coordinator.replication.end();
     }
 }
 
 impl Drop for Inner {
     /// A peer whose last handle is gone ends at once, as by a crash: nothing acknowledged is lost.
     fn drop(&mut self) {
-        self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(JoinHandle::abort);
+        self.end();
     }
 }
 
+#[cfg(test)]
+mod stop_tests;
 #[cfg(test)]
 mod tests;

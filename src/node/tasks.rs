@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::failure::Failure;
@@ -19,19 +18,20 @@ use crate::coordinator::replication::{Replication, Ticket};
 use crate::notifications::Event;
 use crate::panics::Panicked;
 use crate::pubsub::Pubsub;
+use crate::tasks::Tasks;
 use crate::types::PeerId;
 
 /// How often writes that nobody acknowledged are looked at.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Starts a task that a peer can't do without: where it panics, the peer is told to stop, instead of going on without it.
-pub(super) fn start(failure: &Arc<Failure>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+pub(super) fn start(tasks: &Tasks, failure: &Arc<Failure>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
     let failure = Arc::clone(failure);
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         if let Err(carried) = AssertUnwindSafe(task).catch_unwind().await {
             failure.tell(&format!("the task '{name}': {}", Panicked::of(&*carried)));
         }
-    })
+    });
 }
 
 /// Brings news of a peer to both who bring things home.

@@ -23,7 +23,6 @@ use super::layout;
 use super::partition::Role;
 use super::pulling::{PullId, Running, Step, Void, bounds};
 use super::transaction::{Prepared, ReplicaError, Transaction};
-use crate::config::STEP_ROWS;
 use crate::crdt::delta::{Causal, Entry, Row, RowAddress};
 use crate::crdt::dot::Dot;
 use crate::crdt::expiry::has_decisions;
@@ -156,11 +155,11 @@ impl<E: Into<ReplicaError>> From<E> for GivenUp {
 }
 
 impl Replica {
-    /// Compares ranges with the rows of this moment and commits what changes, until the step is long enough.
+    /// Compares ranges with the rows of this moment and commits what changes, until the step is long enough: `room` rows, each KiB of one counted as one more.
     ///
     /// # Errors
     /// `Void` where the pull is none any more. Where rows could not be read or written nothing was changed.
-    pub fn compare(&mut self, id: PullId, told: Vec<Told>) -> Step<Compared> {
+    pub fn compare(&mut self, id: PullId, told: Vec<Told>, room: usize) -> Step<Compared> {
         let Some(running) = self.pulls.get(id) else { return Ok(Err(Void)) };
         if self.partition(running.partition).role == Role::Absent {
             return Ok(Err(Void));
@@ -177,7 +176,7 @@ impl Replica {
                 id,
                 running,
                 transaction,
-                room: STEP_ROWS,
+                room,
                 marks: Vec::new(),
                 is_doubted: false,
                 judged: &judged,

@@ -196,6 +196,7 @@ impl Replica {
         if !running.pull.is_complete() || self.partition(partition).role == Role::Absent {
             return Ok(Err(Void));
         }
+        let has_left_out = running.pull.has_left_out();
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
         if running.pull.finish(transaction.causal_mut(partition), state_id, running.their_state_id).is_err() {
             return Ok(Err(Void));
@@ -212,7 +213,7 @@ impl Replica {
             self.commit(prepared)?;
         }
         self.give_up_waiting(partition, running.from)?;
-        let holder = self.partition(partition).role == Role::Holder;
+        let holder = self.partition(partition).role == Role::Holder && !has_left_out;
         Ok(Ok(Ended { holder, first_sync_done }))
     }
 

@@ -20,7 +20,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
+use super::breakable::Breakable;
 use super::statistics::Statistics;
 use crate::config::DRAIN_CLIENTS;
 use crate::node::{Node, PeerState, PeerStatus, Status};
@@ -66,19 +68,24 @@ impl HttpServer {
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) {
         let router = Router::new().route("/healthz", get(health)).route("/metrics", get(metrics)).with_state(self.sources);
         let shutdown = shutdown.shared();
-        let server = axum::serve(self.listener, router).with_graceful_shutdown(shutdown.clone());
+        let broken = CancellationToken::new();
+        let listener = Breakable { listener: self.listener, broken: broken.clone() };
+        let mut server = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone()).into_future();
         let too_late = async {
             shutdown.await;
             tokio::time::sleep(DRAIN_CLIENTS).await;
         };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            ended = server => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "the HTTP server ended");
-                }
+            ended = &mut server => ended,
+            () = too_late => {
+                tracing::warn!("HTTP requests did not finish in time, closing their connections");
+                broken.cancel();
+                server.await
             }
-            () = too_late => tracing::warn!("HTTP requests did not finish in time, closing their connections"),
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, "the HTTP server ended");
         }
     }
 }
@@ -167,10 +174,36 @@ impl EncodeMetric for PerPeer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+    use tokio::runtime::Handle;
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::members::Standing;
     use crate::replica::damage::Damage;
+    use crate::sim::cluster::SimCluster;
     use crate::types::PeerId;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_never_ends_does_not_outlive_the_server() {
+        let cluster = SimCluster::start(1, 1, 7, crate::config::Durability::System).await.unwrap();
+        let node = cluster.peers[0].node.clone().unwrap();
+        let others = Handle::current().metrics().num_alive_tasks();
+        let server = HttpServer::bind(SocketAddr::from(([127, 0, 0, 1], 0)), node, None).await.unwrap();
+        let (address, (stop, stopped)) = (server.local_addr(), oneshot::channel::<()>());
+        let serving = tokio::spawn(server.serve(stopped.map(drop)));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nhost: ").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stop.send(()).unwrap();
+        serving.await.unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), others);
+        assert!(client.read_u8().await.is_err(), "the connection was left open");
+    }
 
     #[test]
     fn tells_the_numbers_of_peer_members_and_clients() {

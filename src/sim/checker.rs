@@ -20,8 +20,9 @@ use super::expiry::{Fate, fate};
 use super::history::History;
 use super::storage::Crash;
 use super::workload::is_of_field;
-use crate::config::{EXPIRY_GRACE, EXPIRY_SWEEP};
+use crate::config::{EXPIRY_GRACE, EXPIRY_SWEEP, PENDING_FOR};
 use crate::crdt::command::{Answer, Explained, Query};
+use crate::crdt::delta::RowAddress;
 use crate::crdt::{encode, key, set, string};
 use crate::env::Clock;
 use crate::node::Node;
@@ -168,33 +169,45 @@ async fn ends(node: &Node, history: &History, doubt_ms: u64) -> Result<(), Strin
     Ok(())
 }
 
-/// Nothing is left on any disk of keys that have expired, once their grace time is over and they were looked at since.
+/// Nothing is left on any disk of keys that have expired, once their grace time is over and they were looked at since. Where a disk fell back, dots went
+/// with it that others may wait for: then the rows may stay until that is given up, and no longer.
 ///
 /// # Errors
 /// A violation.
 pub async fn check_swept(cluster: &SimCluster, history: &History, doubt_ms: u64) -> Result<(), String> {
     let gone: BTreeSet<&Bytes> =
         history.expiring_keys().filter(|(_, commands)| fate(commands, doubt_ms) == Fate::Gone).map(|(key, _)| key).collect();
-    // With a disk went dots that others may wait for, for as long as a day.
-    if gone.is_empty() || history.fell_back {
+    if gone.is_empty() {
         return Ok(());
     }
     sleep(EXPIRY_GRACE + SWEPT).await;
+    let mut left = left_over(cluster, &gone);
+    if history.fell_back && left.is_some() {
+        sleep(PENDING_FOR + EXPIRY_GRACE + SWEPT).await;
+        left = left_over(cluster, &gone);
+    }
+    match left {
+        None => Ok(()),
+        Some((index, address)) => {
+            let commands = &history.expiring[&address.key];
+            Err(format!("node {index} still has {address:?}, which expired long ago, after {commands:?}"))
+        }
+    }
+}
+
+/// A row of one of these keys, and the peer that has it.
+fn left_over(cluster: &SimCluster, gone: &BTreeSet<&Bytes>) -> Option<(usize, RowAddress)> {
+    let mut left = None;
     for (index, peer) in cluster.peers.iter().enumerate() {
-        let mut left = None;
         peer.disk.visit(b"r", b"s", &mut |row_key, value| match layout::parse_row(row_key, &Bytes::copy_from_slice(value)) {
             Ok((address, _)) if gone.contains(&address.key) => {
-                left = Some(address);
+                left.get_or_insert((index, address));
                 ControlFlow::Break(())
             }
             _ => ControlFlow::Continue(()),
         });
-        if let Some(address) = left {
-            let commands = &history.expiring[&address.key];
-            return Err(format!("node {index} still has {address:?}, which expired long ago, after {commands:?}"));
-        }
     }
-    Ok(())
+    left
 }
 
 /// The rows on every disk add up to the digests that their peer tells, and no other rows are there.

@@ -21,6 +21,7 @@ use crate::crdt::delta::{Kind, RowAddress};
 use crate::crdt::string::{SetCondition, SetExpiry};
 use crate::crdt::{set, string};
 use crate::node::Node;
+use crate::quorum::majority;
 use crate::replica::layout;
 use crate::types::Level;
 
@@ -138,7 +139,9 @@ pub async fn touch(cluster: &SimCluster, history: &mut History, damaged: &Damage
     };
     let writers: Vec<&Node> = cluster.running().filter(able).collect();
     let writer = writers[random.random_range(0..writers.len())];
-    write(writer, history, address, random.random()).await
+    // Where so many members are gone for good that no majority of replicas is whole, one has to do.
+    let level = if writers.len() < majority(writer.status().replicas) { Level::One } else { Level::Quorum };
+    write(writer, level, history, address, random.random()).await
 }
 
 /// Whether what a row holds is promised, by its key.
@@ -152,7 +155,7 @@ fn is_known(history: &History, address: &RowAddress) -> bool {
 }
 
 /// Writes to a row, and notes what was promised by that.
-async fn write(node: &Node, history: &mut History, address: &RowAddress, value: u64) -> Result<(), String> {
+async fn write(node: &Node, level: Level, history: &mut History, address: &RowAddress, value: u64) -> Result<(), String> {
     let key = &address.key;
     let value = Bytes::from(format!("{value:016x}"));
     let mutation: Mutation = match address.kind {
@@ -160,7 +163,7 @@ async fn write(node: &Node, history: &mut History, address: &RowAddress, value: 
         _ if history.counters.contains_key(key) => string::Mutation::Increment(1).into(),
         _ => string::Mutation::Set { value: value.clone(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }.into(),
     };
-    let written = node.write(Level::Quorum, key.clone(), mutation).await;
+    let written = node.write(level, key.clone(), mutation).await;
     written.map_err(|error| format!("{key:?} can't be written to with one replica damaged: {error}"))?;
     if let Some(counted) = history.counters.get_mut(key) {
         counted.acknowledged += 1;

@@ -12,7 +12,7 @@
 //! | a key that may expire | any entry of it: a value, or a decision |
 //!
 //! What has expired goes only once nothing is pending for it (`KERNEL` section 7), and what stays pending since its author lost it is given up after a
-//! day (section 2). So once any disk fell back, nothing is demanded of *when* the rows of expired keys go; they are hidden all the same.
+//! day (section 2). So once any disk fell back the rows of expired keys may stay for a day; they are hidden all the same.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by a panic")]
 #![expect(clippy::disallowed_methods, reason = "real processes live in real time")]
 
+mod aside;
 mod blocking;
 mod clocks;
 mod cluster;

@@ -38,7 +38,7 @@ use self::failure::{explain_io, explain_write};
 use self::reach::Reach;
 use self::room::Room;
 use self::rotation::Stalled;
-use self::snapshot::FjallSnapshot;
+use self::snapshot::{FjallSnapshot, Readers};
 use self::suspicion::Suspicion;
 use self::tasks::Tasks;
 use super::lease_file::LeaseFile;
@@ -77,12 +77,13 @@ impl Default for FjallOptions {
 
 /// An open data folder.
 ///
-/// Dropping it waits for the tasks it runs, makes everything durable, and closes the folder. Snapshots should be gone by then:
-/// as long as one is held, the folder can't be opened again.
+/// Dropping it waits for the tasks it runs and for those who read at that moment, makes everything durable, and closes the folder. Snapshots that
+/// are still held then can't be read any more.
 pub struct FjallStorage {
     tasks: Tasks,
     /// The state after the last commit: see `snapshot`.
     latest: ArcSwap<FjallSnapshot>,
+    readers: Arc<Readers>,
     keyspace: Keyspace,
     database: Database,
     options: FjallOptions,
@@ -116,9 +117,11 @@ impl FjallStorage {
     pub fn open(folder: &Path, options: FjallOptions) -> Result<Self, OpenError> {
         let opened = open::open(folder, &options)?;
         let suspicion = Arc::new(Suspicion::new(folder));
+        let readers = Arc::new(Readers::new(&opened.keyspace, &suspicion));
         Ok(Self {
             tasks: Tasks::default(),
-            latest: ArcSwap::from_pointee(FjallSnapshot::new(&opened.database, &opened.keyspace, &suspicion)),
+            latest: ArcSwap::from_pointee(FjallSnapshot::new(&opened.database, &readers)),
+            readers,
             keyspace: opened.keyspace,
             database: opened.database,
             options,
@@ -196,7 +199,7 @@ impl FjallStorage {
         }
         written.commit().map_err(explained)?;
         self.number.store(number, Ordering::Release);
-        self.latest.store(Arc::new(FjallSnapshot::new(&self.database, &self.keyspace, &self.suspicion)));
+        self.latest.store(Arc::new(FjallSnapshot::new(&self.database, &self.readers)));
         Ok(())
     }
 
@@ -275,5 +278,6 @@ impl Drop for FjallStorage {
         {
             tracing::error!("the storage in {} could not be closed cleanly: {error}", self.folder.display());
         }
+        self.readers.close();
     }
 }

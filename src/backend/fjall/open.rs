@@ -14,7 +14,6 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::time::Duration;
 
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable};
 
@@ -26,9 +25,6 @@ use super::reach::{Promise, Reach};
 use super::{suspect, tables};
 use crate::backend::lease_file::LeaseFile;
 use crate::config;
-
-/// How often it is looked whether a store is closed.
-const CLOSED_LOOK: Duration = Duration::from_millis(20);
 
 /// Everything that an open store consists of.
 pub(super) struct Opened {
@@ -60,7 +56,6 @@ pub(super) fn open(folder: &Path, options: &FjallOptions) -> Result<Opened, Open
         create(folder, &store, options)?;
         suspect::forget(folder);
     }
-    wait_until_closed(&store)?;
     let explain = |error| match error {
         Unreadable::Io(path, source) => OpenError::Unusable { path, source },
         Unreadable::Damaged(cause) => OpenError::Damaged { path: store.clone(), cause },
@@ -100,20 +95,6 @@ fn lock(folder: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { folder: folder.to_owned() }),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
-}
-
-/// Waits until a former run of this process has closed the store: its threads may still have it open for a moment when that run has let go of the folder.
-#[expect(clippy::disallowed_methods, reason = "opening blocks anyway, and no simulated store is closed by threads")]
-fn wait_until_closed(store: &Path) -> Result<(), OpenError> {
-    let Ok(lock) = File::open(store.join("lock")) else { return Ok(()) };
-    for _look in 0..config::STORE_CLOSES.as_millis() / CLOSED_LOOK.as_millis() {
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(CLOSED_LOOK),
-            // What else is wrong with it is found where it is opened.
-            _ => return Ok(()),
-        }
-    }
-    Err(OpenError::InUse { folder: store.to_owned() })
 }
 
 /// Makes an empty store under another name first: fjall can't open what it had not finished making when it was killed.

@@ -4,9 +4,15 @@
 //! in version 3.1.13 those do too that are taken while a batch is being written: a flush or compaction that ends in that
 //! moment takes the next sequence number and declares everything up to it visible, the half batch below it included. So
 //! only the committing thread takes snapshots, after each commit, and readers share the latest of them.
+//!
+//! fjall keeps its folder locked as long as anybody has a keyspace of it. So the snapshots of a store share one, which is taken from
+//! them when the store is closed: whoever still holds a snapshot then can't read it any more, and keeps nobody from opening the folder.
 
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use fjall::{Database, Guard, Keyspace, Readable};
 
@@ -14,23 +20,50 @@ use super::keys;
 use super::suspicion::Suspicion;
 use crate::env::storage::{MAX_STORAGE_KEY, Snapshot, StorageError, Visitor};
 
+/// How often it is looked whether the last reader has finished.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// What all snapshots of a store read from, as long as it is open.
+pub(super) struct Readers {
+    keyspace: ArcSwapOption<Keyspace>,
+    suspicion: Arc<Suspicion>,
+}
+
+impl Readers {
+    pub(super) fn new(keyspace: &Keyspace, suspicion: &Arc<Suspicion>) -> Self {
+        Self { keyspace: ArcSwapOption::from_pointee(keyspace.clone()), suspicion: Arc::clone(suspicion) }
+    }
+
+    /// Lets those finish who read at this moment, and nobody read after them.
+    #[expect(clippy::disallowed_methods, reason = "closing blocks anyway, and no simulated store is closed by threads")]
+    pub(super) fn close(&self) {
+        let Some(keyspace) = self.keyspace.swap(None) else { return };
+        while Arc::strong_count(&keyspace) > 1 {
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn keyspace(&self) -> Result<Arc<Keyspace>, StorageError> {
+        self.keyspace.load_full().ok_or_else(|| StorageError::Failed("it is closed".to_owned()))
+    }
+}
+
 /// A view of the keyspace at one commit.
 pub(super) struct FjallSnapshot {
-    keyspace: Keyspace,
+    readers: Arc<Readers>,
     view: fjall::Snapshot,
-    suspicion: Arc<Suspicion>,
 }
 
 impl FjallSnapshot {
     /// Shows every batch that was committed. No batch may be on its way.
-    pub(super) fn new(database: &Database, keyspace: &Keyspace, suspicion: &Arc<Suspicion>) -> Self {
-        Self { keyspace: keyspace.clone(), view: database.snapshot(), suspicion: Arc::clone(suspicion) }
+    pub(super) fn new(database: &Database, readers: &Arc<Readers>) -> Self {
+        Self { readers: Arc::clone(readers), view: database.snapshot() }
     }
 
     /// Shows a visitor what of these is not this backend's own, until it breaks.
     fn each(&self, entries: impl Iterator<Item = Guard>, visit: Visitor<'_>) -> Result<(), StorageError> {
         for entry in entries {
-            let (key, value) = entry.into_inner().map_err(|error| self.suspicion.explain(&error))?;
+            let (key, value) = entry.into_inner().map_err(|error| self.readers.suspicion.explain(&error))?;
             let Some(key) = keys::seam(&key) else { continue };
             if visit(key, &value).is_break() {
                 break;
@@ -45,17 +78,26 @@ impl Snapshot for FjallSnapshot {
         if key.is_empty() || key.len() > MAX_STORAGE_KEY {
             return Err(StorageError::KeyLength(key.len()));
         }
-        let value = self.view.get(&self.keyspace, keys::stored_ref(key)).map_err(|error| self.suspicion.explain(&error))?;
+        let keyspace = self.readers.keyspace()?;
+        let value = self.view.get(&*keyspace, keys::stored_ref(key)).map_err(|error| self.readers.suspicion.explain(&error))?;
         // Copied, since fjall's slices keep the whole block that they lie in.
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     fn scan(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
         // fjall panics at a range that ends before it begins.
-        if from >= until { Ok(()) } else { self.each(self.view.range(&self.keyspace, keys::bound(from)..keys::bound(until)), visit) }
+        if from >= until {
+            return Ok(());
+        }
+        let keyspace = self.readers.keyspace()?;
+        self.each(self.view.range(&*keyspace, keys::bound(from)..keys::bound(until)), visit)
     }
 
     fn scan_back(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
-        if from >= until { Ok(()) } else { self.each(self.view.range(&self.keyspace, keys::bound(from)..keys::bound(until)).rev(), visit) }
+        if from >= until {
+            return Ok(());
+        }
+        let keyspace = self.readers.keyspace()?;
+        self.each(self.view.range(&*keyspace, keys::bound(from)..keys::bound(until)).rev(), visit)
     }
 }

@@ -29,6 +29,7 @@ use super::pending::Pending;
 use super::quiet::Quiet;
 use crate::config::{DISCOVERED_PEERS, LINK_DRAIN, PEER_CONNECTIONS};
 use crate::env::NetworkEvent;
+use crate::tasks::Tasks;
 use crate::types;
 
 /// How often waits are looked at.
@@ -66,6 +67,7 @@ pub(super) struct Shared {
     pub(super) events: mpsc::Sender<NetworkEvent>,
     pub(super) routes: Arc<Routes>,
     pub(super) listening: Arc<ArcSwap<Vec<Multiaddr>>>,
+    pub(super) tasks: Tasks,
 }
 
 /// A link whose end was not told yet.
@@ -195,7 +197,10 @@ impl Driver {
     /// The node has to stop. It is told by a task of its own, since it may be busy.
     fn tell_doubled(&self, reason: String) {
         let events = self.shared.events.clone();
-        tokio::spawn(async move { events.send(NetworkEvent::Doubled { reason }).await });
+        self.shared.tasks.spawn(async move {
+            // Fails where the node is gone, as it was to be.
+            let _ = events.send(NetworkEvent::Doubled { reason }).await;
+        });
     }
 
     fn on_admitted(&mut self, Admitted { peer, addresses, takes_over }: Admitted) {

@@ -52,6 +52,7 @@ use twins::Twins;
 
 use crate::config::{CONNECTIONS_PER_PEER, LINK_DRAIN, NETWORK_EVENTS, PEER_CONNECTIONS, PENDING_CONNECTIONS};
 use crate::env::{Lane, Network, NetworkEvent, SendError};
+use crate::tasks::Tasks;
 use crate::types::{PeerId, Process};
 
 /// A connection without streams is closed after this long; links always have streams.
@@ -143,6 +144,8 @@ pub struct Libp2pNetwork {
     wishes: Arc<Wishes>,
     /// Held for a few instructions at a time, never across an await.
     running: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    /// What the swarm has running beside its own task.
+    tasks: Tasks,
 }
 
 impl Libp2pNetwork {
@@ -184,17 +187,26 @@ impl Libp2pNetwork {
                 .map_err(|error| NetworkError::Cluster(config.cluster.clone(), error.to_string()))?,
             mdns: Toggle::from(None),
         };
-        let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
+        let tasks = Tasks::default();
+        let executor = tasks.clone();
+        let swarm_config = swarm::Config::with_executor(move |task| executor.spawn(task)).with_idle_connection_timeout(IDLE_TIMEOUT);
         let mut swarm = Swarm::new(transport, behaviour, libp2p_id, swarm_config);
         let listeners = listen::listen(&mut swarm, &config.listen).await?;
 
         let (routes, wishes) = (Arc::new(Routes::default()), Arc::new(Wishes::default()));
-        let shared = Shared { wishes: Arc::clone(&wishes), met, events, routes: Arc::clone(&routes), listening: Arc::clone(&listening) };
+        let shared = Shared {
+            wishes: Arc::clone(&wishes),
+            met,
+            events,
+            routes: Arc::clone(&routes),
+            listening: Arc::clone(&listening),
+            tasks: tasks.clone(),
+        };
         let looks_around = config.looks_around();
         let driver = Driver::new(swarm, shared, listeners, config.bootstrap, looks_around);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(driver.run(stopped));
-        let network = Self { local, listening, routes, wishes, running: Mutex::new(Some((stop, task))) };
+        let network = Self { local, listening, routes, wishes, running: Mutex::new(Some((stop, task))), tasks };
         Ok((Arc::new(network), node_events))
     }
 
@@ -210,7 +222,7 @@ impl Libp2pNetwork {
     /// Stops the network: gives what is queued a moment to be written, then closes everything. A second call does nothing.
     pub async fn stop(&self) {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((stop, task)) = running else {
+        let Some((stop, mut task)) = running else {
             return;
         };
         let deadline = Instant::now() + LINK_DRAIN;
@@ -219,7 +231,11 @@ impl Libp2pNetwork {
         }
         // Fails where the task is already over.
         let _ = stop.send(());
-        let _ = timeout(LINK_DRAIN * 2, task).await;
+        if timeout(LINK_DRAIN * 2, &mut task).await.is_err() {
+            task.abort();
+            let _ = task.await;
+        }
+        self.tasks.stop().await;
     }
 }
 

@@ -143,6 +143,24 @@ fn after(damage: impl FnOnce(&mut crate::env::Batch, &BTreeMap<Vec<u8>, Vec<u8>>
 }
 
 #[test]
+fn a_row_that_was_taken_for_none_is_not_counted_as_well_as_what_is_written_over_it() {
+    let disk = SimDisk::default();
+    let storage = disk.open();
+    let partitions = [PartitionState::empty(1, 1)];
+    let address = address(Kind::Member, 1);
+    for counter in [1, 2] {
+        let mut transaction = Transaction::begin(&partitions, storage.snapshot());
+        transaction.visit_from(&KEY, Kind::Expiry, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        let entry = Entry { timestamp: Timestamp(5), decision: None, field_decision: None, payload: Payload::Present };
+        transaction.put(address.clone(), Row::from([(Dot { actor: Actor(1), counter }, entry)]));
+        storage.commit(transaction.finish().unwrap().batch).unwrap();
+        assert_eq!(derived::check(&disk, 1), Ok(()));
+        // The record is lost, and so the row is not looked for.
+        disk.lose(&layout::collection_key(Place::of(&KEY, 1), &KEY));
+    }
+}
+
+#[test]
 fn the_check_notices_what_is_not_so() {
     assert!(after(|batch, derived| batch.delete(derived.keys().next().unwrap().clone())).is_err());
     assert!(after(|batch, derived| batch.delete(derived.keys().last().unwrap().clone())).is_err());

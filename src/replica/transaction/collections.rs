@@ -181,7 +181,10 @@ impl Transaction<'_> {
         let mut now = Collection::default();
         let mut ranks = BTreeMap::new();
         let mut failure = None;
+        // Without a record the batch took some rows for none without looking ([`Self::read_without_elements`]): they are about to be written over.
+        let is_written_over = |row_key: &[u8]| self.rows.borrow().get(row_key).is_some_and(|cached| cached.stored.is_none());
         self.snapshot.scan(&start, &end, &mut |row_key, value| match layout::read_row(row_key, &Bytes::copy_from_slice(value)) {
+            Ok(_) if is_written_over(row_key) => ControlFlow::Continue(()),
             Ok((address, row, content)) => {
                 now.take_in(&address, &row, &content);
                 ranks.extend(collection::rank(place, &address, &row).map(|(rank_key, score)| (rank_key, Some(score))));
