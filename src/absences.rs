@@ -116,8 +116,8 @@ mod tests {
         let mut members = Members::default();
         for name in 1..=count {
             let (addresses, actors) = (Vec::new(), Vec::new());
-            let (zone, capacity, tenure, absences, born_ms, standing) = (None, 1, 0, 0, 1, Standing::Joined);
-            members.put_own(Member { peer: peer(name), zone, capacity, addresses, actors, tenure, absences, born_ms, standing });
+            let (zone, capacity, tenure, absences, born_ms, settled, standing) = (None, 1, 0, 0, 1, true, Standing::Joined);
+            members.put_own(Member { peer: peer(name), zone, capacity, addresses, actors, tenure, absences, born_ms, settled, standing });
         }
         members
     }

@@ -57,6 +57,9 @@ pub struct Member {
     pub absences: u64,
     /// When its data folder was made, in milliseconds since 1970: tells who is the newcomer where two clusters meet.
     pub born_ms: u64,
+    /// Whether it has been one of several since, with all that it holds synced. Whoever has not is the newcomer, whatever its clock said when it was born.
+    #[serde(default)]
+    pub settled: bool,
     /// Whether it takes part.
     pub standing: Standing,
 }
@@ -66,6 +69,12 @@ impl Member {
     #[must_use]
     pub fn is_placed(&self) -> bool {
         self.standing == Standing::Joined && self.absences.is_multiple_of(2)
+    }
+
+    /// What orders members by their age, the oldest first.
+    #[must_use]
+    pub fn age(&self) -> (bool, u64, PeerId) {
+        (!self.settled, self.born_ms, self.peer)
     }
 
     /// Keeps the first addresses and the latest authors, so that others (and this peer, at its next start) accept the record.
@@ -213,7 +222,7 @@ impl Members {
     /// The list without a member, and without whoever was born after it.
     #[must_use]
     pub fn older_than(&self, member: Option<&Member>) -> Self {
-        let is_older = |other: &Member| member.is_none_or(|member| (other.born_ms, other.peer) < (member.born_ms, member.peer));
+        let is_older = |other: &Member| member.is_none_or(|member| other.age() < member.age());
         let older = self.registers.iter().filter(|(_, register)| is_older(&register.marker.2));
         Self { registers: older.map(|(peer, register)| (*peer, register.clone())).collect() }
     }
@@ -283,6 +292,7 @@ mod tests {
             tenure: 0,
             absences: 0,
             born_ms: 1,
+            settled: true,
             standing: Standing::Joined,
         }
     }

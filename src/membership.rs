@@ -335,6 +335,12 @@ impl<T: Send + 'static> Membership<T> {
             renewed.actors.retain(|known| *known != actor.0);
             renewed.actors.push(actor.0);
         }
+        if !own.settled && self.members.joined().count() > 1 && !self.is_syncing() {
+            // After all that were here before, whatever this peer's clock said.
+            let others = self.members.iter().filter(|member| member.settled).map(|member| member.born_ms.saturating_add(1));
+            renewed.born_ms = others.fold(own.born_ms, u64::max);
+            renewed.settled = true;
+        }
         if renewed == *own {
             return Ok(());
         }
@@ -392,7 +398,7 @@ impl<T: Send + 'static> Membership<T> {
         // Also where the others know this peer already: it may have crashed after they heard of it and before it heard of them.
         let Some(own) = self.members.get(self.topology.local()) else { return false };
         let strangers = theirs.joined().filter(|member| self.members.get(member.peer).is_none());
-        strangers.into_iter().any(|stranger| (stranger.born_ms, stranger.peer) < (own.born_ms, own.peer))
+        strangers.into_iter().any(|stranger| stranger.age() < own.age())
     }
 
     fn ring_of(&self, members: &Members) -> Ring {

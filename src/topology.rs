@@ -143,6 +143,7 @@ mod tests {
                 tenure: 0,
                 absences: 0,
                 born_ms: 1,
+                settled: true,
                 standing: Standing::Joined,
             });
         }

@@ -268,3 +268,39 @@ async fn what_was_stamped_by_a_clock_far_ahead_holds_up_nothing_beside_it() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_whose_clock_is_behind_is_a_newcomer_still() {
+    for years in [1, 56] {
+        let mut cluster = SimCluster::start(4, 3, 8, Durability::System).await.unwrap();
+        cluster.converge(PATIENCE).await.unwrap();
+        // One of the three misses what the other two acknowledge.
+        for other in [0, 2] {
+            cluster.network.cut(cluster.peers[1].id, cluster.peers[other].id);
+            cluster.network.cut(cluster.peers[other].id, cluster.peers[1].id);
+        }
+        sleep(Duration::from_secs(20)).await;
+        for number in 0..100 {
+            write(&node(&cluster, 0), Level::Quorum, number, set("acknowledged")).await;
+        }
+        // By its clock the fourth was there before everybody else.
+        cluster.peers[3].clock.set_skew(-years * 365 * 24 * i64::try_from(HOUR.as_millis()).unwrap());
+        cluster.join_next().await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+        let mut found = 0;
+        for (index, number) in (0..4).flat_map(|index| (0..100).map(move |number| (index, number))) {
+            match node(&cluster, index).read(Level::Quorum, key_of(number), Query::Get).await {
+                Ok(answer) => assert_eq!(answer, Answer::Bytes("acknowledged".into()), "{number} at {index}"),
+                Err(_) => continue,
+            }
+            found += 1;
+        }
+        assert!(found > 0);
+        cluster.network.heal();
+        cluster.peers[3].clock.set_skew(0);
+        cluster.converge(PATIENCE).await.unwrap();
+        for (index, number) in (0..4).flat_map(|index| (0..100).map(move |number| (index, number))) {
+            assert_eq!(shown(&node(&cluster, index), Level::Quorum, number).await, Answer::Bytes("acknowledged".into()));
+        }
+    }
+}

@@ -48,6 +48,7 @@ pub(super) fn known_members(replica: &Replica, config: &NodeConfig, network: &dy
         tenure: known.map_or(0, |known| known.tenure),
         absences: known.map_or(0, |known| known.absences),
         born_ms: known.map_or(now_ms, |known| known.born_ms),
+        settled: known.is_some_and(|known| known.settled),
         standing: known.map_or(Standing::Joined, |known| known.standing),
     };
     if known != Some(&own) {

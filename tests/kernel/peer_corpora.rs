@@ -57,6 +57,7 @@ fn members() -> Members {
         tenure: 1,
         absences: 2,
         born_ms: 1_700_000_000_000,
+        settled: true,
         standing: [Standing::Joined, Standing::Left, Standing::Forgotten][usize::from(peer) % 3],
     };
     Members::try_from((1..4).map(|peer| (u64::from(peer), member(peer))).collect::<Vec<_>>()).unwrap()
