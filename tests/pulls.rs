@@ -15,6 +15,7 @@ use ringtide::crdt::{hash, key, set, string};
 use ringtide::env::message::{PullStart, RangeContent, Refused, Reply, RowRange, Sent};
 use ringtide::env::{Batch, Storage};
 use ringtide::members::Members;
+use ringtide::pace::Pace;
 use ringtide::replica::comparing::{Incomplete, Told};
 use ringtide::replica::execution::{Change, Command, Executed, NotExecuted, Outcome, Work};
 use ringtide::replica::owner::{Outlet, Writer};
@@ -340,7 +341,7 @@ async fn a_second_pull_is_told_in_parts_of_what_was_written_since_the_first() {
     let state_id = there.replica.partition(PARTITION).state_id;
     let leaf = u16::try_from(Place::of(&set, 1).leaf()).unwrap();
     let writer = Writer::start(there.replica, Durability::System, &there.storage, Unheard);
-    let server = Server::new(Topology::new(there.peer, 1, 1, Members::default()), writer.clone());
+    let server = Server::new(Topology::new(there.peer, 1, 1, Members::default()), writer.clone(), Pace::default());
     let asker = PeerId([1; 32]);
     let tell = async |range| match server.ranges(asker, PARTITION, state_id, vec![range]).await {
         Reply::Ranges(mut contents) => contents.remove(0),
