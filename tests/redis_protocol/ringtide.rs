@@ -30,8 +30,10 @@ async fn maps_have_the_promised_fields_in_both_versions() {
         let map = |count: usize| if protocol == "2" { format!("*{}\r\n", count * 2) } else { format!("%{count}\r\n") };
         let status = client.line("RINGTIDE STATUS");
         let fields = ["peer", "cluster", "version", "members", "up", "partitions", "replicas", "keys", "hints", "syncing", "protected"];
-        assert!(status.starts_with(&map(16)) && has_fields(&status, &fields), "{status}");
-        assert!(has_fields(&status, &["handing_over", "standing", "disk_full", "damaged_partitions", "damaged_rows"]), "{status}");
+        assert!(status.starts_with(&map(19)) && has_fields(&status, &fields), "{status}");
+        let health = ["standing", "handing_over", "disk_full", "clock_ahead_ms"];
+        let damage = ["damaged_partitions", "damaged_rows", "unjoined_rows", "mended_records"];
+        assert!(has_fields(&status, &health) && has_fields(&status, &damage), "{status}");
         let peers = client.line("RINGTIDE PEERS");
         let fields = ["peer", "state", "zone", "capacity", "address", "partitions", "last_seen_ms", "up"];
         assert!(peers.starts_with(&format!("*1\r\n{}", map(7))) && has_fields(&peers, &fields), "{peers}");
@@ -42,8 +44,9 @@ async fn maps_have_the_promised_fields_in_both_versions() {
         assert!(client.line("RINGTIDE SIBLINGS list").ends_with("$6\r\nvalues\r\n*0\r\n$5\r\ntypes\r\n*1\r\n$4\r\nlist\r\n"));
         assert_eq!(client.line("RINGTIDE CONVERGED list"), ":1\r\n");
         let explained = client.line("RINGTIDE EXPLAIN k");
-        let fields = ["partition", "owners", "rows", "kind", "element", "dot", "peer", "written_ms", "content", "shows", "reason"];
-        assert!(explained.starts_with(&map(3)) && has_fields(&explained, &fields), "{explained}");
+        let fields =
+            ["partition", "owners", "rows", "kind", "element", "dot", "peer", "written_ms", "content", "shows", "reason", "set_aside"];
+        assert!(explained.starts_with(&map(4)) && has_fields(&explained, &fields), "{explained}");
         let sync = client.line("RINGTIDE SYNC");
         let fields = ["partitions", "rows_sent", "rows_received", "bytes_sent", "bytes_received", "ms"];
         assert!(sync.starts_with(&map(6)) && has_fields(&sync, &fields), "{sync}");
@@ -91,7 +94,7 @@ async fn placement_convergence_and_resolution_answer_in_their_forms() {
     assert!(client.line("RINGTIDE SIBLINGS k f").ends_with("$6\r\nvalues\r\n*0\r\n"), "a string has no fields");
     assert!(client.line("RINGTIDE RESOLVE k f nonsense x").starts_with("-WRONGTYPE "));
     for key in [b"h", b"s", b"z", b"l", b"p"] {
-        assert!(client.ask(&[b"RINGTIDE", b"EXPLAIN", key]).starts_with(b"*6\r\n$9\r\npartition\r\n"));
+        assert!(client.ask(&[b"RINGTIDE", b"EXPLAIN", key]).starts_with(b"*8\r\n$9\r\npartition\r\n"));
         let siblings = client.ask(&[b"RINGTIDE", b"SIBLINGS", key]);
         assert_eq!(client.ask(&[b"RINGTIDE", b"RESOLVE", key, token(&siblings), b"v"]), b"+OK\r\n");
         assert_eq!(client.ask(&[b"GET", key]), b"$1\r\nv\r\n");
