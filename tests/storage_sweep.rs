@@ -262,7 +262,8 @@ fn a_peer_whose_files_are_damaged_refuses_or_knows_it_and_never_shows_less_in_si
     folder.restore();
     assert_eq!(outcome(folder.live.path(), Path::new("none")), Ok(Outcome::Whole));
     let files = folder.files();
-    assert!(files["table"].len() >= 3, "{files:?}");
+    // How many there are is up to what was compacted meanwhile.
+    assert!(files["table"].len() >= 2, "{files:?}");
     for (kind, files) in files {
         for damage in [Damage::Flip, Damage::Zero, Damage::Cut, Damage::Missing, Damage::Older] {
             let repeats = if matches!(damage, Damage::Missing | Damage::Older) { files.len() } else { places };
