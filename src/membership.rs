@@ -311,7 +311,7 @@ impl<T: Send + 'static> Membership<T> {
 
     /// Notices whether this peer's clock can be believed.
     fn judge_clock(&self) {
-        let ahead_ms = self.offsets.judge(self.members.joined().count());
+        let ahead_ms = self.offsets.judge(&self.members.joined().map(|member| member.peer).collect::<Vec<_>>());
         match (self.skew.judged(ahead_ms), ahead_ms) {
             (false, _) => {}
             (true, 0) => tracing::info!("the clock of this peer agrees with those of the others again"),

@@ -39,14 +39,14 @@ impl Offsets {
         self.ahead.remove(&peer);
     }
 
-    /// By how many milliseconds this peer's clock is ahead of a majority of so many members at least; below 0: behind. 0 where there is no such majority, or
-    /// where it is off by no more than clocks may differ.
+    /// By how many milliseconds this peer's clock is ahead of a majority of these members at least, itself one of them; below 0: behind. 0 where there is no
+    /// such majority, or where it is off by no more than clocks may differ.
     #[must_use]
-    pub fn judge(&self, members: usize) -> i64 {
+    pub fn judge(&self, members: &[PeerId]) -> i64 {
         let most = i64::try_from(MAX_DRIFT.as_millis()).unwrap_or(i64::MAX);
-        let mut ahead: Vec<i64> = self.ahead.values().copied().collect();
+        let mut ahead: Vec<i64> = members.iter().filter_map(|member| self.ahead.get(member).copied()).collect();
         ahead.sort_unstable();
-        let needed = majority(members);
+        let needed = majority(members.len());
         let least_behind = ahead.get(needed - 1).copied().filter(|offset| *offset < -most);
         let least_ahead = ahead.iter().rev().nth(needed - 1).copied().filter(|offset| *offset > most);
         least_ahead.or(least_behind).unwrap_or(0)
@@ -78,13 +78,18 @@ mod tests {
 
     const OWN_MS: u64 = 1_000_000;
 
+    /// So many members; this peer is the last of them.
+    fn members(count: u8) -> Vec<PeerId> {
+        (0..count).map(|member| PeerId([member; 32])).collect()
+    }
+
     /// What is judged where other clocks are ahead of this one by so many seconds.
-    fn judged(members: usize, others: &[i64]) -> i64 {
+    fn judged(count: u8, others: &[i64]) -> i64 {
         let mut offsets = Offsets::default();
         for (peer, ahead) in (0..).zip(others) {
             offsets.told(PeerId([peer; 32]), OWN_MS.saturating_add_signed(ahead * 1_000), OWN_MS);
         }
-        offsets.judge(members)
+        offsets.judge(&members(count))
     }
 
     #[test]
@@ -106,12 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_has_no_say() {
+    fn who_is_gone_or_no_member_has_no_say() {
         let mut offsets = Offsets::default();
         [1, 2].into_iter().for_each(|peer| offsets.told(PeerId([peer; 32]), 0, u64::MAX));
-        assert_eq!(offsets.judge(3), i64::MAX);
+        assert_eq!(offsets.judge(&members(3)), i64::MAX);
+        assert_eq!(offsets.judge(&[0, 1, 7].map(|member| PeerId([member; 32]))), 0);
         offsets.forget(PeerId([1; 32]));
-        assert_eq!(offsets.judge(3), 0);
+        assert_eq!(offsets.judge(&members(3)), 0);
     }
 
     #[test]

@@ -251,6 +251,16 @@ async fn a_forgotten_peer_that_returns_brings_what_it_alone_has_and_nothing_that
     expect_merged(&cluster, 3).await;
 }
 
+/// Four peers, of which the last was forgotten while it was off.
+async fn with_one_forgotten() -> SimCluster {
+    let mut cluster = cluster(4, 4).await;
+    let forgotten = cluster.peers[3].id;
+    cluster.crash(3, Crash::Process);
+    sleep(Duration::from_secs(30)).await;
+    node(&cluster, 0).forget(forgotten).await.unwrap();
+    cluster
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_was_forgotten_while_it_was_off_hands_over_when_it_starts() {
     let mut cluster = cluster(4, 4).await;
@@ -282,11 +292,7 @@ async fn a_peer_that_was_forgotten_while_it_was_off_hands_over_when_it_starts() 
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_was_forgotten_while_it_was_off_learns_so_before_it_serves_anybody() {
-    let mut cluster = cluster(4, 4).await;
-    let forgotten = cluster.peers[3].id;
-    cluster.crash(3, Crash::Process);
-    sleep(Duration::from_secs(30)).await;
-    node(&cluster, 0).forget(forgotten).await.unwrap();
+    let mut cluster = with_one_forgotten().await;
     cut_apart(&cluster, &[0, 1, 2], &[3]);
     cluster.restart(3).await.unwrap();
     assert!(!node(&cluster, 3).arrive(false, Duration::from_secs(3)).await, "whoever finds nobody goes on alone");
@@ -300,11 +306,7 @@ async fn a_peer_that_was_forgotten_while_it_was_off_learns_so_before_it_serves_a
 
 #[tokio::test(start_paused = true)]
 async fn whoever_was_forgotten_joins_again_only_once_others_have_what_it_held() {
-    let mut cluster = cluster(4, 4).await;
-    let forgotten = cluster.peers[3].id;
-    cluster.crash(3, Crash::Process);
-    sleep(Duration::from_secs(30)).await;
-    node(&cluster, 0).forget(forgotten).await.unwrap();
+    let mut cluster = with_one_forgotten().await;
     cluster.restart(3).await.unwrap();
     let standing = |cluster: &SimCluster| (node(cluster, 3).status().standing, node(cluster, 3).status().handing_over > 0);
     while standing(&cluster) != (Standing::Forgotten, true) {

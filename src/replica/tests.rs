@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, advance};
 
+use super::comparing::Told;
 use super::execution::{Change, Command, Executed, NotExecuted, Outcome, Work};
 use super::hints::Hint;
 use super::owner::{Outlet, Writer};
-use super::pulling::{Begun, Source};
+use super::pulling::{Begun, PullId, Source, Void};
 use super::*;
-use crate::config::{CLOCK_LEASE, DOT_LEASE, Durability, MAX_DRIFT, WRITER_BYTES};
+use crate::config::{CLOCK_LEASE, DOT_LEASE, Durability, MAX_DRIFT, STEP_ROWS, WRITER_BYTES};
 use crate::crdt::delta::{Causal, Delta};
 use crate::crdt::dot::Dot;
 use crate::crdt::key;
 use crate::crdt::string::{self, SetCondition, SetExpiry};
-use crate::env::message::{PullStart, Refused, Sent};
+use crate::env::message::{PullStart, RangeContent, Refused, RowRange, Sent};
 use crate::ring::{Ring, RingMember};
 use crate::sim::clock::SimClock;
 use crate::sim::storage::{Crash, Faults, SimDisk};
@@ -41,6 +42,10 @@ fn new(seed: u64) -> Replica {
 fn set() -> Command {
     let (value, expiry, condition) = (Bytes::from_static(b"value"), SetExpiry::Clear, SetCondition::Always);
     Command { key: KEY, change: Change::Mutation(string::Mutation::Set { value, expiry, condition, get: false }.into()), blind_for: None }
+}
+
+fn set_key(number: u8) -> Command {
+    Command { key: Bytes::from(vec![number]), ..set() }
 }
 
 fn delete() -> Command {
@@ -198,6 +203,51 @@ async fn the_clock_is_taken_over_also_where_the_roots_are_equal_at_once() {
     assert!(matches!(begun, Begun::Equal(_)), "{begun:?}");
     assert_eq!(receive(&mut here, late, None), None);
     assert_eq!(here.partition(PARTITION).total, Digest::default(), "what was deleted is back");
+}
+
+/// Begins a pull, and tells its name, the other's state id, and the leaves that differ.
+fn differing(here: &mut Replica, there: &mut Replica) -> (PullId, u64, Vec<RowRange>) {
+    let offer = here.pull_offer(PARTITION);
+    let PullStart::Open { state_id, causal, root, nodes, .. } = there.pull_starts(&[offer]).remove(0).1 else { panic!("nothing to pull") };
+    let source = Source { peer: OTHER, began: Instant::now(), sees_ring: true };
+    let begun = here.begin_pull(PARTITION, source, state_id, *causal, root, &nodes).unwrap();
+    let Begun::Differs { pull, nodes } = begun else { panic!("the roots are equal") };
+    let told = there.leaves(PARTITION, state_id, &nodes).unwrap();
+    let leaves = told.into_iter().flat_map(|(node, digests)| here.compare_leaves(pull, node, &digests).unwrap());
+    (pull, state_id, leaves.map(|leaf| RowRange { leaf, from: None, until: None }).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_from_the_future_is_left_out_of_a_pull_and_nothing_beside_it() {
+    let clock = SimClock::new();
+    let (mut here, mut there) = (new(1), open(&SimDisk::default(), &clock, 2));
+    let in_time: Vec<Dot> = (0..8).map(|number| write(&mut there, set_key(number)).adds[0].1).collect();
+    clock.set_skew(i64::try_from(MAX_DRIFT.as_millis()).unwrap() + 1_000);
+    let ahead: Vec<Dot> = (8..16).map(|number| write(&mut there, set_key(number)).adds[0].1).collect();
+    let (pull, state_id, ranges) = differing(&mut here, &mut there);
+    let leaves: Vec<u16> = ranges.iter().map(|range| range.leaf).collect();
+    let mut told = Vec::new();
+    for (range, leaf) in ranges.into_iter().zip(there.open_leaves(PARTITION, state_id, &leaves).unwrap()) {
+        let (RangeContent::Rows(rows), _) = leaf.tell(&range).unwrap() else { panic!("too many rows") };
+        told.push(Told::rows((PARTITION, 1), range, rows).unwrap());
+    }
+    assert_eq!(here.compare(pull, told, STEP_ROWS).unwrap().unwrap().changed, 8);
+    assert_eq!(here.end_pull(pull).unwrap(), Err(Void), "the other's clock holds what was left out");
+    let seen = &here.partition(PARTITION).causal.clock;
+    assert!(in_time.iter().all(|dot| seen.contains(*dot)) && !ahead.iter().any(|dot| seen.contains(*dot)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_confirms_a_handover_only_where_no_row_was_left_out() {
+    for (left_out, confirms) in [(false, true), (true, false)] {
+        let (mut here, mut there) = (new(1), new(2));
+        let (dot, _) = next(&mut there);
+        let (pull, _, ranges) = differing(&mut here, &mut there);
+        ranges.iter().for_each(|range| here.mark(pull, range));
+        here.leave_out(pull, left_out.then_some(dot).into_iter().collect());
+        assert_eq!(here.end_pull(pull).unwrap().unwrap().holder, confirms, "whoever hands over would drop the only copy");
+        assert_eq!(here.partition(PARTITION).causal.clock.contains(dot), !left_out);
+    }
 }
 
 /// Tells of each acknowledgement how many commits a crash of the machine would lose then, and what it refuses.
