@@ -255,6 +255,10 @@ pub const RANGES_AT_ONCE: usize = 1024;
 pub const ANSWER_BYTES: usize = MAX_FRAME / 16;
 /// The same while clients keep any peer busy: what reads, encodes and decodes it holds up whatever else a core has to do.
 pub const BUSY_ANSWER_BYTES: usize = ANSWER_BYTES / 16;
+/// Partitions that one message begins to pull: all. Equal ones cost nothing else.
+pub const STEP_PARTITIONS: usize = MAX_PARTITIONS as usize;
+/// The same while clients keep any peer busy: what was written since a root was asked for last is hashed first, and that holds up clients' writes.
+pub const BUSY_STEP_PARTITIONS: usize = 8;
 /// What one step of a pull compares, in rows; each KiB of a row counts as one more. A step holds up clients' writes, for some 10 ms.
 pub const STEP_ROWS: usize = 1024;
 /// The same while clients keep any peer busy: so that hardly one command waits for longer than it takes itself.

@@ -1,6 +1,6 @@
 //! Brings home what lies in the wrong place: hints to the peers they wait for, sealed partitions to their new holders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,17 +186,14 @@ impl<T: Send + 'static> Handoff<T> {
         self.writer.step(join).await
     }
 
-    /// Asks the holders of sealed partitions to pull them from here.
+    /// Asks the holders of sealed partitions to pull them from here: those that have not confirmed it, since what others go on writing makes every
+    /// comparison find something.
     async fn offer_sealed(&self) -> Result<(), Ended> {
-        let sealed: BTreeSet<Partition> =
-            self.writer.step(|replica| Ok(replica.sealed())).await?.into_iter().map(|(partition, _)| partition).collect();
-        if sealed.is_empty() {
-            return Ok(());
-        }
+        let sealed = self.writer.step(|replica| Ok(replica.sealed())).await?;
         let cluster = self.topology.cluster();
         let mut offers: BTreeMap<PeerId, Vec<Partition>> = BTreeMap::new();
-        for partition in sealed {
-            for holder in cluster.reachable_holders(partition) {
+        for (partition, _, confirmed) in sealed {
+            for holder in cluster.reachable_holders(partition).filter(|holder| !confirmed.contains(holder)) {
                 offers.entry(holder).or_default().push(partition);
             }
         }
@@ -204,7 +201,7 @@ impl<T: Send + 'static> Handoff<T> {
             let exchange = self.exchange.clone();
             // The holder pulls and confirms by itself; nobody waits for the answer.
             self.tasks.spawn(async move {
-                let _ = exchange.ask(holder, Lane::Bulk, Request::PullFromMe(partitions), PULL_PATIENCE).await;
+                let _ = exchange.ask(holder, Lane::Bulk, Request::Offer(partitions), PULL_PATIENCE).await;
             });
         }
         Ok(())

@@ -15,7 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Mutex as Turn;
 use tokio::time::{Instant, sleep};
 
-use crate::config::{ANSWER_BYTES, BUSY_ANSWER_BYTES, BUSY_COMMANDS, BUSY_FOR, BUSY_STEP_ROWS, LONGEST_REST, RESTS, STEP_ROWS};
+use crate::config::{
+    ANSWER_BYTES, BUSY_ANSWER_BYTES, BUSY_COMMANDS, BUSY_FOR, BUSY_STEP_PARTITIONS, BUSY_STEP_ROWS, LONGEST_REST, RESTS, STEP_PARTITIONS,
+    STEP_ROWS,
+};
 
 /// What the parts of a peer know of how busy it and others are. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +73,12 @@ impl Pace {
     #[must_use]
     pub fn step_rows(&self) -> usize {
         if self.is_busy() { BUSY_STEP_ROWS } else { STEP_ROWS }
+    }
+
+    /// How many partitions one message begins to pull, see [`STEP_PARTITIONS`].
+    #[must_use]
+    pub fn step_partitions(&self) -> usize {
+        if self.is_busy() { BUSY_STEP_PARTITIONS } else { STEP_PARTITIONS }
     }
 
     /// How long one answer to a pull is, about, see [`ANSWER_BYTES`].

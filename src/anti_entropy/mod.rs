@@ -39,6 +39,9 @@ pub struct Pulled {
     pub rows: u64,
 }
 
+/// A partition whose pull has begun: its seal and state at the other peer, and what it begins with.
+type Opened = (Partition, Option<u64>, u64, Begun);
+
 /// Pulls from other peers.
 pub struct AntiEntropy<T> {
     topology: Topology,
@@ -136,7 +139,9 @@ impl<T: Send + 'static> AntiEntropy<T> {
         }
     }
 
-    fn is_pulling_from(&self, peer: PeerId) -> bool {
+    /// Whether a pull from this peer is under way.
+    #[must_use]
+    pub fn is_pulling_from(&self, peer: PeerId) -> bool {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).is_some_and(|turn| turn.try_lock().is_err())
     }
 
@@ -175,28 +180,18 @@ impl<T: Send + 'static> AntiEntropy<T> {
     }
 
     async fn pull_all(&self, peer: PeerId, partitions: Option<Vec<Partition>>, pulled: &mut Pulled) -> Result<(), session::PullError> {
-        let asked = self.pulled_from(peer, partitions);
-        if asked.is_empty() {
-            return Ok(());
+        let mut asked = self.pulled_from(peer, partitions);
+        while !asked.is_empty() {
+            let later = asked.split_off(asked.len().min(self.pace.step_partitions()));
+            self.pull_together(peer, asked, pulled).await?;
+            asked = later;
         }
-        let began = Instant::now();
-        let offers = self
-            .writer
-            .step(move |replica| {
-                // A full disk takes nothing in.
-                let asked = if replica.has_room() { asked } else { Vec::new() };
-                Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>())
-            })
-            .await?;
-        if offers.is_empty() {
-            return Ok(());
-        }
-        let Reply::PullStarts { ring, awaits, starts } =
-            self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await?
-        else {
-            return Err(session::PullError::Unexpected);
-        };
-        let begun = self.begin(peer, began, (ring, awaits), starts).await?;
+        Ok(())
+    }
+
+    /// Pulls some partitions, that one message begins with.
+    async fn pull_together(&self, peer: PeerId, asked: Vec<Partition>, pulled: &mut Pulled) -> Result<(), session::PullError> {
+        let begun = self.pace.paced(self.open(peer, asked)).await?;
         let mut ended: Vec<(Partition, Option<u64>, PullEnded)> = Vec::new();
         let mut sessions = Vec::new();
         for (partition, seal, state_id, begun) in begun {
@@ -223,14 +218,35 @@ impl<T: Send + 'static> AntiEntropy<T> {
         self.confirm(peer, &ended).await
     }
 
-    /// Begins the pulls of all partitions in one step, from a peer whose ring has this name, and which itself awaits these.
+    /// Asks what differs, and begins to pull that. Nothing where the disk is full, since that takes nothing in.
+    async fn open(&self, peer: PeerId, asked: Vec<Partition>) -> Result<Vec<Opened>, session::PullError> {
+        let began = Instant::now();
+        let offers = self
+            .writer
+            .step(move |replica| {
+                let asked = if replica.has_room() { asked } else { Vec::new() };
+                Ok(asked.into_iter().map(|partition| replica.pull_offer(partition)).collect::<Vec<_>>())
+            })
+            .await?;
+        if offers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Reply::PullStarts { ring, awaits, starts } =
+            self.exchange.ask(peer, Lane::Bulk, Request::PullOpen(offers), self.patience).await?
+        else {
+            return Err(session::PullError::Unexpected);
+        };
+        self.begin(peer, began, (ring, awaits), starts).await
+    }
+
+    /// Begins the pulls of these partitions in one step, from a peer whose ring has this name, and which itself awaits these.
     async fn begin(
         &self,
         peer: PeerId,
         began: Instant,
         (ring, awaits): (u64, Vec<Awaits>),
         starts: Vec<(Partition, PullStart)>,
-    ) -> Result<Vec<(Partition, Option<u64>, u64, Begun)>, session::PullError> {
+    ) -> Result<Vec<Opened>, session::PullError> {
         let (local, forgotten) = (self.topology.local(), self.topology.cluster().members.forgotten().collect());
         let begin = move |replica: &mut crate::replica::Replica| {
             let mut begun = Vec::new();

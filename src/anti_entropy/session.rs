@@ -76,13 +76,8 @@ impl<T: Send + 'static> AntiEntropy<T> {
     }
 
     async fn run_session(&self, session: &Session, changed: &mut u64) -> Result<PullEnded, PullError> {
-        let Session { partition, state_id, pull, .. } = *session;
-        let request = Request::PullLeaves { partition, state_id, nodes: session.nodes.clone() };
-        let Reply::PullLeaves(told) = self.ask(session, request).await? else { return Err(PullError::Unexpected) };
-        let compare = move |replica: &mut crate::replica::Replica| {
-            Ok(told.iter().map(|(node, digests)| replica.compare_leaves(pull, *node, digests)).collect::<Result<Vec<_>, Void>>())
-        };
-        let leaves = self.writer.step(compare).await??.into_iter().flatten();
+        let pull = session.pull;
+        let leaves = self.pace.paced(self.differing_leaves(session)).await?.into_iter();
         let mut open: Vec<RowRange> = leaves.map(|leaf| RowRange { leaf, from: None, until: None }).collect();
         // The next to be asked for stand at the end.
         open.reverse();
@@ -90,6 +85,17 @@ impl<T: Send + 'static> AntiEntropy<T> {
             self.pace.paced(self.pull_some(session, &mut open, changed)).await?;
         }
         Ok(self.writer.step(move |replica| replica.end_pull(pull)).await??)
+    }
+
+    /// The leaves below the nodes that differ, which differ themselves.
+    async fn differing_leaves(&self, session: &Session) -> Result<Vec<u16>, PullError> {
+        let Session { partition, state_id, pull, .. } = *session;
+        let request = Request::PullLeaves { partition, state_id, nodes: session.nodes.clone() };
+        let Reply::PullLeaves(told) = self.ask(session, request).await? else { return Err(PullError::Unexpected) };
+        let compare = move |replica: &mut crate::replica::Replica| {
+            Ok(told.iter().map(|(node, digests)| replica.compare_leaves(pull, *node, digests)).collect::<Result<Vec<_>, Void>>())
+        };
+        Ok(self.writer.step(compare).await??.into_iter().flatten().collect())
     }
 
     /// Takes as many of the open ranges, from the end, as one answer holds; of those that differ and are too large for one, their parts stay open.

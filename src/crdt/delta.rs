@@ -132,8 +132,20 @@ impl Causal {
         }
     }
 
-    /// Drops from pending what the clock holds by now.
-    pub fn settle(&mut self) {
+    /// Drops from pending what the clock has just taken in. Nothing else is looked for: while a first sync is under way, whatever is written has what it
+    /// superseded pending, the clock is full of gaps, and this is done for every row.
+    pub fn settle(&mut self, seen: impl IntoIterator<Item = Dot>) {
+        if self.pending.is_empty() {
+            return;
+        }
+        for dot in seen {
+            self.pending.values_mut().for_each(|pending| pending.remove(dot));
+        }
+        self.pending.retain(|_, pending| !pending.is_empty());
+    }
+
+    /// Drops from pending whatever the clock holds, after it was united with another.
+    pub fn settle_all(&mut self) {
         let clock = &self.clock;
         self.pending.retain(|_, pending| {
             pending.subtract(clock);
@@ -197,7 +209,7 @@ pub fn join<R: RowsMut>(
         }
         causal.supersede(&replacement.scope, &superseded);
     }
-    causal.settle();
+    causal.settle(delta.removes.iter().map(|(_, dot)| *dot).chain(added));
     Ok(())
 }
 

@@ -70,9 +70,15 @@ impl Clock {
 
     /// Takes one dot out.
     pub fn remove(&mut self, dot: Dot) {
-        let mut one = Self::new();
-        one.insert(dot);
-        self.subtract(&one);
+        let Some(ranges) = self.actors.get_mut(&dot.actor) else { return };
+        let at = ranges.partition_point(|&(_, end)| end < dot.counter);
+        let Some(&(start, end)) = ranges.get(at).filter(|range| range.0 <= dot.counter) else { return };
+        let left = (start < dot.counter).then(|| (start, dot.counter - 1));
+        let right = (dot.counter < end).then(|| (dot.counter + 1, end));
+        ranges.splice(at..=at, left.into_iter().chain(right));
+        if ranges.is_empty() {
+            self.actors.remove(&dot.actor);
+        }
     }
 
     /// Takes out every dot that `other` holds.
@@ -199,6 +205,10 @@ mod tests {
                 for counter in 1..24 {
                     let dot = Dot { actor: Actor(actor), counter };
                     prop_assert_eq!(clock(&left).contains(dot), left.contains(&(actor, counter)));
+                    let (mut without, mut rest) = (clock(&left), left.clone());
+                    without.remove(dot);
+                    rest.remove(&(actor, counter));
+                    prop_assert_eq!(without, clock(&rest));
                 }
                 let latest = left.iter().filter(|dot| dot.0 == actor).map(|dot| dot.1).max().unwrap_or(0);
                 prop_assert_eq!(clock(&left).latest(Actor(actor)), latest);

@@ -165,7 +165,7 @@ impl CvRDT for MemoryState {
         for (scope, pending) in other.causal.pending {
             self.causal.supersede(&scope, &pending);
         }
-        self.causal.settle();
+        self.causal.settle_all();
     }
 }
 

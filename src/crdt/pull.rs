@@ -56,9 +56,7 @@ impl RowChange {
             causal.clock.insert(*dot);
         }
         causal.supersede(&Scope::Row(address.clone()), &self.seen_there);
-        if !self.seen.is_empty() {
-            causal.settle();
-        }
+        causal.settle(self.seen.iter().copied());
     }
 }
 
@@ -234,7 +232,7 @@ impl<P: Ord> Pull<P> {
         for (scope, pending) in &self.theirs.pending {
             mine.supersede(scope, pending);
         }
-        mine.settle();
+        mine.settle_all();
         Ok(())
     }
 }

@@ -190,6 +190,8 @@ pub enum Request {
     DurableClocks(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// Join these deltas: hints coming home.
     Deliver(#[serde(deserialize_with = "list::<_, _, WRITER_QUEUE>")] Vec<Sent>),
+    /// These partitions are sealed at the asking peer: pull them from it, unless a pull from it is under way. It offers again what is not confirmed.
+    Offer(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// Pull these partitions from the asking peer now.
     PullFromMe(#[serde(deserialize_with = "list::<_, _, EVERY_PARTITION>")] Vec<Partition>),
     /// The keys of a partition that show, from a hash on.

@@ -343,6 +343,11 @@ impl Serving {
                 writer.step(move |replica| Ok(Reply::DurableClocks(replica.durable_clocks(&partitions)?))).await
             }
             Request::Deliver(deltas) => self.handoff.join_own(deltas).await.map(Reply::Delivered),
+            Request::Offer(_) if self.anti_entropy.is_pulling_from(peer) => return Reply::Done,
+            Request::Offer(partitions) => {
+                self.anti_entropy.pull_from(peer, Some(partitions)).await;
+                return Reply::Done;
+            }
             Request::PullFromMe(partitions) => Ok(Reply::Pulled(self.anti_entropy.pull_from(peer, Some(partitions)).await.rows)),
             Request::Execute { .. }
             | Request::Replicated { .. }

@@ -103,11 +103,11 @@ impl Replica {
         self.commit(prepared)
     }
 
-    /// The partitions that this peer has sealed, with the seals.
+    /// The partitions that this peer has sealed, with the seals and who has confirmed them.
     #[must_use]
-    pub fn sealed(&self) -> Vec<(Partition, u64)> {
+    pub fn sealed(&self) -> Vec<(Partition, u64, BTreeSet<PeerId>)> {
         let seals = self.partitions.iter().enumerate().filter_map(|(index, state)| match &state.role {
-            Role::Sealed { seal, .. } => Some((Partition(u16::try_from(index).unwrap_or(u16::MAX)), *seal)),
+            Role::Sealed { seal, confirmed } => Some((Partition(u16::try_from(index).unwrap_or(u16::MAX)), *seal, confirmed.clone())),
             Role::Holder | Role::Absent => None,
         });
         seals.collect()

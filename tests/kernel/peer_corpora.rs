@@ -97,6 +97,7 @@ fn requests() -> Vec<Request> {
         Request::PullRows { partition: PARTITION, state_id: 1, wanted: vec![(9, vec![address.clone(), RowAddress::value(&KEY)])] },
         Request::Confirm { seals: vec![(PARTITION, 7)] },
         Request::Deliver(deltas().iter().take(2).map(sent).collect()),
+        Request::Offer(vec![PARTITION]),
         Request::PullFromMe(vec![PARTITION]),
         Request::Digests(vec![PARTITION, Partition(0)]),
         Request::KeyCounts(vec![PARTITION]),
