@@ -116,11 +116,13 @@ mod tests {
         let pace = Pace::default();
         (1..BUSY_COMMANDS).for_each(|_| pace.count_command());
         assert!(!pace.was_busy() && !pace.was_busy());
-        assert_eq!((ten_pieces(&pace).await, pace.step_rows()), (Duration::from_millis(10), STEP_ROWS));
+        let steps = |pace: &Pace| (pace.step_partitions(), pace.step_rows(), pace.answer_bytes());
+        assert_eq!((ten_pieces(&pace).await, steps(&pace)), (Duration::from_millis(10), (STEP_PARTITIONS, STEP_ROWS, ANSWER_BYTES)));
         (0..BUSY_COMMANDS).for_each(|_| pace.count_command());
         assert!(pace.was_busy() && !pace.was_busy());
         let busy = ten_pieces(&pace).await;
-        assert_eq!((busy, pace.step_rows()), (Duration::from_millis(10) * 10 * (1 + RESTS), BUSY_STEP_ROWS));
+        assert_eq!(busy, Duration::from_millis(10) * 10 * (1 + RESTS));
+        assert_eq!(steps(&pace), (BUSY_STEP_PARTITIONS, BUSY_STEP_ROWS, BUSY_ANSWER_BYTES));
         sleep(BUSY_FOR).await;
         assert_eq!(ten_pieces(&pace).await, Duration::from_millis(10));
         pace.told_busy();

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringtide::config::{BUSY_COMMANDS, BUSY_FOR, Durability, HANDOFF_INTERVAL};
+use ringtide::config::{BUSY_COMMANDS, BUSY_FOR, Durability, HANDOFF_INTERVAL, HEARTBEAT_INTERVAL};
 use ringtide::crdt::string::{Mutation, Query, SetCondition, SetExpiry};
 use ringtide::sim::cluster::SimCluster;
 use ringtide::sim::network::{CALM, Weather};
@@ -144,4 +144,27 @@ async fn first_sync(commands: u64) -> Duration {
 async fn rows_move_slowly_while_anybodys_clients_are_busy() {
     let (quiet, busy) = (first_sync(1).await, first_sync(2 * BUSY_COMMANDS).await);
     assert!(busy > 3 * quiet, "{busy:?} while clients are busy, {quiet:?} else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sealed_is_offered_only_to_those_who_have_not_confirmed_it() {
+    let mut cluster = SimCluster::start(4, 3, 1, Durability::System).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    let node = cluster.peers[0].node.clone().unwrap();
+    for number in 0..64 {
+        node.write(Level::All, Bytes::from(format!("key {number}")), set("value")).await.unwrap();
+    }
+    cluster.join_next().await.unwrap();
+    while node.status().handing_over == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // It never confirms that it has what the others have sealed.
+    cluster.crash(1, Crash::Process);
+    sleep(Duration::from_secs(60)).await;
+    let before = cluster.network.delivered();
+    sleep(60 * HEARTBEAT_INTERVAL).await;
+    let frames = cluster.network.delivered() - before;
+    assert!(node.status().handing_over > 0);
+    let heartbeats = 60 * 3 * 2;
+    assert!(frames < heartbeats * 3 / 2, "{frames} frames in a minute: the same partitions are compared again and again");
 }

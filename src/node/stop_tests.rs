@@ -81,3 +81,19 @@ async fn a_stop_leaves_no_caller_waiting() {
         assert!(outcome.is_err(), "{outcome:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_does_not_wait_behind_a_pull_that_is_under_way() {
+    let cluster = SimCluster::start(3, 3, 7, Durability::System).await.unwrap();
+    cluster.converge(Duration::from_secs(60)).await.unwrap();
+    let [offering, node] = [0, 1].map(|index| cluster.peers[index].node.clone().unwrap());
+    let (local, every_partition) = (cluster.peers[1].id, node.inner.coordinator.topology.every_partition().collect::<Vec<_>>());
+    cluster.network.clog(local, cluster.peers[0].id, Clog::Stuck);
+    let pulling = ask(&offering, local, Request::PullFromMe(every_partition.clone()));
+    sleep(Duration::from_millis(100)).await;
+    let before = alive();
+    let offers = [(); 5].map(|()| ask(&offering, local, Request::Offer(every_partition.clone())));
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(alive(), before + offers.len(), "beside those who ask, somebody waits to pull the same again");
+    offers.iter().chain([&pulling]).for_each(JoinHandle::abort);
+}

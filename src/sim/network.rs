@@ -106,6 +106,7 @@ struct State {
     arrivals: BTreeMap<(PeerId, PeerId, Lane), Instant>,
     next: u64,
     trace: blake3::Hasher,
+    delivered: u64,
     dots: Dots,
     reached: Reached,
     started: Instant,
@@ -148,6 +149,7 @@ impl SimNetwork {
             arrivals: BTreeMap::new(),
             next: 0,
             trace: blake3::Hasher::new(),
+            delivered: 0,
             dots: Dots::new(partitions),
             reached: Reached::new(),
             started: Instant::now(),
@@ -251,6 +253,12 @@ impl SimNetwork {
     #[must_use]
     pub fn trace(&self) -> String {
         self.state().trace.finalize().to_hex().to_string()
+    }
+
+    /// Frames that were delivered so far.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.state().delivered
     }
 
     /// How often frames met faults of the network, or a peer that is paused.
@@ -373,6 +381,7 @@ impl State {
                 }
                 let passed = self.started.elapsed().as_micros();
                 self.trace.update(&passed.to_be_bytes()).update(&from.0).update(&to.0).update(&frame);
+                self.delivered += 1;
                 let process = if to == one { open.ends.0 } else { open.ends.1 };
                 if !self.tell(process, NetworkEvent::Frame { peer: from, lane, frame }) {
                     self.break_link(from, to);
