@@ -113,6 +113,10 @@ impl<T: Send + 'static> AntiEntropy<T> {
                 queued.insert(peer, None);
             }
             for (peer, partitions) in std::mem::take(&mut queued) {
+                // What reads find comes up again, and as often as they do: no crowd is to wait for the turn.
+                if partitions.is_some() && self.is_pulling_from(peer) {
+                    continue;
+                }
                 let anti_entropy = self.clone();
                 self.tasks.spawn(async move {
                     anti_entropy.pull_from(peer, partitions.map(|partitions| partitions.into_iter().collect())).await;

@@ -29,7 +29,7 @@ use crate::quorum;
 use crate::replica::layout;
 use crate::replica::transaction::ReplicaError;
 use crate::topology::Cluster;
-use crate::types::{Level, PeerId, Place, Timestamp, key_hash};
+use crate::types::{Level, Partition, PeerId, Place, Timestamp, key_hash};
 
 /// Pages of one key that a read takes from one peer at most: bounds what a single command holds in memory.
 const MOST_PAGES: usize = MAX_READ / READ_PAGE;
@@ -317,18 +317,25 @@ impl Coordinator {
             let Some(peer) = peers.get(repair.voice).copied().filter(|peer| cluster.ring.is_holder(place.partition, *peer)) else {
                 continue;
             };
-            self.repair(place, peer, repair.adds, repair.must_pull);
+            if repair.must_pull && peer == self.topology.local() {
+                self.pull_from_others(place.partition, &peers);
+            }
+            self.repair(place, peer, repair.adds);
         }
         let rows = &merged.view.rows;
         let complete = bound.is_none() || rows.keys().any(|address| address.kind != Kind::Expiry && answer::shows(rows, address, now));
         (merged.view, complete)
     }
 
-    /// Brings a peer what it lacked. Where it holds what should go, it pulls: reads are not checked for whole leaves.
-    fn repair(&self, place: Place, peer: PeerId, adds: Delta, must_pull: bool) {
-        if must_pull {
-            let _ = self.stale.try_send((peer, place.partition));
+    /// This peer holds what should go, and pulls: reads are not checked for whole leaves, and remove nothing. Others find out by themselves.
+    fn pull_from_others(&self, partition: Partition, heard: &[PeerId]) {
+        for peer in heard.iter().filter(|peer| **peer != self.topology.local()) {
+            let _ = self.stale.try_send((*peer, partition));
         }
+    }
+
+    /// Brings a peer what it lacked.
+    fn repair(&self, place: Place, peer: PeerId, adds: Delta) {
         if adds.is_empty() {
             return;
         }

@@ -6,8 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::crdt::command::Selection;
+use crate::crdt::delta::Delta;
 use crate::crdt::scan::Scan;
 use crate::crdt::{set, string};
+use crate::env::message::Sent;
 use crate::former::Former;
 use crate::ring::{Ring, RingMember};
 use crate::sim::cluster::SimCluster;
@@ -41,6 +44,31 @@ async fn a_read_hears_a_former_holder_that_has_the_only_copy() {
     // Whoever is down is not asked.
     topology.publish(Cluster { reachable: BTreeSet::new(), ..(*topology.cluster()).clone() });
     assert_eq!(other.inner.coordinator.topology.cluster().reachable_former(Partition(0)).count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_holds_what_others_have_seen_go_pulls_from_them() {
+    let cluster = SimCluster::start(3, 3, 7, crate::config::Durability::System).await.unwrap();
+    cluster.converge(Duration::from_secs(60)).await.unwrap();
+    let nodes = [0, 1, 2].map(|index| cluster.peers[index].node.clone().unwrap());
+    let shown = |node: &Node| {
+        let view = node.inner.coordinator.view.load();
+        view.read(&KEY, &Selection::All, None, view.now(node.inner.coordinator.clock.wall_ms())).unwrap().rows
+    };
+    nodes[0].write(Level::All, KEY, string::Mutation::Increment(5)).await.unwrap();
+    let (address, row) = shown(&nodes[2]).pop_first().unwrap();
+    // What was deleted at both others has not come here, nor will by itself.
+    let removes = row.keys().map(|dot| (address.clone(), *dot)).collect();
+    let partition = nodes[0].inner.coordinator.topology.place(&KEY).partition;
+    let sent = Sent { partition, delta: Delta { removes, ..Delta::default() }, hint_for: None };
+    for node in &nodes[..2] {
+        assert!(node.inner.coordinator.writer.receive(cluster.peers[2].id, 0, 0, vec![sent.clone()], 1));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(nodes.each_ref().map(|node| shown(node).len()), [0, 0, 1]);
+    assert_eq!(nodes[2].read(Level::Quorum, KEY, string::Query::Get).await, Ok(Answer::Nil));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(shown(&nodes[2]).len(), 0);
 }
 
 /// Walks all keys from one peer; `meanwhile` is called between two steps.
