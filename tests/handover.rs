@@ -33,6 +33,17 @@ fn set(value: &'static str) -> Mutation {
     Mutation::Set { value, expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }
 }
 
+/// Three peers with 64 keys each, and a fourth that has not joined.
+async fn with_64_keys() -> SimCluster {
+    let cluster = SimCluster::start(4, 3, 1, Durability::System).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    let node = cluster.peers[0].node.clone().unwrap();
+    for number in 0..64 {
+        node.write(Level::All, Bytes::from(format!("key {number}")), set("value")).await.unwrap();
+    }
+    cluster
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_damaged_replica_counts_again_when_a_holder_that_was_away_is_back() {
     let mut cluster = SimCluster::start(3, 3, 1, Durability::System).await.unwrap();
@@ -74,12 +85,7 @@ async fn a_newcomer_that_crashes_while_it_introduces_itself_is_still_one() {
 #[tokio::test(start_paused = true)]
 async fn nobody_drops_rows_before_the_newcomer_has_them_durably() {
     // No disk is synced but where the node asks for it by itself.
-    let mut cluster = SimCluster::start(4, 3, 1, Durability::System).await.unwrap();
-    cluster.converge(PATIENCE).await.unwrap();
-    let node = cluster.peers[0].node.clone().unwrap();
-    for number in 0..64 {
-        node.write(Level::All, Bytes::from(format!("key {number}")), set("value")).await.unwrap();
-    }
+    let mut cluster = with_64_keys().await;
     let copies = |cluster: &SimCluster| cluster.peers.iter().map(|peer| rows(&peer.disk).len()).sum::<usize>();
     assert_eq!(copies(&cluster), 3 * 64);
     assert!(cluster.join_next().await.unwrap());
@@ -148,12 +154,8 @@ async fn rows_move_slowly_while_anybodys_clients_are_busy() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sealed_is_offered_only_to_those_who_have_not_confirmed_it() {
-    let mut cluster = SimCluster::start(4, 3, 1, Durability::System).await.unwrap();
-    cluster.converge(PATIENCE).await.unwrap();
+    let mut cluster = with_64_keys().await;
     let node = cluster.peers[0].node.clone().unwrap();
-    for number in 0..64 {
-        node.write(Level::All, Bytes::from(format!("key {number}")), set("value")).await.unwrap();
-    }
     cluster.join_next().await.unwrap();
     while node.status().handing_over == 0 {
         sleep(Duration::from_millis(1)).await;

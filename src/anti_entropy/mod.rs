@@ -113,8 +113,9 @@ impl<T: Send + 'static> AntiEntropy<T> {
                 queued.insert(peer, None);
             }
             for (peer, partitions) in std::mem::take(&mut queued) {
-                // What reads find comes up again, and as often as they do: no crowd is to wait for the turn.
+                // Reads may find something as often as they come. What they find meanwhile waits here, at most until the next tick, and no crowd of tasks for the turn.
                 if partitions.is_some() && self.is_pulling_from(peer) {
+                    queued.insert(peer, partitions);
                     continue;
                 }
                 let anti_entropy = self.clone();

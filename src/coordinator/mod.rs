@@ -60,7 +60,7 @@ pub struct Coordinator {
     pub clock: Arc<dyn Clock>,
     /// How long to wait for other peers.
     pub patience: Duration,
-    /// Where peers are named that hold what should be gone, so that they pull.
+    /// Where peers are named of whom this one is to pull a partition: a read, or a look for damage, found something wrong with it here.
     pub stale: mpsc::Sender<(PeerId, Partition)>,
     /// Where keys are named that expired and were removed here.
     pub expired: mpsc::Sender<Bytes>,
