@@ -20,6 +20,7 @@ pub mod listeners;
 pub mod members;
 pub mod membership;
 pub mod merkle;
+pub mod newcomer;
 pub mod node;
 pub mod notifications;
 pub mod pace;

@@ -71,6 +71,12 @@ impl Member {
         self.standing == Standing::Joined && self.absences.is_multiple_of(2)
     }
 
+    /// Its place in the ring, where it has one.
+    #[must_use]
+    pub fn seat(&self) -> RingMember {
+        RingMember { peer: self.peer, zone: self.zone.clone(), capacity: self.capacity }
+    }
+
     /// What orders members by their age, the oldest first.
     #[must_use]
     pub fn age(&self) -> (bool, u64, PeerId) {
@@ -183,9 +189,9 @@ impl Members {
         true
     }
 
-    /// Ends a member's tenure. Whether it had not ended yet.
+    /// Ends a member's tenure, or says of one that has left that it is gone for good. Whether that is news.
     pub fn take_out(&mut self, peer: PeerId, standing: Standing) -> bool {
-        let Some(member) = self.get(peer).filter(|member| member.standing == Standing::Joined).cloned() else { return false };
+        let Some(member) = self.get(peer).filter(|member| member.standing < standing).cloned() else { return false };
         self.put_own(Member { standing, ..member })
     }
 
@@ -245,7 +251,7 @@ impl Members {
     /// Those that have a place in the ring, as the ring needs them.
     #[must_use]
     pub fn ring_members(&self) -> Vec<RingMember> {
-        self.placed().map(|member| RingMember { peer: member.peer, zone: member.zone.clone(), capacity: member.capacity }).collect()
+        self.placed().map(Member::seat).collect()
     }
 
     /// Names the list as a whole: peers compare it before they send the list.

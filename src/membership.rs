@@ -18,11 +18,11 @@ use crate::env::{Clock, Lane};
 use crate::exchange::Exchange;
 use crate::listeners::Listeners;
 use crate::members::{Members, Standing};
+use crate::newcomer::{Change, FormerHolders};
 use crate::pace::Pace;
 use crate::replica::owner::{Ended, Writer};
 use crate::replica::view::View;
 use crate::replica::{Replica, partition};
-use crate::ring::Ring;
 use crate::skew::{Offsets, Skew};
 use crate::topology::{Cluster, Topology};
 use crate::types::{Actor, Partition, PeerId};
@@ -279,7 +279,7 @@ impl<T: Send + 'static> Membership<T> {
 
     /// Adopts a list that this peer has changed itself.
     async fn adopt_own(&mut self, members: Members) -> Result<(), Ended> {
-        let former = self.former_holders(&self.topology.cluster().ring, &self.members, &members);
+        let former = self.former_holders(&self.members, &self.members, &members);
         self.adopt(members, former, None).await
     }
 
@@ -348,7 +348,7 @@ impl<T: Send + 'static> Membership<T> {
         if !members.put_own(renewed) {
             return Ok(());
         }
-        self.adopt(members, BTreeMap::new(), None).await
+        self.adopt(members, FormerHolders::new(), None).await
     }
 
     async fn merge(&mut self, from: PeerId, theirs: Members) -> Result<(), Ended> {
@@ -356,64 +356,26 @@ impl<T: Send + 'static> Membership<T> {
         if !merged.merge_from(&theirs) {
             return Ok(());
         }
-        // This peer was replaced while it was away: it takes its place again, and is a newcomer to whatever those hold who stood in.
-        let before = self.ring_of(&merged);
-        if merged.put_back(self.topology.local()) {
+        let mut put_back = merged.clone();
+        if put_back.put_back(self.topology.local()) {
             tracing::warn!("this peer was away for so long that others took its place: it pulls what it missed");
-            let former = self.former_holders(&before, &theirs, &merged);
-            return self.adopt(merged, former, None).await;
+            // Whatever was acknowledged until then, those who hold it by their list know: it is a newcomer to them, whichever rings were before.
+            let former = self.former_holders(&merged, &theirs, &put_back);
+            return self.adopt(put_back, former, None).await;
         }
-        let former = self.former_holders(&self.topology.cluster().ring, &theirs, &merged);
+        let former = self.former_holders(&self.members, &theirs, &merged);
         self.adopt(merged, former, Some(from)).await
     }
 
-    /// For each partition that this peer comes to as a newcomer, the holders before it: they may have what a quorum has acknowledged.
-    ///
-    /// By its own view it is one where the ring `before` did not name it. And where two clusters meet that did not know of each other,
-    /// whoever is younger comes as a newcomer to the other's partitions: as they were before it, and before whoever is younger still. Else two that
-    /// join at once would each take the other for a holder before, and know of nobody whom they displaced.
-    fn former_holders(&self, before: &Ring, theirs: &Members, merged: &Members) -> BTreeMap<Partition, BTreeSet<PeerId>> {
-        let local = self.topology.local();
-        let ring = self.ring_of(merged);
-        let their_ring = self.is_newcomer_to(theirs).then(|| self.ring_of(&theirs.older_than(self.members.get(local))));
-        let former = |partition: Partition| -> BTreeSet<PeerId> {
-            let mut holders: BTreeSet<PeerId> = BTreeSet::new();
-            if !before.is_holder(partition, local) {
-                holders.extend(before.holders(partition));
-            }
-            if let Some(their_ring) = &their_ring {
-                holders.extend(their_ring.holders(partition));
-            }
-            holders.remove(&local);
-            holders
-        };
-        self.topology
-            .every_partition()
-            .filter(|partition| ring.is_holder(*partition, local))
-            .map(|partition| (partition, former(partition)))
-            .collect()
-    }
-
-    fn is_newcomer_to(&self, theirs: &Members) -> bool {
-        // Also where the others know this peer already: it may have crashed after they heard of it and before it heard of them.
-        let Some(own) = self.members.get(self.topology.local()) else { return false };
-        let strangers = theirs.joined().filter(|member| self.members.get(member.peer).is_none());
-        strangers.into_iter().any(|stranger| stranger.age() < own.age())
-    }
-
-    fn ring_of(&self, members: &Members) -> Ring {
-        Cluster::ring_of(members, self.topology.partitions(), self.topology.replicas())
+    fn former_holders(&self, before: &Members, theirs: &Members, after: &Members) -> FormerHolders {
+        let change = Change { known: &self.members, before, theirs, after };
+        change.former_holders(self.topology.local(), self.topology.partitions(), self.topology.replicas())
     }
 
     /// Makes another member list this peer's own: durable, then the roles that follow, then everybody sees it and hears of it.
-    async fn adopt(
-        &mut self,
-        members: Members,
-        former: BTreeMap<Partition, BTreeSet<PeerId>>,
-        heard_from: Option<PeerId>,
-    ) -> Result<(), Ended> {
+    async fn adopt(&mut self, members: Members, former: FormerHolders, heard_from: Option<PeerId>) -> Result<(), Ended> {
         let local = self.topology.local();
-        let ring = self.ring_of(&members);
+        let ring = Cluster::ring_of(&members, self.topology.partitions(), self.topology.replicas());
         let (record, roles) = (partition::to_bytes(&members), ring.clone());
         let forgotten: BTreeSet<PeerId> = members.forgotten().collect();
         let adopt = move |replica: &mut Replica| {

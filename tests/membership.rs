@@ -371,6 +371,52 @@ async fn whoever_is_down_for_long_is_replaced_and_takes_its_place_again_when_it_
     assert_eq!(copies(&cluster), 3 * 101, "who stood in keeps nothing");
 }
 
+/// A guest joins while one of three is cut off, takes a place of it, acknowledges a write that only one of the others sees too, and leaves again.
+#[tokio::test(start_paused = true)]
+async fn whoever_missed_two_rings_in_which_it_lost_and_regained_a_partition_is_a_newcomer_to_it() {
+    let mut cluster = cluster(4, 3).await;
+    let (one, other, away, guest) = (0, 1, 2, 3);
+    cut_apart(&cluster, &[one, other, guest], &[away]);
+    assert!(cluster.join_next().await.unwrap());
+    while !is_placed(&cluster, other, guest) || [one, other, guest].iter().any(|index| node(&cluster, *index).status().syncing > 0) {
+        sleep(Duration::from_secs(1)).await;
+    }
+    let gives_way = |key: &Bytes| !node(&cluster, other).owners(key).contains(&cluster.peers[away].id);
+    let number = (1..=KEYS).find(|number| gives_way(&key_of(*number))).unwrap();
+    let key = key_of(number);
+    cut_apart(&cluster, &[one], &[other, guest]);
+    sleep(Duration::from_secs(20)).await;
+    node(&cluster, other).write(Level::Quorum, key.clone(), Mutation::Increment(1000)).await.unwrap();
+    let leaving = node(&cluster, guest);
+    let leave = tokio::spawn(async move { leaving.leave(false).await });
+    while is_placed(&cluster, other, guest) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // The list gets to whoever was away, and nothing else does.
+    cluster.network.heal();
+    cut_apart(&cluster, &[one, guest], &[other, away]);
+    cut_apart(&cluster, &[one], &[guest]);
+    let knows_guest = |peer: &PeerStatus| peer.peer == cluster.peers[guest].id;
+    while !node(&cluster, away).peers().iter().any(knows_guest) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    cluster.network.heal();
+    cut_apart(&cluster, &[one, away], &[other, guest]);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(node(&cluster, one).ring(), node(&cluster, away).ring());
+    assert!(node(&cluster, one).owners(&key).contains(&cluster.peers[away].id));
+    let missed = node(&cluster, one).read(Level::Quorum, key.clone(), Query::Get).await;
+    assert!(matches!(missed, Err(OperationError::NoQuorum { .. })), "{missed:?}");
+    cluster.network.heal();
+    timeout(PATIENCE, leave).await.unwrap().unwrap().unwrap();
+    cluster.peers[guest].out = true;
+    cluster.converge(PATIENCE).await.unwrap();
+    for index in 0..4 {
+        let seen = node(&cluster, index).read(Level::Quorum, key.clone(), Query::Get).await;
+        assert_eq!(seen, Ok(Answer::Bytes((number + 1000).to_string().into())), "at {index}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_a_majority_replaces_and_never_are_there_two_majorities() {
     let cluster = cluster(5, 5).await;

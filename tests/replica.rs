@@ -75,7 +75,7 @@ impl Peer {
     }
 
     fn take_ring(&mut self, holders: &[u8], former: &[u8]) {
-        let former = BTreeMap::from([(PARTITION, former.iter().map(|peer| id(*peer)).collect::<BTreeSet<_>>())]);
+        let former = BTreeMap::from([(PARTITION, BTreeSet::from([former.iter().map(|peer| id(*peer)).collect::<BTreeSet<_>>()]))]);
         self.replica.take_roles(self.id, &ring(holders), &former).unwrap();
     }
 
@@ -378,7 +378,7 @@ fn where_former_holders_are_gone_for_good_as_many_others_are_needed_as_a_majorit
 
 #[test]
 fn no_crash_leaves_a_new_member_list_without_the_first_sync_that_it_calls_for() {
-    let former = BTreeMap::from([(PARTITION, BTreeSet::from([id(1), id(2)]))]);
+    let former = BTreeMap::from([(PARTITION, BTreeSet::from([BTreeSet::from([id(1), id(2)])]))]);
     for kept in 0..3 {
         let mut d = Peer::new(4, &[4]);
         d.replica.sync().unwrap();

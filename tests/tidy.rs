@@ -24,6 +24,7 @@ const LAYERS: [(u8, &[&str]); 8] = [
             "detector",
             "absences",
             "members",
+            "newcomer",
             "former",
             "glob",
             "notifications",

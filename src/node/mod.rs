@@ -42,6 +42,7 @@ use crate::handoff::Handoff;
 use crate::listeners::Listeners;
 use crate::members::{Member, Standing};
 use crate::membership::{Beats, Membership, MembershipEvent, SharedLiveness};
+use crate::newcomer::FormerHolders;
 use crate::pace::Pace;
 use crate::pubsub::Pubsub;
 use crate::replica::layout::Damaged;
@@ -109,7 +110,7 @@ impl Node {
         let topology = Topology::new(network.local(), config.replicas, config.partitions, members.clone());
         let roles = match holders_before(&replica, &config)? {
             Some(before) => replica.adopt_members(Replica::inherit(), network.local(), &topology.cluster().ring, &before),
-            None => replica.take_roles(network.local(), &topology.cluster().ring, &BTreeMap::new()),
+            None => replica.take_roles(network.local(), &topology.cluster().ring, &FormerHolders::new()),
         };
         roles.map_err(OpenError::from)?;
         replica.prove().map_err(OpenError::from)?;

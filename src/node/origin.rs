@@ -1,12 +1,13 @@
 //! What a peer begins with: the seed of its randomness, and the members that it knew at its last stop.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::StartError;
 use crate::config::NodeConfig;
 use crate::env::Network;
 use crate::members::{Member, Members, Standing};
 use crate::membership::MEMBERS_RECORD;
+use crate::newcomer::FormerHolders;
 use crate::replica::{OpenError, Replica, partition};
 use crate::topology::Cluster;
 use crate::types::{Partition, PeerId};
@@ -21,11 +22,12 @@ pub(super) fn seed(configured: u64, local: PeerId, now_ms: u64) -> u64 {
 
 /// Where this is a new peer that goes on with another's data: the holders of each partition as that one knew them, without itself. It is a newcomer to all that
 /// it holds by the ring, and most of that it lacks.
-pub(super) fn holders_before(replica: &Replica, config: &NodeConfig) -> Result<Option<BTreeMap<Partition, BTreeSet<PeerId>>>, StartError> {
+pub(super) fn holders_before(replica: &Replica, config: &NodeConfig) -> Result<Option<FormerHolders>, StartError> {
     let Some(owner) = replica.inherited().map_err(OpenError::from)? else { return Ok(None) };
     let ring = Cluster::ring_of(&stored_members(replica)?, config.partitions, config.replicas);
-    let holders = |partition| ring.holders(partition).iter().copied().filter(|peer| *peer != owner).collect();
-    Ok(Some((0..config.partitions).map(Partition).map(|partition| (partition, holders(partition))).collect()))
+    let others = |partition| ring.holders(partition).iter().copied().filter(|peer| *peer != owner).collect::<BTreeSet<_>>();
+    let former = |partition| (partition, BTreeSet::from([others(partition)]));
+    Ok(Some((0..config.partitions).map(Partition).map(former).collect()))
 }
 
 fn stored_members(replica: &Replica) -> Result<Members, StartError> {

@@ -125,9 +125,13 @@ impl Replica {
         lost.iter().take(room).for_each(|(row_key, value)| transaction.put_record(aside_key(row_key), value.to_vec()));
         transaction.drop_damaged(partition, lost.into_iter().map(|(row_key, _)| row_key), deriving.finish())?;
         let mut prepared = transaction.finish()?;
-        let former: BTreeSet<PeerId> = others.into_iter().collect();
+        let others: BTreeSet<PeerId> = others.into_iter().collect();
+        // What it awaited before it awaits still.
+        let FirstSync { mut former, gone, mut met, .. } = self.partition(partition).first_sync.clone().unwrap_or_default();
         // The ring is the same as before, so nobody acknowledges anything without this peer that it could not learn later.
-        let first_sync = FirstSync { met: former.clone(), former, ..FirstSync::default() };
+        met.extend(&others);
+        former.insert(others);
+        let first_sync = FirstSync { former, gone, met, ..FirstSync::default() };
         prepared.changes.push(PartitionChange {
             partition,
             causal: Causal { clock, ..Causal::default() },

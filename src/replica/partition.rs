@@ -38,13 +38,13 @@ pub enum Role {
 /// (it *met* them), they can't any more, and the new holder counts for writes. Once it has pulled from a majority of them since, it has all that they
 /// ever acknowledged together, and counts for reads. Where one of them is a new holder itself that has not done so yet, the same is asked of those before
 /// that one: else two changes of the ring, one soon after the other, would make a majority of peers that know nothing.
+///
+/// "The holders before" are many sets, one for each ring that this peer may have missed and each time that it became a holder: a majority of each is
+/// needed, since a majority of all of them together need not be one of any.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct FirstSync {
-    /// The holders before.
-    pub former: BTreeSet<PeerId>,
-    /// The holders before those of them that had not finished, and before this peer became a holder once more: a majority of each is needed.
-    #[serde(default)]
-    pub further: BTreeSet<BTreeSet<PeerId>>,
+    /// Each set of holders before, of which a majority is needed.
+    pub former: BTreeSet<BTreeSet<PeerId>>,
     /// Those that were pulled from after they saw this peer's ring.
     pub pulled: BTreeSet<PeerId>,
     /// Holders before that are gone for good: nobody waits for them, and yet a majority of the others alone may be too few.
@@ -56,11 +56,6 @@ pub struct FirstSync {
 }
 
 impl FirstSync {
-    /// Each set of holders of which a majority is needed.
-    pub fn awaited(&self) -> impl Iterator<Item = &BTreeSet<PeerId>> {
-        std::iter::once(&self.former).chain(&self.further)
-    }
-
     /// Whether enough of the former holders were pulled from.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -74,7 +69,7 @@ impl FirstSync {
     }
 
     fn is_enough(&self, peers: &BTreeSet<PeerId>) -> bool {
-        self.awaited().all(|holders| {
+        self.former.iter().all(|holders| {
             // The other side of a majority that was counted before may be gone.
             let left = holders.difference(&self.gone).count();
             holders.intersection(peers).count() >= (holders.len() / 2 + 1).min(left)

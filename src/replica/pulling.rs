@@ -259,11 +259,10 @@ impl Replica {
         for (state, index) in self.partitions.iter_mut().zip(0..) {
             let Some(first_sync) = state.first_sync.as_mut().filter(|_| asked.contains(&Partition(index))) else { continue };
             news |= first_sync.met.insert(peer);
-            if first_sync.awaited().any(|holders| holders.contains(&peer)) {
+            if first_sync.former.iter().any(|holders| holders.contains(&peer)) {
                 let further = awaits.get(&Partition(index)).into_iter().copied().flatten();
-                first_sync
-                    .further
-                    .extend(further.map(|holders| holders.iter().copied().filter(|holder| *holder != local).collect::<BTreeSet<_>>()));
+                let others = |holders: &Vec<PeerId>| holders.iter().copied().filter(|holder| *holder != local).collect::<BTreeSet<_>>();
+                first_sync.former.extend(further.map(others));
             }
         }
         if news {
@@ -277,7 +276,7 @@ impl Replica {
         let first_sync = |partition: Partition| self.partitions.get(usize::from(partition.0)).and_then(|state| state.first_sync.as_ref());
         let awaits = |partition: Partition| {
             first_sync(partition)
-                .map(|first_sync| (partition, first_sync.awaited().map(|holders| holders.iter().copied().collect()).collect()))
+                .map(|first_sync| (partition, first_sync.former.iter().map(|holders| holders.iter().copied().collect()).collect()))
         };
         of.iter().filter_map(|(partition, _, _)| awaits(*partition)).collect()
     }

@@ -4,23 +4,23 @@
 //! that leave could count on each other and both drop. It drops its rows when its view at that moment names N holders and each of
 //! them has confirmed, durably, that it pulled everything since the seal. With fewer than N it waits, unless fewer are left in the ring.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rand::RngExt;
 
 use super::partition::Role;
 use super::transaction::{ReplicaError, Transaction};
 use super::{Replica, layout};
+use crate::newcomer::FormerHolders;
 use crate::ring::Ring;
 use crate::types::{Partition, PeerId};
 
 impl Replica {
-    /// Takes the roles that a ring gives. `former` names, for partitions in which this peer is a newcomer, the holders before it:
-    /// it counts for reads once it has pulled from a majority of them.
+    /// Takes the roles that a ring gives. `former` names the partitions in which this peer is a newcomer, and to whom.
     ///
     /// # Errors
     /// Where the disk failed.
-    pub fn take_roles(&mut self, local: PeerId, ring: &Ring, former: &BTreeMap<Partition, BTreeSet<PeerId>>) -> Result<(), ReplicaError> {
+    pub fn take_roles(&mut self, local: PeerId, ring: &Ring, former: &FormerHolders) -> Result<(), ReplicaError> {
         self.change_roles(local, ring, former, None)
     }
 
@@ -34,7 +34,7 @@ impl Replica {
         record: (&str, Vec<u8>),
         local: PeerId,
         ring: &Ring,
-        former: &BTreeMap<Partition, BTreeSet<PeerId>>,
+        former: &FormerHolders,
     ) -> Result<(), ReplicaError> {
         self.change_roles(local, ring, former, Some(record))
     }
@@ -43,7 +43,7 @@ impl Replica {
         &mut self,
         local: PeerId,
         ring: &Ring,
-        former: &BTreeMap<Partition, BTreeSet<PeerId>>,
+        former: &FormerHolders,
         record: Option<(&str, Vec<u8>)>,
     ) -> Result<(), ReplicaError> {
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
@@ -54,16 +54,13 @@ impl Replica {
         for (index, state) in self.partitions.iter().enumerate() {
             let partition = Partition(u16::try_from(index).unwrap_or(u16::MAX));
             let holder = ring.is_holder(partition, local);
-            if let (true, Some(former)) = (holder, former.get(&partition).filter(|former| !former.is_empty())) {
+            let mut former = former.get(&partition).into_iter().flatten().filter(|holders| !holders.is_empty()).peekable();
+            if holder && former.peek().is_some() {
                 let mut first_sync = transaction.first_sync(partition).cloned().unwrap_or_default();
                 // What was pulled so far was pulled before anybody saw this ring: those before may have acknowledged more since.
                 first_sync.pulled.clear();
                 first_sync.met.clear();
-                if first_sync.former.is_empty() {
-                    first_sync.former.clone_from(former);
-                } else if first_sync.former != *former {
-                    first_sync.further.insert(former.clone());
-                }
+                first_sync.former.extend(former.cloned());
                 transaction.set_first_sync(partition, Some(first_sync));
             }
             roles.push(match (&state.role, holder) {
@@ -94,7 +91,7 @@ impl Replica {
         for (index, state) in self.partitions.iter().enumerate() {
             let Some(first_sync) = &state.first_sync else { continue };
             let mut rest = first_sync.clone();
-            rest.gone.extend(first_sync.awaited().flatten().filter(|former| gone.contains(former)));
+            rest.gone.extend(first_sync.former.iter().flatten().filter(|former| gone.contains(former)));
             if rest.gone != first_sync.gone {
                 transaction.set_first_sync(Partition(u16::try_from(index).unwrap_or(u16::MAX)), (!rest.is_done()).then_some(rest));
             }

@@ -290,7 +290,7 @@ async fn a_majority_counts_a_delta_within_its_own_ring_and_once_those_before_can
     let disk = SimDisk::default();
     let mut replica = Replica::open(disk.open(), Arc::new(SimClock::new()), 1, 1).unwrap();
     let ring = Ring::build(&[RingMember { peer: LOCAL, zone: None, capacity: 1 }], 1, 1);
-    replica.take_roles(LOCAL, &ring, &BTreeMap::from([(PARTITION, BTreeSet::from([OTHER]))])).unwrap();
+    replica.take_roles(LOCAL, &ring, &BTreeMap::from([(PARTITION, BTreeSet::from([BTreeSet::from([OTHER])]))])).unwrap();
     let (told, mut acknowledged) = mpsc::unbounded_channel();
     let storage = Arc::clone(&replica.storage);
     let writer = Writer::start(replica, Durability::System, &storage, Acknowledged { disk, told });

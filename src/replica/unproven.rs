@@ -44,10 +44,11 @@ impl Replica {
         let mut transaction = Transaction::begin(&self.partitions, self.storage.snapshot());
         let mut count = 0;
         for (state, index) in self.partitions.iter().zip(0..).filter(|(state, _)| state.role == Role::Holder) {
-            let mut former = state.co_holders.clone();
-            former.extend(state.first_sync.iter().flat_map(|first_sync| &first_sync.former));
-            if !former.is_empty() {
-                transaction.set_first_sync(Partition(index), Some(FirstSync { former, ..FirstSync::default() }));
+            let mut first_sync = state.first_sync.clone().unwrap_or_default();
+            first_sync.former.extend((!state.co_holders.is_empty()).then(|| state.co_holders.clone()));
+            if !first_sync.former.is_empty() {
+                let FirstSync { former, gone, .. } = first_sync;
+                transaction.set_first_sync(Partition(index), Some(FirstSync { former, gone, ..FirstSync::default() }));
                 count += 1;
             }
         }

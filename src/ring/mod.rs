@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use crate::types::{Partition, PeerId};
 
 /// A peer as far as the ring is concerned.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RingMember {
     /// Who.
     pub peer: PeerId,

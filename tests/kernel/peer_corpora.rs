@@ -267,7 +267,8 @@ fn write_the_peer_corpora() -> std::io::Result<()> {
     write_admission()?;
 
     let state = state();
-    let first_sync = Some(FirstSync { former: [PeerId([1; 32])].into(), pulled: [PeerId([2; 32])].into(), ..FirstSync::default() });
+    let first_sync =
+        Some(FirstSync { former: [[PeerId([1; 32])].into()].into(), pulled: [PeerId([2; 32])].into(), ..FirstSync::default() });
     let change = |emptied, first_sync| PartitionChange {
         partition: PARTITION,
         causal: state.causal.clone(),
