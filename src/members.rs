@@ -355,7 +355,8 @@ mod tests {
         let mut away = Members::default();
         away.put_own(member(1, 1));
         let mut others = away.clone();
-        assert!(others.take_out(peer, Standing::Forgotten) && !others.take_out(peer, Standing::Left));
+        assert!(others.take_out(peer, Standing::Left) && others.take_out(peer, Standing::Forgotten), "it left, and is gone for good");
+        assert!(!others.take_out(peer, Standing::Forgotten) && !others.take_out(peer, Standing::Left));
         // It has not heard of that, and renews its record again and again.
         (2..9).for_each(|capacity| assert!(away.put_own(member(1, capacity))));
         away.merge_from(&others);

@@ -324,6 +324,28 @@ async fn whoever_was_forgotten_joins_again_only_once_others_have_what_it_held() 
     expect_all(&cluster, 3).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_left_and_was_stopped_before_it_had_handed_over_is_waited_for_until_it_is_forgotten() {
+    let mut cluster = cluster(4, 4).await;
+    let leaving = node(&cluster, 1);
+    tokio::spawn(async move { leaving.leave(false).await });
+    while is_placed(&cluster, 0, 1) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    cluster.crash(1, Crash::Process);
+    sleep(Duration::from_secs(30)).await;
+    node(&cluster, 0).forget(cluster.peers[1].id).await.unwrap();
+    cluster.restart(1).await.unwrap();
+    let is_told = async || {
+        while node(&cluster, 1).status().standing != Standing::Forgotten {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, is_told()).await.unwrap();
+    cluster.converge(PATIENCE).await.unwrap();
+    expect_all(&cluster, 1).await;
+}
+
 fn cut_apart(cluster: &SimCluster, here: &[usize], there: &[usize]) {
     for (one, other) in here.iter().flat_map(|one| there.iter().map(move |other| (*one, *other))) {
         let (one, other) = (cluster.peers[one].id, cluster.peers[other].id);

@@ -114,7 +114,8 @@ impl Node {
     }
 
     /// Takes a member out of the ring that is gone for good: its partitions are copied again from all who hold them. What it alone has is
-    /// lost unless it comes back: then it hands over what it has, and joins again at its next start.
+    /// lost unless it comes back: then it hands over what it has, and joins again at its next start. Of one that has left and is down, says that it will
+    /// not hand over any more.
     ///
     /// # Errors
     /// See [`LeaveError`]; then nothing was changed.
@@ -126,7 +127,13 @@ impl Node {
         match cluster.members.get(peer) {
             _ if peer == topology.local() => Err(LeaveError::Oneself),
             None => Err(LeaveError::Unknown),
-            Some(member) if member.standing != Standing::Joined => Ok(Forgotten::default()),
+            // It may have left and been stopped before it had handed over what it held: then first syncs wait for it no longer.
+            Some(member) if member.standing != Standing::Joined => {
+                if is_down {
+                    self.take_out(peer, Standing::Forgotten).await?;
+                }
+                Ok(Forgotten::default())
+            }
             Some(_) if !is_down => Err(LeaveError::NotDown),
             Some(_) => {
                 let held: Vec<Partition> = cluster.ring.partitions_of(peer).collect();
