@@ -5,6 +5,7 @@
 //!
 //! `cargo run --release --example recovery [keys missed, at most]` (100,000 by default), on a machine that does nothing else.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -140,7 +141,8 @@ async fn write(node: &Node, name: &str, keys: usize) -> Result<(), Failure> {
 #[derive(Default)]
 struct Latency {
     took: Vec<Duration>,
-    failed: usize,
+    /// How many failed, by error.
+    failed: BTreeMap<String, usize>,
 }
 
 /// Has clients at every node read and write for a while, and tells what they waited.
@@ -153,7 +155,7 @@ async fn measure(phase: &str, nodes: &[Node], lasts: Duration) {
         if let Ok(own) = client.await {
             for (all, own) in all.iter_mut().zip(own) {
                 all.took.extend(own.took);
-                all.failed += own.failed;
+                own.failed.into_iter().for_each(|(error, count)| *all.failed.entry(error).or_default() += count);
             }
         }
     }
@@ -162,7 +164,9 @@ async fn measure(phase: &str, nodes: &[Node], lasts: Duration) {
         let at =
             |share: f64| latency.took.get((latency.took.len() as f64 * share) as usize).copied().unwrap_or_default().as_secs_f64() * 1e3;
         let (count, longest) = (latency.took.len(), latency.took.last().copied().unwrap_or_default().as_secs_f64() * 1e3);
-        println!("{:30} {count:>8} {:>8.2} {:>8.2} {longest:>8.2} {:>7}", format!("{phase}, {kind}"), at(0.5), at(0.99), latency.failed);
+        let failed: usize = latency.failed.values().sum();
+        println!("{:30} {count:>8} {:>8.2} {:>8.2} {longest:>8.2} {failed:>7}", format!("{phase}, {kind}"), at(0.5), at(0.99));
+        latency.failed.iter().for_each(|(error, count)| println!("{:>77}", format!("{count} times {error}")));
     }
 }
 
@@ -178,14 +182,16 @@ async fn work(client: usize, node: Node, until: Instant) -> [Latency; 4] {
         let key = format!("key:{:08}", turn * 7919 % (COMMON / 10));
         let level = if turn % 4 < 2 { Level::Sloppy } else { Level::Quorum };
         let begun = Instant::now();
-        let is_done = if turn.is_multiple_of(2) {
-            node.read(level, key.into(), Query::Get).await.is_ok()
+        let failed = if turn.is_multiple_of(2) {
+            node.read(level, key.into(), Query::Get).await.err()
         } else {
-            node.write(level, key.clone().into(), set(&key)).await.is_ok()
+            node.write(level, key.clone().into(), set(&key)).await.err()
         };
         let latency = &mut own[turn % 4];
         latency.took.push(begun.elapsed());
-        latency.failed += usize::from(!is_done);
+        if let Some(error) = failed {
+            *latency.failed.entry(error.to_string()).or_default() += 1;
+        }
     }
     own
 }

@@ -241,6 +241,22 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_came_and_went_unseen_was_there() {
+        for (comes, goes) in [(Event::Joins(5), Event::Leaves(5)), (Event::IsBack(4), Event::IsReplaced(4))] {
+            let mut before = cluster(1..5);
+            happen(&mut before, Event::IsReplaced(4));
+            let (mut meanwhile, without) = (before.clone(), ring(&before));
+            happen(&mut meanwhile, comes);
+            let with = ring(&meanwhile);
+            happen(&mut meanwhile, goes);
+            let former = former(&before, &meanwhile);
+            let mut lost = without.partitions_of(id(1)).filter(|partition| !with.is_holder(*partition, id(1))).peekable();
+            assert!(lost.peek().is_some());
+            assert!(lost.all(|partition| former[&partition] == [with.holders(partition).iter().copied().collect()].into()), "{goes:?}");
+        }
+    }
+
+    #[test]
     fn whoever_holds_a_partition_all_the_time_is_no_newcomer_to_it() {
         let before = cluster(1..5);
         assert!(former(&before, &before).is_empty());

@@ -1,6 +1,7 @@
 //! A row whose join panics at one peer: it is set aside there and shown, its partition and everybody else go on, and nothing of it is lost.
 //!
 //! The panic comes out of the storage, which these tests put in the place of the real one: where a marked row is looked up, the join that needs it panics.
+//! And so does anything else that reads or writes, where that is what is wrong: then nobody waits in vain, and a peer without its writer stops and says why.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -9,12 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use ringtide::config::{Durability, NodeConfig};
 use ringtide::crdt::command::Answer;
 use ringtide::crdt::delta::RowAddress;
-use ringtide::crdt::key;
 use ringtide::crdt::string::{Mutation, Query, SetCondition, SetExpiry};
+use ringtide::crdt::{key, set};
 use ringtide::env::storage::{Batch, Snapshot, Storage, StorageError, Task, Visitor};
 use ringtide::node::{Node, OperationError};
 use ringtide::replica::layout;
@@ -22,15 +23,25 @@ use ringtide::sim::clock::SimClock;
 use ringtide::sim::network::SimNetwork;
 use ringtide::sim::storage::SimDisk;
 use ringtide::types::{Level, PeerId, Place};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 const PARTITIONS: u16 = 4;
 const POISON: Bytes = Bytes::from_static(b"poison");
 
-/// Storage keys that can't be looked up.
-type Marked = Arc<Mutex<BTreeSet<Vec<u8>>>>;
+/// What a storage panics at.
+#[derive(Default)]
+struct Wrong {
+    /// Keys that can't be looked up.
+    keys: BTreeSet<Vec<u8>>,
+    /// Whether no row can be read.
+    rows: bool,
+    /// Whether nothing can be written.
+    commits: bool,
+}
 
-/// A storage that panics where a marked key is looked up.
+type Marked = Arc<Mutex<Wrong>>;
+
+/// A storage that panics.
 struct Panicking {
     storage: Arc<dyn Storage>,
     marked: Marked,
@@ -41,12 +52,21 @@ struct PanickingSnapshot {
     marked: Marked,
 }
 
+impl PanickingSnapshot {
+    fn read(&self, key: &[u8]) {
+        let fails = key.starts_with(b"r") && self.marked.lock().unwrap().rows;
+        assert!(!fails, "no row can be read");
+    }
+}
+
 impl Storage for Panicking {
     fn snapshot(&self) -> Arc<dyn Snapshot> {
         Arc::new(PanickingSnapshot { snapshot: self.storage.snapshot(), marked: Arc::clone(&self.marked) })
     }
 
     fn commit(&self, batch: Batch) -> Result<(), StorageError> {
+        let fails = self.marked.lock().unwrap().commits;
+        assert!(!fails, "nothing can be written");
         self.storage.commit(batch)
     }
 
@@ -69,16 +89,19 @@ impl Storage for Panicking {
 
 impl Snapshot for PanickingSnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
-        let is_marked = self.marked.lock().unwrap().contains(key);
+        let is_marked = self.marked.lock().unwrap().keys.contains(key);
         assert!(!is_marked, "a row that no join survives");
+        self.read(key);
         self.snapshot.get(key)
     }
 
     fn scan(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
+        self.read(from);
         self.snapshot.scan(from, until, visit)
     }
 
     fn scan_back(&self, from: &[u8], until: &[u8], visit: Visitor<'_>) -> Result<(), StorageError> {
+        self.read(from);
         self.snapshot.scan_back(from, until, visit)
     }
 }
@@ -115,7 +138,7 @@ fn neighbours() -> impl Iterator<Item = Bytes> {
     (0..).map(|number| Bytes::from(format!("key {number}"))).filter(move |key| Place::of(key, PARTITIONS).partition == partition)
 }
 
-fn set(value: &'static str) -> Mutation {
+fn string(value: &'static str) -> Mutation {
     Mutation::Set { value: value.into(), expiry: SetExpiry::Clear, condition: SetCondition::Always, get: false }
 }
 
@@ -153,13 +176,13 @@ impl Cluster {
     }
 
     fn mark(&self) {
-        self.marked.lock().unwrap().insert(value_row(&POISON));
+        self.marked.lock().unwrap().keys.insert(value_row(&POISON));
     }
 
     async fn wait_until(&self, what: &str, condition: impl Fn() -> bool) {
-        let limit = tokio::time::Instant::now() + Duration::from_secs(120);
+        let limit = Instant::now() + Duration::from_secs(120);
         while !condition() {
-            assert!(tokio::time::Instant::now() < limit, "not within two minutes: {what}");
+            assert!(Instant::now() < limit, "not within two minutes: {what}");
             sleep(Duration::from_millis(500)).await;
         }
     }
@@ -171,15 +194,15 @@ async fn a_row_whose_join_panics_is_set_aside_and_shown_and_nothing_beside_it_is
     cluster.mark();
     // In one batch with others, whose writes it must not take along.
     let neighbours: Vec<Bytes> = neighbours().take(20).collect();
-    let writes = neighbours.iter().map(|key| cluster.nodes[0].write(Level::All, key.clone(), set("beside it")));
-    let poisoned = cluster.nodes[0].write(Level::Quorum, POISON, set("value"));
+    let writes = neighbours.iter().map(|key| cluster.nodes[0].write(Level::All, key.clone(), string("beside it")));
+    let poisoned = cluster.nodes[0].write(Level::Quorum, POISON, string("value"));
     let (beside, poisoned) = futures::join!(join_all(writes), poisoned);
     assert!(poisoned.is_ok(), "the two others have it: {poisoned:?}");
     assert!(beside.iter().all(Result::is_ok), "{beside:?}");
 
     let last = &cluster.nodes[2];
-    assert!(last.write(Level::Local, POISON, set("its own")).await.is_err());
-    assert!(last.write(Level::Quorum, POISON, set("elsewhere")).await.is_ok(), "another holder executes it");
+    assert!(last.write(Level::Local, POISON, string("its own")).await.is_err());
+    assert!(last.write(Level::Quorum, POISON, string("elsewhere")).await.is_ok(), "another holder executes it");
     assert_eq!(cluster.nodes[1].read(Level::Quorum, POISON, Query::Get).await, is("elsewhere"));
     assert_eq!(last.read(Level::Local, neighbours[0].clone(), Query::Get).await, is("beside it"));
     assert!(last.status().damage.rows_unjoined > 0);
@@ -193,7 +216,7 @@ async fn a_row_whose_join_panics_is_set_aside_and_shown_and_nothing_beside_it_is
 async fn a_pull_leaves_out_a_row_whose_join_panics_and_nobody_takes_it_for_deleted() {
     let mut cluster = Cluster::start().await;
     for key in neighbours().take(20).chain([POISON]) {
-        cluster.nodes[0].write(Level::All, key, set("before")).await.unwrap();
+        cluster.nodes[0].write(Level::All, key, string("before")).await.unwrap();
     }
     // With a blank disk it has everything from pulls.
     cluster.stop_last().await;
@@ -214,7 +237,7 @@ async fn a_pull_leaves_out_a_row_whose_join_panics_and_nobody_takes_it_for_delet
 
     // What was wrong with it is mended, and the peer started again: it takes the row like any other.
     cluster.stop_last().await;
-    cluster.marked.lock().unwrap().clear();
+    cluster.marked.lock().unwrap().keys.clear();
     cluster.start_last().await;
     let last = &cluster.nodes[2];
     last.sync().await;
@@ -222,4 +245,35 @@ async fn a_pull_leaves_out_a_row_whose_join_panics_and_nobody_takes_it_for_delet
     assert!(last.converged(None).await);
     last.write(Level::All, POISON, key::Mutation::Delete).await.unwrap();
     assert!(cluster.nodes[0].converged(None).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asks_a_peer_that_panics_is_told_at_once_and_the_peer_goes_on() {
+    let cluster = Cluster::start().await;
+    let members = set::Mutation::Add(vec!["member".into()]);
+    cluster.nodes[0].write(Level::All, POISON, members).await.unwrap();
+    let contains = || cluster.nodes[0].read(Level::All, POISON, set::Query::Contains(vec!["member".into()]));
+    let seen = contains().await;
+    assert!(seen.is_ok());
+    cluster.marked.lock().unwrap().rows = true;
+    // What takes microseconds is answered where frames are taken in, everything else beside that.
+    let begun = Instant::now();
+    assert!(contains().await.is_err(), "all are asked, and one can't read");
+    assert!(cluster.nodes[0].scan(Level::All, 0, 10).await.is_err());
+    assert!(begun.elapsed() < Duration::from_millis(500), "it need not be waited for: {:?}", begun.elapsed());
+    cluster.marked.lock().unwrap().rows = false;
+    assert_eq!(contains().await, seen);
+    assert_eq!(cluster.nodes[2].failed().now_or_never(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_writer_panics_stops_and_says_why() {
+    let cluster = Cluster::start().await;
+    cluster.marked.lock().unwrap().commits = true;
+    let last = &cluster.nodes[2];
+    let written = last.write(Level::Local, POISON, string("value")).await;
+    assert!(matches!(&written, Err(OperationError::Stopped(_))), "{written:?}");
+    let reason = timeout(Duration::from_secs(1), last.failed()).await.unwrap();
+    assert!(reason.contains("nothing can be written"), "{reason}");
+    assert!(cluster.nodes[0].write(Level::Quorum, POISON, string("value")).await.is_ok());
 }

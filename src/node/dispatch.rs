@@ -21,7 +21,7 @@ use crate::env::{Lane, NetworkEvent};
 use crate::exchange::Exchange;
 use crate::handoff::Handoff;
 use crate::membership::MembershipEvent;
-use crate::panics::Panicked;
+use crate::panics::{Panicked, caught};
 use crate::pubsub::Pubsub;
 use crate::replica::execution::{Executed, NotExecuted};
 use crate::replica::owner::Outlet;
@@ -189,7 +189,13 @@ impl Dispatch {
             }
             Message::Acknowledge { frame, refused } => self.serving.coordinator.replication.acknowledged(peer, frame, &refused),
             Message::Reply { id, reply } => self.serving.coordinator.exchange.answered(peer, id, *reply),
-            Message::Request { id, request } => self.serve(peer, lane, id, *request),
+            Message::Request { id, request } => {
+                // Whoever asks need not wait until its patience ends.
+                if let Err(panicked) = caught(|| self.serve(peer, lane, id, *request)) {
+                    tracing::error!(%peer, why = %panicked, "serving a request failed");
+                    self.serving.coordinator.exchange.answer(peer, lane, id, Reply::Unavailable(panicked.to_string()));
+                }
+            }
         }
         Ok(())
     }
@@ -245,7 +251,6 @@ impl Dispatch {
         };
         let serving = self.serving.clone();
         self.tasks.spawn(async move {
-            // Whoever asks need not wait until its patience ends.
             let reply = AssertUnwindSafe(serving.reply(peer, later)).catch_unwind().await;
             let reply = reply.unwrap_or_else(|carried| Reply::Unavailable(Panicked::of(&*carried).to_string()));
             exchange.answer(peer, lane, id, reply);

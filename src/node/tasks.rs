@@ -75,3 +75,24 @@ pub(super) async fn scrub(coordinator: Coordinator, server: Server<Ticket>, peri
         Scrubber { topology, writer, server, stale, period }.run().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_stops_its_peer_and_one_that_ends_does_not() {
+        let (tasks, failure) = (Tasks::default(), Arc::new(Failure::default()));
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        start(&tasks, &failure, "short", async { drop(ended) });
+        assert!(end.await.is_err() && failure.reason.get().is_none());
+        start(&tasks, &failure, "bad", async { panic!("no more") });
+        let told = async {
+            while failure.reason.get().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), told).await;
+        assert_eq!(failure.reason.get().map(String::as_str), Some("the task 'bad': it panicked: no more"));
+    }
+}
