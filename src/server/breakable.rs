@@ -67,3 +67,41 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_reads_or_writes_is_woken_and_broken_off_and_so_is_whoever_comes_later() {
+        let broken = CancellationToken::new();
+        let mut listener = Breakable { listener: TcpListener::bind("127.0.0.1:0").await.unwrap(), broken: broken.clone() };
+        let address = Listener::local_addr(&listener).unwrap();
+        // They send nothing and take nothing.
+        let clients = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        let (mut reads, mut writes) = (listener.accept().await.0, listener.accept().await.0);
+        let reading = tokio::spawn(async move { reads.read_u8().await.unwrap_err().kind() });
+        let writing = tokio::spawn(async move {
+            loop {
+                if let Err(error) = writes.write_all(&[0; 1 << 16]).await {
+                    return error.kind();
+                }
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!reading.is_finished() && !writing.is_finished(), "both wait for their clients");
+        broken.cancel();
+        for ended in [reading, writing] {
+            assert_eq!(timeout(Duration::from_secs(5), ended).await.unwrap().unwrap(), io::ErrorKind::ConnectionAborted);
+        }
+        let late = TcpStream::connect(address).await.unwrap();
+        let mut later = listener.accept().await.0;
+        assert_eq!(later.write_all(b"x").await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        drop((clients, late));
+    }
+}

@@ -38,7 +38,7 @@ use self::failure::{explain_io, explain_write};
 use self::reach::Reach;
 use self::room::Room;
 use self::rotation::Stalled;
-use self::snapshot::{FjallSnapshot, Readers};
+use self::snapshot::{FjallSnapshot, READERS_PATIENCE, Readers};
 use self::suspicion::Suspicion;
 use self::tasks::Tasks;
 use super::lease_file::LeaseFile;
@@ -77,7 +77,7 @@ impl Default for FjallOptions {
 
 /// An open data folder.
 ///
-/// Dropping it waits for the tasks it runs and for those who read at that moment, makes everything durable, and closes the folder. Snapshots that
+/// Dropping it waits for the tasks it runs and, for a while, for those who read at that moment, makes everything durable, and closes the folder. Snapshots that
 /// are still held then can't be read any more.
 pub struct FjallStorage {
     tasks: Tasks,
@@ -278,6 +278,6 @@ impl Drop for FjallStorage {
         {
             tracing::error!("the storage in {} could not be closed cleanly: {error}", self.folder.display());
         }
-        self.readers.close();
+        self.readers.close(READERS_PATIENCE);
     }
 }

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -22,6 +22,8 @@ use crate::env::storage::{MAX_STORAGE_KEY, Snapshot, StorageError, Visitor};
 
 /// How often it is looked whether the last reader has finished.
 const LOOK: Duration = Duration::from_millis(1);
+/// How long readers are waited for: a disk that answers no more must not keep a peer from ending.
+pub(super) const READERS_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What all snapshots of a store read from, as long as it is open.
 pub(super) struct Readers {
@@ -34,11 +36,15 @@ impl Readers {
         Self { keyspace: ArcSwapOption::from_pointee(keyspace.clone()), suspicion: Arc::clone(suspicion) }
     }
 
-    /// Lets those finish who read at this moment, and nobody read after them.
+    /// Lets those finish who read at this moment, and nobody read after them. Whoever is not done in time keeps the folder in use until it is.
     #[expect(clippy::disallowed_methods, reason = "closing blocks anyway, and no simulated store is closed by threads")]
-    pub(super) fn close(&self) {
+    pub(super) fn close(&self, patience: Duration) {
         let Some(keyspace) = self.keyspace.swap(None) else { return };
+        let begun = Instant::now();
         while Arc::strong_count(&keyspace) > 1 {
+            if begun.elapsed() >= patience {
+                return tracing::warn!("a read of the storage does not end: its folder is in use until it does");
+            }
             thread::sleep(LOOK);
         }
     }
@@ -99,5 +105,41 @@ impl Snapshot for FjallSnapshot {
         }
         let keyspace = self.readers.keyspace()?;
         self.each(self.view.range(&*keyspace, keys::bound(from)..keys::bound(until)).rev(), visit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::backend::fjall::{FjallOptions, FjallStorage};
+    use crate::env::storage::{Batch, Storage};
+
+    #[test]
+    fn a_read_that_does_not_end_is_not_waited_for_without_end_and_ends_as_it_began() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = FjallStorage::open(folder.path(), FjallOptions::default()).unwrap();
+        let mut batch = Batch::default();
+        (0..3).for_each(|number| batch.put(vec![number], vec![number]));
+        storage.commit(batch).unwrap();
+        let (snapshot, readers) = (storage.snapshot(), Arc::clone(&storage.readers));
+        let ((begun, has_begun), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel::<()>());
+        let reading = thread::spawn(move || {
+            let mut rows = 0;
+            let read = snapshot.scan(&[0], &[9], &mut |_, _| {
+                rows += 1;
+                let _ = begun.send(());
+                let _ = may_go_on.recv();
+                ControlFlow::Continue(())
+            });
+            read.map(|()| rows)
+        });
+        has_begun.recv().unwrap();
+        readers.close(Duration::from_millis(20));
+        drop(go_on);
+        assert_eq!(reading.join().unwrap(), Ok(3));
+        assert!(storage.snapshot().get(&[0]).is_err(), "nobody reads after that");
     }
 }
