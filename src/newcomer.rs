@@ -28,6 +28,10 @@ pub type FormerHolders = BTreeMap<Partition, BTreeSet<BTreeSet<PeerId>>>;
 /// Rings that are looked at for one change: enough for six members that came or went unseen at once. Beyond that only those count that are one change
 /// away from either end, and those with nearly everybody and nearly nobody.
 const MOST_RINGS: usize = 64;
+/// Members of all these rings together, so that a large cluster that comes together does not compute rings all the time.
+const MOST_SEATS: usize = 2048;
+/// Rings that are looked at however many members there are: those with nearly everybody and nearly nobody, the first and the last.
+const FEWEST_RINGS: usize = 4;
 
 /// Another member list that is about to be adopted.
 pub struct Change<'a> {
@@ -94,9 +98,10 @@ impl Change<'_> {
         };
         let lengths: Vec<usize> = paths.values().map(Vec::len).collect();
         let count = lengths.iter().try_fold(1_usize, |count, length| count.checked_mul(*length));
-        let rings: BTreeSet<Vec<RingMember>> = match count.filter(|count| *count <= MOST_RINGS) {
+        let most = (MOST_SEATS / (unchanged.len() + paths.len())).clamp(FEWEST_RINGS, MOST_RINGS);
+        let rings: BTreeSet<Vec<RingMember>> = match count.filter(|count| *count <= most) {
             Some(count) => (0..count).map(|number| ring(digits(number, &lengths))).collect(),
-            None => near_the_ends(&paths.values().collect::<Vec<_>>()).take(MOST_RINGS).map(ring).collect(),
+            None => near_the_ends(&paths.values().collect::<Vec<_>>()).take(most).map(ring).collect(),
         };
         rings.into_iter().collect()
     }
@@ -128,10 +133,11 @@ fn digits(mut number: usize, bases: &[usize]) -> Vec<usize> {
     bases.iter().map(digit).collect()
 }
 
-/// Where all combinations would be too many: all that ever were, all that were never away, then one step away from the first and from the last.
+/// Where all combinations would be too many: all that ever were, all that were never away, the first and the last, then what is one step away from these.
 fn near_the_ends<'a>(paths: &'a [&'a Vec<Option<RingMember>>]) -> impl Iterator<Item = Vec<usize>> + 'a {
     let extreme = |placed: bool| paths.iter().map(|path| path.iter().position(|place| place.is_some() == placed).unwrap_or(0)).collect();
     let ends: [Vec<usize>; 2] = [vec![0; paths.len()], paths.iter().map(|path| path.len() - 1).collect()];
+    let far = [extreme(true), extreme(false)].into_iter().chain(ends.clone());
     let beside = move |member: usize| {
         let ends = ends.clone();
         (0..paths[member].len()).flat_map(move |step| {
@@ -141,7 +147,7 @@ fn near_the_ends<'a>(paths: &'a [&'a Vec<Option<RingMember>>]) -> impl Iterator<
             })
         })
     };
-    [extreme(true), extreme(false)].into_iter().chain((0..paths.len()).flat_map(beside))
+    far.chain((0..paths.len()).flat_map(beside))
 }
 
 #[cfg(test)]
@@ -273,14 +279,15 @@ mod tests {
 
     #[test]
     fn whoever_hears_of_very_many_changes_looks_at_the_fullest_ring_and_at_no_more_than_it_may() {
-        let before = cluster(1..5);
-        let mut after = cluster(1..40);
-        (4..20).for_each(|peer| happen(&mut after, Event::Leaves(peer)));
-        let change = Change { known: &before, before: &before, theirs: &after, after: &after };
-        let between = change.between(&change.paths());
-        assert!(
-            between.len() <= MOST_RINGS && between.iter().any(|members| members.len() == 39) && between.contains(&before.ring_members())
-        );
+        for (last, most) in [(12, MOST_RINGS), (100, MOST_SEATS / 100), (250, MOST_SEATS / 250)] {
+            let before = cluster(1..5);
+            let mut after = cluster(1..=last);
+            (4..11).for_each(|peer| happen(&mut after, Event::Leaves(peer)));
+            let change = Change { known: &before, before: &before, theirs: &after, after: &after };
+            let between = change.between(&change.paths());
+            assert!((FEWEST_RINGS..=most).contains(&between.len()), "{} rings of {last}", between.len());
+            assert!(between.iter().any(|members| members.len() == usize::from(last)) && between.contains(&before.ring_members()));
+        }
     }
 
     #[test]
