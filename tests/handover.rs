@@ -149,7 +149,8 @@ async fn first_sync(commands: u64) -> Duration {
 #[tokio::test(start_paused = true)]
 async fn rows_move_slowly_while_anybodys_clients_are_busy() {
     let (quiet, busy) = (first_sync(1).await, first_sync(2 * BUSY_COMMANDS).await);
-    assert!(busy > 3 * quiet, "{busy:?} while clients are busy, {quiet:?} else");
+    // A rest after each answer, not only after what a pull begins with.
+    assert!(busy > 25 * quiet, "{busy:?} while clients are busy, {quiet:?} else");
 }
 
 #[tokio::test(start_paused = true)]
