@@ -283,24 +283,32 @@ fn digest(value: &impl Serialize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn member(peer: u8, capacity: u32) -> Member {
-        Member {
-            peer: PeerId([peer; 32]),
+impl Member {
+    /// One of several, for tests.
+    pub(crate) fn sample(peer: PeerId) -> Self {
+        Self {
+            peer,
             zone: None,
-            capacity,
+            capacity: 1,
             addresses: vec![],
-            actors: vec![u64::from(peer)],
+            actors: vec![u64::from(peer.0[0])],
             tenure: 0,
             absences: 0,
             born_ms: 1,
             settled: true,
             standing: Standing::Joined,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn member(peer: u8, capacity: u32) -> Member {
+        Member { capacity, ..Member::sample(PeerId([peer; 32])) }
     }
 
     fn lists() -> impl Strategy<Value = Members> {

@@ -164,18 +164,7 @@ mod tests {
     }
 
     fn join(members: &mut Members, peer: u8) -> bool {
-        members.put_own(Member {
-            peer: id(peer),
-            zone: None,
-            capacity: 1,
-            addresses: vec![],
-            actors: vec![],
-            tenure: 0,
-            absences: 0,
-            born_ms: u64::from(peer),
-            settled: true,
-            standing: Standing::Joined,
-        })
+        members.put_own(Member { born_ms: u64::from(peer), ..Member::sample(id(peer)) })
     }
 
     fn cluster(peers: impl IntoIterator<Item = u8>) -> Members {

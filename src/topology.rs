@@ -134,18 +134,7 @@ mod tests {
         let id = |peer| PeerId([peer; 32]);
         let mut members = Members::default();
         for peer in 1..=4 {
-            members.put_own(Member {
-                peer: id(peer),
-                zone: None,
-                capacity: 1,
-                addresses: vec![],
-                actors: vec![],
-                tenure: 0,
-                absences: 0,
-                born_ms: 1,
-                settled: true,
-                standing: Standing::Joined,
-            });
+            members.put_own(Member::sample(id(peer)));
         }
         let copies = |members: &Members| Topology::new(id(1), 3, 4, members.clone()).cluster().copies_before_drop(3);
         assert_eq!(copies(&members), 3);

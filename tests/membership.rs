@@ -325,7 +325,7 @@ async fn whoever_was_forgotten_joins_again_only_once_others_have_what_it_held() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_left_and_was_stopped_before_it_had_handed_over_is_waited_for_until_it_is_forgotten() {
+async fn whoever_left_and_was_stopped_before_it_had_handed_over_can_be_forgotten_and_is_told_so() {
     let mut cluster = cluster(4, 4).await;
     let leaving = node(&cluster, 1);
     tokio::spawn(async move { leaving.leave(false).await });

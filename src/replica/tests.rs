@@ -331,3 +331,22 @@ async fn deltas_that_wait_for_the_writer_are_bounded_by_their_bytes() {
     }
     assert!(receive(WRITER_BYTES), "what was joined waits no more");
 }
+
+#[test]
+fn neither_damage_nor_a_store_that_fell_back_makes_a_newcomer_forget_whom_it_awaits() {
+    let (awaited, third) = (BTreeSet::from([OTHER]), PeerId([3; 32]));
+    let newcomer = || {
+        let mut replica = new(1);
+        let ring = Ring::build(&[LOCAL, third].map(|peer| RingMember { peer, zone: None, capacity: 1 }), 1, 2);
+        replica.take_roles(LOCAL, &ring, &BTreeMap::from([(PARTITION, BTreeSet::from([awaited.clone()]))])).unwrap();
+        replica
+    };
+    let expected = Some(BTreeSet::from([awaited.clone(), BTreeSet::from([third])]));
+    let awaits = |replica: &Replica| replica.partition(PARTITION).first_sync.as_ref().map(|first_sync| first_sync.former.clone());
+    let mut damaged = newcomer();
+    damaged.restart_damaged(PARTITION, [third]).unwrap();
+    assert_eq!(awaits(&damaged), expected, "damage");
+    let mut fell_back = newcomer();
+    fell_back.distrust().unwrap();
+    assert_eq!(awaits(&fell_back), expected, "an end of the journal is missing");
+}
